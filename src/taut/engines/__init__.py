@@ -1,0 +1,1 @@
+"""Engines: sources in, rollouts out."""

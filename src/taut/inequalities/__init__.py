@@ -1,0 +1,1 @@
+"""Theorems: numbers in, numbers out."""

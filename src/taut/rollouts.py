@@ -1,0 +1,195 @@
+"""Rollouts as columns, and their way to blocks: one value per draw of a prompt.
+
+The prompt is the unit of sampling. A block holds the rollouts of one draw of a prompt; blocks are
+laid out in *draw order*, a pseudo-random order that depends on the seed and the block's key alone:
+never on values, file order or shards (theory §2.4).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+
+from taut.errors import LogError
+from taut.logs.keys import combine, hash_ids, scramble
+
+# Row columns of Rollouts: name, dtype; one entry per rollout.
+FLOAT_COLUMNS = (
+    "reward",
+    "log_ratio",
+    "gold",
+    "policy_logprob",
+    "behaviour_logprob",
+    "token_clipped_log_ratio",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollouts:
+    """One row per rollout, as NumPy columns of shape (rollouts,).
+
+    Attributes:
+        prompt: uint64 key of the prompt id.
+        reward: Raw reward-model score, reward units.
+        log_ratio: log pi(y|x) - log pi_ref(y|x), nats, summed over tokens; None without log-probs.
+        gold: Target reward, reward units; NaN where a row has no label; None without labels.
+        group: uint64 key of one draw of a prompt, where prompts are drawn more than once.
+        step: Training step, int64.
+        policy, run: Index into `policy_names`, `run_names`, int32.
+        policy_logprob, behaviour_logprob: Sequence log-probs, nats.
+        token_clipped_log_ratio: Sum over tokens of the clipped token log-ratio, nats.
+        n_tokens: Response length, int64; -1 where unknown.
+        truncated: Response cut at the length limit, bool.
+        token_clip: The constant at which token log-ratios were clipped while reading, nats.
+        rejected_rows: Rows left out by a lenient reader.
+        sources: File names, shown in reports.
+    """
+
+    prompt: np.ndarray
+    reward: np.ndarray
+    log_ratio: np.ndarray | None = None
+    gold: np.ndarray | None = None
+    group: np.ndarray | None = None
+    step: np.ndarray | None = None
+    policy: np.ndarray | None = None
+    run: np.ndarray | None = None
+    policy_logprob: np.ndarray | None = None
+    behaviour_logprob: np.ndarray | None = None
+    token_clipped_log_ratio: np.ndarray | None = None
+    n_tokens: np.ndarray | None = None
+    truncated: np.ndarray | None = None
+    policy_names: tuple[str, ...] = ()
+    run_names: tuple[str, ...] = ()
+    token_clip: float | None = None
+    rejected_rows: int = 0
+    sources: tuple[str, ...] = field(default=(), compare=False)
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    @classmethod
+    def from_arrays(cls, columns: Mapping[str, Sequence] | None = None, /, **named) -> "Rollouts":
+        """Build rollouts from arrays in memory, with the native column names of a log.
+
+        Args:
+            columns: Any of the native columns, each of shape (rollouts,). `prompt_id` and `reward`
+                are required; `gold` may hold NaN. `policy_logprob` with `ref_logprob` (both nats)
+                may stand for `log_ratio`.
+            named: The same, as keywords.
+
+        Raises:
+            LogError: A required column is missing, lengths differ, or a value is not finite.
+        """
+        given = {**(columns or {}), **named}
+        for name in ("prompt_id", "reward"):
+            if name not in given:
+                raise LogError(f"expected a column '{name}', found {sorted(given)}; add it.")
+        rows = len(given["prompt_id"])
+        for name, values in given.items():
+            if len(values) != rows:
+                raise LogError(
+                    f"'{name}' has {len(values)} values, 'prompt_id' {rows}; "
+                    "every column needs one value per rollout."
+                )
+        if "log_ratio" not in given and {"policy_logprob", "ref_logprob"} <= given.keys():
+            given["log_ratio"] = np.asarray(given["policy_logprob"], dtype=np.float64) - np.asarray(
+                given["ref_logprob"], dtype=np.float64
+            )
+        out: dict = {"prompt": hash_ids(given["prompt_id"])}
+        for name in FLOAT_COLUMNS:
+            if name in given:
+                out[name] = _finite(name, given[name], nan_allowed=name == "gold")
+        if "group" in given:
+            out["group"] = hash_ids(given["group"])
+        for name, dtype in (("step", np.int64), ("n_tokens", np.int64), ("truncated", np.bool_)):
+            if name in given:
+                out[name] = np.asarray(given[name], dtype=dtype)
+        for name in ("policy", "run"):
+            if name in given:
+                names, codes = np.unique(np.asarray(given[name], dtype=str), return_inverse=True)
+                out[name] = codes.astype(np.int32)
+                out[f"{name}_names"] = tuple(names.tolist())
+        return cls(**out)
+
+    def take(self, rows: np.ndarray) -> "Rollouts":
+        """Return the rollouts of some rows (indices or a mask)."""
+        changes = {
+            item.name: getattr(self, item.name)[rows]
+            for item in fields(self)
+            if isinstance(getattr(self, item.name), np.ndarray)
+        }
+        return replace(self, **changes)
+
+    def blocks(self, seed: int, *, merge_steps: bool = False) -> "Blocks":
+        """Group rows into blocks, in draw order.
+
+        Args:
+            seed: Seed of the draw order; a constant of the audit, recorded in the certificate.
+            merge_steps: Put all rows of a prompt in one block, whatever their step and group
+                (epoch repeats of a training set, theory §2).
+        """
+        key = self.prompt
+        if not merge_steps:
+            for part in (self.step, self.group):
+                if part is not None:
+                    key = combine(key, part.astype(np.uint64))
+        draw = scramble(key ^ scramble(np.uint64(seed % 2**64)))
+        # Within a block rows are sorted by their values, so that no sum depends on row order.
+        ties = [
+            column
+            for column in (self.policy_logprob, self.gold, self.log_ratio, self.reward)
+            if column is not None
+        ]
+        order = np.lexsort((*ties, draw))
+        draw = draw[order]
+        first = np.flatnonzero(np.r_[True, draw[1:] != draw[:-1]]) if len(draw) else np.empty(0, int)
+        return Blocks(rows=order, starts=np.r_[first, len(order)])
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Rows grouped into draws of prompts, in draw order.
+
+    Attributes:
+        rows: Row indices, shape (rollouts in these blocks,), block after block.
+        starts: Where each block begins in `rows`, shape (blocks + 1,).
+    """
+
+    rows: np.ndarray
+    starts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Rollouts per block, K_i, shape (blocks,)."""
+        return np.diff(self.starts)
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Return the sum of row values in each block, shape (blocks,); blocks are never empty."""
+        return np.add.reduceat(values[self.rows], self.starts[:-1]) if len(self) else np.empty(0)
+
+    def means(self, values: np.ndarray) -> np.ndarray:
+        """Return the mean of row values in each block, shape (blocks,)."""
+        return self.sums(values) / self.sizes
+
+    def subset(self, chosen: np.ndarray) -> "Blocks":
+        """Return some blocks (a mask, or increasing indices), still in draw order."""
+        index = np.arange(len(self))[chosen]
+        sizes = self.sizes[index]
+        starts = np.r_[0, np.cumsum(sizes)]
+        shift = np.repeat(self.starts[index] - starts[:-1], sizes)
+        return Blocks(rows=self.rows[np.arange(starts[-1]) + shift], starts=starts)
+
+
+def _finite(name: str, values: Sequence, *, nan_allowed: bool) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    bad = np.isinf(array) if nan_allowed else ~np.isfinite(array)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise LogError(
+            f"row {row}: '{name}' is {array[row]}; expected a finite number. Drop or fix the "
+            "rollout where it was made: leaving rows out by outcome biases every mean."
+        )
+    return array
