@@ -1,0 +1,262 @@
+"""Closed-form intervals for the mean of independent bounded blocks: one theorem, one function.
+
+Each function takes `side`: "both" splits delta evenly over two one-sided bounds; "lower" and
+"upper" spend all of it on one end, and the other end is then the end of the range (theory §2.6).
+No interval leaves [low, high], and the last rounding is always outward.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from taut.errors import AssumptionError
+from taut.inequalities.divergence import kl_lower, kl_upper
+from taut.types import Interval
+
+Side = Literal["both", "lower", "upper"]
+_SIDES = ("both", "lower", "upper")
+
+
+def paper_alpha(prompts: int, rollouts_per_prompt: float | np.ndarray, delta: float) -> float:
+    """Return alpha of the paper's Theorem 1: its sampling term is (range width) * alpha.
+
+    Args:
+        prompts: Number of prompts n.
+        rollouts_per_prompt: K, or one K_i per prompt, shape (prompts,).
+        delta: Allowed probability of a miss, in (0, 1).
+
+    Raises:
+        AssumptionError: A count below 1, a wrong shape, or delta outside (0, 1).
+
+    Source: theory §2.1; arXiv 2602.21765, Theorem 1. For unequal K, nK becomes n^2 / sum(1/K_i).
+    """
+    require_delta(delta)
+    sizes = np.asarray(rollouts_per_prompt, dtype=np.float64)
+    if prompts < 1 or sizes.shape not in ((), (prompts,)) or not np.all(sizes >= 1):
+        raise AssumptionError(
+            f"expected at least one prompt, and at least one rollout for each of {prompts} "
+            f"prompts, found shape {sizes.shape}; count the rollouts of every prompt."
+        )
+    inverse_total = np.mean(1.0 / sizes) / prompts
+    log_term = math.log(4.0 / delta)
+    return math.sqrt(log_term / (2.0 * prompts)) + math.sqrt(log_term * inverse_total / 2.0)
+
+
+def hoeffding(
+    blocks: np.ndarray, *, low: float, high: float, delta: float, side: Side = "both"
+) -> Interval:
+    """Interval for the mean of independent variables in [low, high], by their range alone.
+
+    Holds with probability at least 1 - delta. The variables need not have one law: then the
+    interval is for the average of their means.
+
+    Args:
+        blocks: One value per prompt, shape (prompts,), reward units.
+        low, high: Range known before the data, reward units.
+        delta: Allowed probability of a miss, in (0, 1).
+        side: Which end is needed.
+
+    Raises:
+        AssumptionError: No block, a value outside [low, high], or delta outside (0, 1).
+
+    Source: theory §2.2; Hoeffding (1963).
+    """
+    values = validated(blocks, low=low, high=high, delta=delta)
+
+    def radius(eta: float) -> float:
+        return (high - low) * math.sqrt(math.log(1.0 / eta) / (2.0 * len(values)))
+
+    return _around(_mean(values), radius, low=low, high=high, delta=delta, side=side)
+
+
+def chernoff(
+    blocks: np.ndarray, *, low: float, high: float, delta: float, side: Side = "both"
+) -> Interval:
+    """Interval for the mean of independent variables in [low, high]: kl(mean || q) <= budget.
+
+    Never wider than `hoeffding`, on the same terms: arguments and errors as there.
+
+    Source: theory §2.2; Chernoff (1952), Hoeffding (1963, Theorem 1).
+    """
+    values = validated(blocks, low=low, high=high, delta=delta)
+    mean = min(max((_mean(values) - low) / (high - low), 0.0), 1.0)
+    eta = delta / 2.0 if _known(side) == "both" else delta
+    budget = math.log(1.0 / eta) / len(values)
+    lower = 0.0 if side == "upper" else float(kl_lower(mean, budget))
+    upper = 1.0 if side == "lower" else float(kl_upper(mean, budget))
+    return from_unit(lower, upper, low=low, high=high)
+
+
+def empirical_bernstein(
+    blocks: np.ndarray, *, low: float, high: float, delta: float, side: Side = "both"
+) -> Interval:
+    """Interval for the mean of independent variables in [low, high], by their sample variance.
+
+    Holds with probability at least 1 - delta.
+
+    Args:
+        blocks: One value per prompt, shape (prompts,), reward units.
+        low, high: Range known before the data, reward units.
+        delta: Allowed probability of a miss, in (0, 1).
+        side: Which end is needed.
+
+    Raises:
+        AssumptionError: A value leaves [low, high], fewer than two prompts, or delta outside
+            (0, 1).
+
+    Source: theory §2.3; Maurer & Pontil (2009), Theorem 4, both sides at delta / 2.
+    """
+    values = validated(blocks, low=low, high=high, delta=delta, at_least=2)
+    n, mean = len(values), _mean(values)
+    variance = _variance(values, mean)
+
+    def radius(eta: float) -> float:
+        log_term = math.log(2.0 / eta)
+        slow = 7.0 * (high - low) * log_term / (3.0 * (n - 1))
+        return math.sqrt(2.0 * variance * log_term / n) + slow
+
+    return _around(mean, radius, low=low, high=high, delta=delta, side=side)
+
+
+def clopper_pearson(
+    blocks: np.ndarray, *, low: float = 0.0, high: float = 1.0, delta: float, side: Side = "both"
+) -> Interval:
+    """Exact binomial interval for the mean of independent draws that are all `low` or `high`.
+
+    Args:
+        blocks: One value per prompt, shape (prompts,), each exactly `low` or `high`.
+        low, high: The two values, reward units.
+        delta: Allowed probability of a miss, in (0, 1).
+        side: Which end is needed.
+
+    Raises:
+        AssumptionError: No block, another value than the two, or delta outside (0, 1).
+
+    Source: theory §2.4; Clopper & Pearson (1934).
+    """
+    from scipy.special import betaincinv
+
+    values = validated(blocks, low=low, high=high, delta=delta)
+    hits = values == high
+    if not np.all(hits | (values == low)):
+        index = int(np.flatnonzero(~(hits | (values == low)))[0])
+        raise AssumptionError(
+            f"block {index} is {values[index]!r}; Clopper-Pearson needs values that are exactly "
+            f"{low} or {high}. Use method='betting' for values in between."
+        )
+    n, k = len(values), int(hits.sum())
+    eta = delta / 2.0 if _known(side) == "both" else delta
+    lower = 0.0 if side == "upper" or k == 0 else float(betaincinv(k, n - k + 1, eta))
+    # The complement's lower end keeps full accuracy where the upper end is near one.
+    rest = 0.0 if side == "lower" or k == n else float(betaincinv(n - k, k + 1, eta))
+    # The inverse is accurate to about 1e-14 relative: step outward by more than that.
+    return from_unit(lower * (1.0 - 1e-13), 1.0 - rest * (1.0 - 1e-13), low=low, high=high)
+
+
+def clustered_normal(
+    blocks: np.ndarray, *, low: float, high: float, delta: float, side: Side = "both"
+) -> Interval:
+    """Normal interval from block means, for comparison only: it has no finite-sample guarantee.
+
+    Arguments as in `empirical_bernstein`; two blocks or more.
+
+    Source: theory §2.7.
+    """
+    from scipy.special import ndtri
+
+    values = validated(blocks, low=low, high=high, delta=delta, at_least=2)
+    mean = _mean(values)
+    error = math.sqrt(_variance(values, mean) / len(values))
+
+    def radius(eta: float) -> float:
+        return max(-float(ndtri(eta)), 0.0) * error
+
+    return _around(mean, radius, low=low, high=high, delta=delta, side=side)
+
+
+def validated(
+    blocks: np.ndarray, *, low: float, high: float, delta: float, at_least: int = 1
+) -> np.ndarray:
+    """Return blocks as float64 of shape (n,), or say which assumption they break.
+
+    Args:
+        blocks: One value per prompt, reward units.
+        low, high: Declared range, reward units.
+        delta: Allowed probability of a miss.
+        at_least: Fewest blocks that the theorem allows.
+
+    Raises:
+        AssumptionError: Wrong shape or count, a value that is not finite or leaves [low, high],
+            an empty range, or delta outside (0, 1).
+    """
+    require_delta(delta)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise AssumptionError(
+            f"range: expected finite low < high, found [{low}, {high}]; declare the range that "
+            "every value keeps to, known before the data."
+        )
+    values = np.asarray(blocks, dtype=np.float64)
+    if values.ndim != 1 or len(values) < at_least:
+        raise AssumptionError(
+            f"expected at least {at_least} block(s) in one dimension, found shape {values.shape}; "
+            "give one value per prompt."
+        )
+    # min and max carry NaN, so that two passes check everything; written for flat memory.
+    if not (values.min() >= low and values.max() <= high):
+        index = int(np.flatnonzero(~((values >= low) & (values <= high)))[0])
+        raise AssumptionError(
+            f"block {index} is {values[index]}; expected a finite value in [{low}, {high}]. "
+            "Declare a wider range, or clip the scores before averaging and say so."
+        )
+    return values
+
+
+def require_delta(delta: float) -> None:
+    """Raise AssumptionError unless delta is a probability strictly between 0 and 1."""
+    if not 0.0 < delta < 1.0:
+        raise AssumptionError(
+            f"delta: expected a probability of a miss in (0, 1), found {delta}; 0.05 is usual."
+        )
+
+
+def from_unit(lower: float, upper: float, *, low: float, high: float) -> Interval:
+    """Map an interval within [0, 1] to [low, high], rounding outward and clipping."""
+    width = high - low
+    # Subtracting low and scaling cost a few units in the last place of the larger end.
+    slack = 4.0 * np.finfo(np.float64).eps * max(abs(low), abs(high), width)
+    lower = low if lower <= 0.0 else max(low, low + width * lower - slack)
+    upper = high if upper >= 1.0 else min(high, low + width * upper + slack)
+    return Interval(lower, upper)
+
+
+def _around(
+    centre: float,
+    radius: Callable[[float], float],
+    *,
+    low: float,
+    high: float,
+    delta: float,
+    side: Side,
+) -> Interval:
+    eta = delta / 2.0 if _known(side) == "both" else delta
+    reach = radius(eta) * (1.0 + 1e-14)
+    slack = 4.0 * np.finfo(np.float64).eps * max(abs(low), abs(high))
+    lower = low if side == "upper" else max(low, centre - reach - slack)
+    upper = high if side == "lower" else min(high, centre + reach + slack)
+    return Interval(float(lower), float(upper))
+
+
+def _known(side: str) -> str:
+    if side not in _SIDES:
+        raise AssumptionError(f"side: expected one of {_SIDES}, found {side!r}.")
+    return side
+
+
+def _mean(values: np.ndarray) -> float:
+    return math.fsum(values) / len(values)  # exactly rounded, so no order changes a byte
+
+
+def _variance(values: np.ndarray, mean: float) -> float:
+    return math.fsum(np.square(values - mean)) / (len(values) - 1)
