@@ -1,5 +1,40 @@
-"""taut: how much of the reward you measured is real."""
+"""taut: how much of the reward you measured is real.
+
+Public names load on first use, so that `import taut` stays fast.
+"""
+
+from importlib import import_module
 
 from taut.version import __version__
 
-__all__ = ["__version__"]
+_HOME = {
+    "AssumptionError": "taut.errors",
+    "Certificate": "taut.certificate",
+    "Interval": "taut.types",
+    "LogError": "taut.errors",
+    "Rollouts": "taut.rollouts",
+    "Status": "taut.types",
+    "TautError": "taut.errors",
+    "Term": "taut.types",
+    "UsageError": "taut.errors",
+    "anytime_interval": "taut.inequalities.betting",
+    "audit": "taut.certificate",
+    "audit_by": "taut.certificate",
+    "convert": "taut.engines.local",
+    "health": "taut.certificate",
+    "mean_interval": "taut.inequalities.mean",
+    "read_rollouts": "taut.engines.local",
+    "simulate": "taut.worlds",
+}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'taut' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -142,7 +142,9 @@ class Rollouts:
         ]
         order = np.lexsort((*ties, draw))
         draw = draw[order]
-        first = np.flatnonzero(np.r_[True, draw[1:] != draw[:-1]]) if len(draw) else np.empty(0, int)
+        first = (
+            np.flatnonzero(np.r_[True, draw[1:] != draw[:-1]]) if len(draw) else np.empty(0, int)
+        )
         return Blocks(rows=order, starts=np.r_[first, len(order)])
 
 

@@ -1,0 +1,230 @@
+"""The KL-clipping term: what clipping the log-ratio hides (theory §4).
+
+The two sides are clipped apart: l^tau = clip(l, -tau_negative, tau). A lower end of J* needs only
+the positive tail T+ = E(l - tau)_+, an upper end only T- = E(-l - tau_negative)_+.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from taut.bounds.sampling import block_interval
+from taut.errors import AssumptionError
+from taut.rollouts import Blocks
+from taut.types import Status
+
+_RESAMPLES = 200  # bootstrap resamples of the estimated tail
+_TAIL_SHARE = 0.1  # share of log-ratios that the generalised-Pareto tail is fitted to
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """An upper bound on one tail mean, in nats.
+
+    Attributes:
+        bound: Upper bound on E(l - tau)_+ (or its negative mirror), nats.
+        delta: Probability that the bound fails by chance; 0 where no random event is used.
+        status: What the bound is worth.
+        assumes: What must hold.
+        source: Section of the theory.
+    """
+
+    bound: float
+    delta: float
+    status: Status
+    assumes: tuple[str, ...]
+    source: str
+
+
+def clip_log_ratio(log_ratio: np.ndarray, tau: float, tau_negative: float) -> np.ndarray:
+    """Return clip(l, -tau_negative, tau), nats, same shape (theory §1, §4.3)."""
+    return np.clip(log_ratio, -tau_negative, tau)
+
+
+def negative_tail(tau_negative: float) -> Tail:
+    """Bound E(-l - tau_negative)_+ by e^(-1 - tau_negative), nats: free, as E e^(-l) <= 1.
+
+    Source: theory §4.2.
+    """
+    bound = 0.0 if math.isinf(tau_negative) else math.exp(-1 - tau_negative)
+    return Tail(bound, 0.0, Status.CERTIFIED, (), "theory §4.2")
+
+
+def no_tail() -> Tail:
+    """The tail of an objective that is clipped by definition: zero (theory §4.4 c)."""
+    return Tail(0.0, 0.0, Status.CERTIFIED, (), "theory §4.4 (c)")
+
+
+def declared_maximum_tail(
+    log_ratio: np.ndarray,
+    blocks: Blocks,
+    *,
+    tau: float,
+    maximum: float,
+    delta: float,
+    method: str,
+) -> Tail:
+    """Bound E(l - tau)_+ for log-ratios that never exceed a declared maximum.
+
+    Args:
+        log_ratio: Nats, shape (rollouts,).
+        blocks: The certifying blocks.
+        tau: Positive clip threshold, nats.
+        maximum: Declared upper bound on every log-ratio, nats.
+        delta: Probability that the bound may fail; unused where tau >= maximum.
+        method: As in `block_interval`.
+
+    Raises:
+        AssumptionError: A log-ratio exceeds the declared maximum.
+
+    Source: theory §4.4 (a).
+    """
+    assumes = (f"the log-ratio never exceeds {maximum:g} nats (declared)",)
+    largest = float(log_ratio.max(initial=-math.inf))
+    if largest > maximum:
+        raise AssumptionError(
+            f"a log-ratio of {largest:.6g} nats exceeds the declared maximum of {maximum:g}; "
+            "declare a maximum that holds for every possible response, or none."
+        )
+    if tau >= maximum:
+        return Tail(0.0, 0.0, Status.CERTIFIED, assumes, "theory §4.4 (a)")
+    excess = blocks.means(np.maximum(log_ratio - tau, 0.0))
+    bound = block_interval(
+        excess, low=0.0, high=maximum - tau, delta_lower=0.0, delta_upper=delta, method=method
+    ).upper
+    return Tail(bound, delta, Status.CERTIFIED, assumes, "theory §4.4 (a)")
+
+
+def second_moment_tail(tau: float, second_moment: float) -> Tail:
+    """Bound E(l - tau)_+ given a declared E l^2 <= second_moment, nats squared.
+
+    Source: theory §4.4 (b).
+    """
+    root = math.sqrt(second_moment)
+    bound = second_moment / (4 * tau) if root <= 2 * tau else root - tau
+    assumes = (f"the mean squared log-ratio is at most {second_moment:g} nats² (declared)",)
+    return Tail(bound, 0.0, Status.CONDITIONAL, assumes, "theory §4.4 (b)")
+
+
+def estimated_tail(log_ratio: np.ndarray, blocks: Blocks, *, tau: float, delta: float) -> Tail:
+    """Estimate an upper end for E(l - tau)_+: no guarantee exists (Bahadur & Savage 1956).
+
+    The larger of the empirical tail mean and a generalised-Pareto tail, at the 1 - delta quantile
+    of a bootstrap over blocks with a fixed seed.
+
+    Args:
+        log_ratio: Nats, shape (rollouts,).
+        blocks: The certifying blocks.
+        tau: Positive clip threshold, nats; infinite gives 0.
+        delta: Nominal error probability.
+
+    Source: theory §4.4 (d).
+    """
+    assumes = ("the positive tail of the log-ratio is no heavier than the sample suggests",)
+    if math.isinf(tau):
+        return Tail(0.0, delta, Status.ESTIMATED, assumes, "theory §4.4 (d)")
+    rng = np.random.default_rng(0)
+    count = len(blocks)
+    empirical = blocks.means(np.maximum(log_ratio - tau, 0.0))
+    threshold, exceedances, weights = _tail_sample(log_ratio, blocks, tau)
+    owner = np.repeat(np.arange(count), blocks.sizes)[exceedances]
+    excess = log_ratio[blocks.rows][exceedances] - threshold
+    order = np.argsort(excess)
+    excess, owner, weights = excess[order], owner[order], weights[exceedances][order]
+    draws = [np.ones(count)]
+    for _ in range(min(_RESAMPLES, max(20, 4_000_000 // count))):
+        draws.append(np.bincount(rng.integers(count, size=count), minlength=count))
+    bounds = [
+        max(
+            float(multiplicity @ empirical) / count,
+            _pareto_tail_mean(excess, weights * multiplicity[owner], tau - threshold),
+        )
+        for multiplicity in draws
+    ]
+    bound = max(bounds[0], float(np.quantile(bounds[1:], 1 - delta)))
+    return Tail(bound, delta, Status.ESTIMATED, assumes, "theory §4.4 (d)")
+
+
+def _tail_sample(log_ratio, blocks, tau):
+    """Threshold, indices of rows beyond it, and row weights (blocks count equally)."""
+    values = log_ratio[blocks.rows]
+    weights = np.repeat(1.0 / (len(blocks) * blocks.sizes), blocks.sizes)
+    threshold = min(tau, float(np.quantile(values, 1 - _TAIL_SHARE)))
+    return threshold, np.flatnonzero(values > threshold), weights
+
+
+def _pareto_tail_mean(excess: np.ndarray, weights: np.ndarray, distance: float) -> float:
+    """E(X - distance)_+ of a generalised Pareto fitted by weighted moments (Hosking & Wallis).
+
+    `excess` ascends. The result includes the mass of the tail, which is the sum of `weights`.
+    """
+    mass = float(weights.sum())
+    if mass <= 0 or excess[-1] <= 0:
+        return 0.0
+    share = weights / mass
+    survival = 1.0 - np.cumsum(share) + 0.5 * share
+    first = float(share @ excess)
+    second = float((share * survival) @ excess)
+    if first <= 0 or first <= 2 * second:
+        return 0.0
+    # Shapes of 1 and more have no mean; 0.95 keeps the estimate finite, and large.
+    shape = min(2 - first / (first - 2 * second), 0.95)
+    scale = max(first * (1 - shape), 1e-300)
+    if shape < 0 and distance >= -scale / shape:
+        return 0.0
+    if abs(shape) < 1e-9:
+        return mass * scale * math.exp(-distance / scale)
+    beyond = (1 + shape * distance / scale) ** (1 - 1 / shape)
+    return mass * scale / (1 - shape) * beyond
+
+
+def token_clipping(
+    log_ratio: np.ndarray,
+    token_clipped: np.ndarray,
+    n_tokens: np.ndarray | None,
+    blocks: Blocks,
+    clip: float,
+) -> dict[str, float | None]:
+    """Describe what clipping token by token changed: estimates, no guarantee (theory §4.5).
+
+    Returns:
+        clip (nats), bias = mean of l - l^tok (nats), absolute = mean |l - l^tok| (nats), the share
+        of rollouts that it changed, and the bound E[length] e^(-1-clip) on its negative side.
+    """
+    difference = log_ratio - token_clipped
+    known = n_tokens is not None and bool((n_tokens[blocks.rows] >= 0).all())
+    length = float(blocks.means(n_tokens.astype(np.float64)).mean()) if known else None
+    return {
+        "clip": clip,
+        "bias": float(blocks.means(difference).mean()),
+        "absolute": float(blocks.means(np.abs(difference)).mean()),
+        # Below rounding of the two sums a difference is not a clipped token.
+        "share_changed": float(blocks.means((np.abs(difference) > 1e-6).astype(float)).mean()),
+        "negative_bound": None if length is None else length * math.exp(-1 - clip),
+    }
+
+
+def describe_log_ratio(
+    log_ratio: np.ndarray, blocks: Blocks, tau: float, tau_negative: float
+) -> dict[str, float]:
+    """Diagnostics of the log-ratio itself: k1, k2, k3 (Schulman 2020), tails, shares clipped.
+
+    Nats, prompts weighted equally. Source: theory §4.6.
+    """
+    with np.errstate(over="ignore"):
+        inverse = np.exp(-log_ratio)
+
+    def mean(values: np.ndarray) -> float:
+        return float(blocks.means(values).mean())
+
+    return {
+        "k1": mean(log_ratio),
+        "k2": mean(log_ratio**2 / 2),
+        "k3": mean(inverse - 1 + log_ratio),
+        "mean_exp_minus": mean(inverse),
+        "max": float(log_ratio[blocks.rows].max()),
+        "min": float(log_ratio[blocks.rows].min()),
+        "clipped_share_positive": mean((log_ratio > tau).astype(float)),
+        "clipped_share_negative": mean((log_ratio < -tau_negative).astype(float)),
+    }

@@ -1,0 +1,240 @@
+"""The reward-shift term: how far the learned reward is from the target reward (theory §3).
+
+Three routes. `gold`: labels on the audited rollouts, joined with the sampling term into one mean.
+`declared`: the paper's C * sqrt(L) from declared constants. `trivial`: rewards lie in [0, 1].
+All values here are on the unit scale: rewards in [0, 1].
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from taut.bounds.sampling import predicted_half_width
+from taut.errors import AssumptionError
+from taut.rollouts import Blocks
+
+# Fewer labelled draws than this are all kept for certifying: splitting them costs more than a
+# weight chosen on the split can earn (theory §3.6: .30 against .26 at 50 labels).
+FEW_LABELS = 100
+# Weights of the learned reward offered to the calibration split; 0 is gold only.
+_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def paper_shift(coverage: float, reward_mse: float) -> float:
+    """Return C * sqrt(L), the paper's bound on |E e|, at most 1 (theory §3.1, §3.9).
+
+    Args:
+        coverage: C = sqrt(1 + chi-square) of deployment against reward data, at least 1.
+        reward_mse: L = E_train[e^2], unit scale, in [0, 1].
+
+    Raises:
+        AssumptionError: A constant outside its range.
+    """
+    if not coverage >= 1:
+        raise AssumptionError(
+            f"coverage C = {coverage:g}, expected at least 1: C = sqrt(1 + chi-square)."
+        )
+    if not 0 <= reward_mse <= 1:
+        raise AssumptionError(
+            f"reward MSE L = {reward_mse:g} on the unit scale, expected a value in [0, 1]; "
+            "give it in squared reward units of the declared range."
+        )
+    return min(1.0, coverage * math.sqrt(reward_mse))
+
+
+@dataclass(frozen=True, slots=True)
+class GoldPlan:
+    """How labels enter the mean; fixed before the certifying draws are seen.
+
+    Attributes:
+        weight: Lambda, the weight of the learned reward as a control variate, in [0, 1].
+        own: Share of the control mean taken from the labelled draw itself; None spreads it evenly
+            over the draw and the unlabelled draws attached to it; 1 uses labelled draws only.
+    """
+
+    weight: float
+    own: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GoldBlocks:
+    """Rectifier blocks: independent values whose mean is E[r* - beta l^tau] (theory §3.6).
+
+    Attributes:
+        values: Shape (labelled draws,) or, with unequal inclusion, (draws,); unit scale.
+        low, high: Range known before the data.
+        exact: False where the inclusion probability was read off the log.
+        prompts: Draws whose rollouts enter.
+    """
+
+    values: np.ndarray
+    low: float
+    high: float
+    exact: bool
+    prompts: int
+
+
+def labelled_rows(gold: np.ndarray) -> np.ndarray:
+    """Return a mask of the rows that carry a gold label, shape (rollouts,)."""
+    return ~np.isnan(gold)
+
+
+def label_counts(gold: np.ndarray, blocks: Blocks) -> np.ndarray:
+    """Return the number of labelled rows in each block, shape (blocks,)."""
+    return blocks.sums(labelled_rows(gold).astype(np.int64))
+
+
+def inclusion_varies(counts: np.ndarray, sizes: np.ndarray) -> bool:
+    """Say whether draws had unequal chances of a label: rows labelled one by one, K unequal.
+
+    With equal K, or with every labelled draw labelled whole, all draws had the same chance.
+    """
+    labelled = counts > 0
+    # Labels on draws of one rollout alone do not show which of the two ways was taken.
+    whole = _same_rows(counts, sizes) and bool((sizes[labelled] > 1).any())
+    return not whole and bool((sizes != sizes[0]).any())
+
+
+def _labelled_means(values: np.ndarray, gold: np.ndarray, blocks: Blocks) -> np.ndarray:
+    """Mean of values over the labelled rows of each block; NaN where a block has none."""
+    mask = labelled_rows(gold)
+    counts = blocks.sums(mask.astype(np.float64))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return blocks.sums(np.where(mask, values, 0.0)) / counts
+
+
+def gold_blocks(
+    plan: GoldPlan,
+    *,
+    reward: np.ndarray,
+    gold: np.ndarray,
+    kl_cost: np.ndarray,
+    kl_range: tuple[float, float],
+    blocks: Blocks,
+) -> GoldBlocks:
+    """Build the rectifier blocks B = mean_labelled(r* - lambda r) + mean_group(lambda r - cost).
+
+    Args:
+        plan: Lambda and grouping.
+        reward, gold: Unit scale, shape (rollouts,); gold is NaN where there is no label.
+        kl_cost: beta * l^tau per rollout, unit scale; zeros for the target "reward".
+        kl_range: Lowest and highest possible kl_cost.
+        blocks: The certifying draws, in draw order.
+
+    Raises:
+        AssumptionError: No draw carries a label.
+
+    Source: theory §3.6, §5 (gold).
+    """
+    counts = label_counts(gold, blocks)
+    if not (counts > 0).any():
+        raise AssumptionError("no certifying draw carries a gold label; label some or drop gold.")
+    residual = _labelled_means(gold - plan.weight * reward, gold, blocks)
+    control = blocks.means(plan.weight * reward - kl_cost)
+    low, high = -plan.weight - kl_range[1], 1 + plan.weight - kl_range[0]
+    if inclusion_varies(counts, blocks.sizes):
+        return _weighted_blocks(plan.weight, residual, control, counts, blocks.sizes, kl_range)
+    labelled = counts > 0
+    if plan.own == 1.0:
+        values = residual[labelled] + control[labelled]
+        if plan.weight == 0 or _same_rows(counts, blocks.sizes):
+            low, high = -kl_range[1], 1 - kl_range[0]
+        return GoldBlocks(np.clip(values, low, high), low, high, True, int(labelled.sum()))
+    group = _group_means(control, labelled, plan.own)
+    if plan.weight == 0:
+        low, high = -kl_range[1], 1 - kl_range[0]
+    values = np.clip(residual[labelled] + group, low, high)  # rounding only
+    return GoldBlocks(values, low, high, True, len(blocks))
+
+
+def _same_rows(counts: np.ndarray, sizes: np.ndarray) -> bool:
+    """Whether every labelled draw is labelled whole: then lambda cancels on labelled draws."""
+    return bool((counts[counts > 0] == sizes[counts > 0]).all())
+
+
+def _group_means(control: np.ndarray, labelled: np.ndarray, own: float | None) -> np.ndarray:
+    """Mean of the control over each labelled draw and its fixed share of the unlabelled ones.
+
+    Unlabelled draws are dealt out in draw order; group sizes differ by at most one, so that every
+    draw is used once and blocks stay independent with one common mean.
+    """
+    mine, others = control[labelled], control[~labelled]
+    edges = np.linspace(0, len(others), len(mine) + 1).round().astype(np.int64)
+    sizes = np.diff(edges)
+    totals = np.zeros(len(mine))
+    filled = sizes > 0
+    if filled.any():
+        totals[filled] = np.add.reduceat(others, edges[:-1][filled])
+    share = 1.0 / (1 + sizes) if own is None else np.where(sizes > 0, own, 1.0)
+    return share * mine + (1 - share) * totals / np.maximum(sizes, 1)
+
+
+def _weighted_blocks(weight, residual, control, counts, sizes, kl_range) -> GoldBlocks:
+    """Weight labelled draws by their inverse chance of a label, 1 - (1 - p)^K (theory §3.6)."""
+    rate = counts.sum() / sizes.sum()
+    chance = 1 - (1 - rate) ** sizes
+    most = 1 / chance.min()
+    values = np.where(counts > 0, np.nan_to_num(residual) / chance, 0.0) + control
+    low, high = -weight * most - kl_range[1], most + weight - kl_range[0]
+    return GoldBlocks(np.clip(values, low, high), low, high, False, len(sizes))
+
+
+def choose_gold_plan(
+    *,
+    reward: np.ndarray,
+    gold: np.ndarray,
+    kl_cost: np.ndarray,
+    kl_range: tuple[float, float],
+    calibration: Blocks,
+    labelled: int,
+    unlabelled: int,
+    delta: float,
+) -> GoldPlan:
+    """Choose lambda and grouping by predicted width on the calibration split (theory §3.6).
+
+    Args:
+        reward, gold, kl_cost, kl_range: As in `gold_blocks`.
+        calibration: Draws that will not certify.
+        labelled, unlabelled: Certifying draws with and without labels (counts only).
+        delta: Error probability.
+    """
+    group = unlabelled / max(labelled, 1)
+    cost = calibration.means(kl_cost)
+    proxy = calibration.means(reward)
+    counts = label_counts(gold, calibration)
+    known = counts > 0
+    if known.sum() < FEW_LABELS // 5:
+        # Gold only; the learned reward stands in for gold to place the KL cost.
+        return min(
+            (GoldPlan(0.0, 1.0), GoldPlan(0.0, None)),
+            key=lambda plan: _predict(
+                plan, proxy, np.zeros_like(cost), cost, group, labelled, kl_range, delta
+            ),
+        )
+    plans = [GoldPlan(weight, own) for weight in _WEIGHTS for own in (1.0, None)]
+
+    def width(plan: GoldPlan) -> float:
+        residual = _labelled_means(gold - plan.weight * reward, gold, calibration)[known]
+        control = plan.weight * proxy
+        return _predict(
+            plan, residual, control, cost, group, labelled, kl_range, delta, known=known
+        )
+
+    return min(plans, key=width)
+
+
+def _predict(plan, residual, control, cost, group, labelled, kl_range, delta, known=None):
+    net = control - cost
+    mine = net if known is None else net[known]
+    share = 1.0 if plan.own == 1.0 else 1 / (1 + group)
+    variance = _variance(residual + share * mine)
+    if group > 0:
+        variance += (1 - share) ** 2 * _variance(net) / group
+    width = 1 + 2 * plan.weight + kl_range[1] - kl_range[0]
+    return predicted_half_width(variance, width, max(labelled, 1), delta)
+
+
+def _variance(values: np.ndarray) -> float:
+    # One draw says nothing about spread; the largest variance in [0, 1] stands in.
+    return float(values.var(ddof=1)) if len(values) > 1 else 0.25

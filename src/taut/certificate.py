@@ -1,0 +1,434 @@
+"""From rollouts to a certificate: the road's last stop before decisions and reports."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from taut.bounds.kl_clipping import clip_log_ratio, describe_log_ratio, token_clipping
+from taut.bounds.reward_shift import FEW_LABELS, label_counts, paper_shift
+from taut.calibration import Split, Thresholds, choose_thresholds, split_draws
+from taut.compose import Design, TargetCertificate, Terms, UnitData, certify
+from taut.errors import LogError, UsageError
+from taut.health import FAIL, Check, check_health, outcome, policy_changes, recurs_across_steps
+from taut.inequalities.concentration import paper_alpha
+from taut.options import TARGETS, Options
+from taut.rollouts import Blocks, Rollouts
+from taut.types import Status
+
+BY_COLUMNS = ("step", "policy", "run")
+
+
+@dataclass(frozen=True, slots=True)
+class PaperBound:
+    """Theorem 1 of arXiv 2602.21765 on all prompts of the log: half-widths, reward units.
+
+    None where the data or the declaration for a term is missing. The clipping term is the plug-in
+    mean of the sample, as the theorem's own is not known. Source: theory §2.1, §3.1, §4.1.
+    """
+
+    alpha: float
+    sampling: float | None
+    reward_shift: float | None
+    kl_clipping: float | None
+    total: float | None
+    coverage: float | None
+    reward_mse: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Means over the certifying prompts, prompts weighted equally; None without the columns.
+
+    Rewards in reward units, KL in nats, shares as probabilities.
+    """
+
+    objective: float | None
+    reward: float
+    gold: float | None
+    kl: float | None
+    clipped_kl: float | None
+    clipped_share: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """An interval for a true objective at level 1 - delta, with its evidence (theory §5).
+
+    Attributes:
+        target: The target that `lower` and `upper` speak of.
+        targets: All three targets; None where the log lacks what the target needs.
+        level: Probability 1 - delta, for each target on its own.
+        tau, tau_negative: Clip thresholds used, nats; None without log-probs.
+        measured, paper, health, options, split: The evidence.
+        simultaneous: How many certificates hold together at `level`.
+    """
+
+    target: str
+    targets: Mapping[str, TargetCertificate | None]
+    level: float
+    thresholds: Thresholds | None
+    options: Options
+    reward_range: tuple[float, float]
+    measured: Measured
+    paper: PaperBound
+    health: tuple[Check, ...]
+    log: Mapping
+    log_ratio: Mapping | None
+    token_clipping: Mapping | None
+    simultaneous: int = 1
+
+    @property
+    def main(self) -> TargetCertificate:
+        """The certificate of the chosen target."""
+        return self.targets[self.target]
+
+    @property
+    def lower(self) -> float:
+        """Lower end, reward units."""
+        return self.main.lower
+
+    @property
+    def upper(self) -> float:
+        """Upper end, reward units."""
+        return self.main.upper
+
+    @property
+    def status(self) -> Status:
+        """The weakest status among the parts."""
+        return self.main.status
+
+    @property
+    def terms(self) -> Terms:
+        """Sampling, reward shift and KL clipping, reward units."""
+        return self.main.terms
+
+    @property
+    def tau(self) -> float | None:
+        """Positive clip threshold, nats."""
+        return None if self.thresholds is None else self.thresholds.tau
+
+    @property
+    def tau_negative(self) -> float | None:
+        """Negative clip threshold, nats."""
+        return None if self.thresholds is None else self.thresholds.tau_negative
+
+    @property
+    def document(self) -> dict:
+        """The certificate as plain data, schema `taut.certificate/1` (design §5)."""
+        from taut.document import certificate_document
+
+        return certificate_document(self)
+
+
+def audit(rollouts: Rollouts, *, beta: float | None = None, **settings) -> Certificate:
+    """Certify what a log of rollouts says about the true objective.
+
+    Args:
+        rollouts: The log of one policy, or of several whose average is meant.
+        beta: KL strength, reward units per nat; needed unless the target is "reward".
+        reward_range, gold_range: (low, high) in reward units, fixed before the data. Without a
+            reward range one is read off the data and the result is "estimated".
+        tau: Clip threshold in nats, "auto" (chosen on the calibration split) or None (no clip).
+        tau_negative: Threshold for negative log-ratios, nats; tau if a number is given for tau.
+        delta: Error probability of each target's interval.
+        target: "objective" (J*), "clipped" (E[r* - beta l^tau]) or "reward" (E r*).
+        method: "betting", "bernstein", "hoeffding" or "paper".
+        side: "both", or all of delta for the "lower" or the "upper" end.
+        reward_mse, coverage: Declared L (squared reward units) and C = sqrt(1 + chi-square).
+        log_ratio_max: Declared upper bound on the log-ratio, nats.
+        log_ratio_second_moment: Declared bound on E l^2, nats squared.
+        calibration: Share of the draws that choose what is to be chosen.
+        seed: Seed of the draw order and the split, part of the result.
+        held_out: Declares that no policy was trained or chosen on these prompts.
+
+    Raises:
+        LogError: The log lacks what the target needs.
+        AssumptionError: Data contradict a declaration.
+        UsageError: Settings contradict each other.
+
+    Source: theory §5.
+    """
+    options = Options(beta=beta, **settings)
+    return _audit(rollouts, options, recurs=recurs_across_steps(rollouts), simultaneous=1)
+
+
+def audit_by(
+    rollouts: Rollouts, by: str, *, beta: float | None = None, **settings
+) -> dict[int | str, Certificate]:
+    """Certify each step, policy or run of a log; all certificates hold together at 1 - delta.
+
+    Each of M groups gets delta / M (a union bound; prompts may be shared between groups).
+
+    Args:
+        rollouts: The log.
+        by: "step", "policy" or "run".
+        beta, settings: As for `audit`.
+
+    Raises:
+        UsageError: Unknown column. LogError: The log does not have it. Others as `audit`.
+
+    Source: theory §6.3.
+    """
+    options = Options(beta=beta, **settings)
+    if by not in BY_COLUMNS:
+        raise UsageError(f"by is {by!r}; expected one of {', '.join(BY_COLUMNS)}.")
+    column = getattr(rollouts, by)
+    if column is None:
+        raise LogError(f"the log has no '{by}' column to group by; map one with --map {by}=PATH.")
+    names = getattr(rollouts, f"{by}_names", ())
+    values = np.unique(column)
+    recurs = recurs_across_steps(rollouts)
+    return {
+        (names[value] if names else int(value)): _audit(
+            rollouts.take(column == value), options, recurs=recurs, simultaneous=len(values)
+        )
+        for value in values
+    }
+
+
+def health(rollouts: Rollouts, *, reward_range=None, gold_range=None, held_out=False, seed=0):
+    """Check a log's health; see `taut.health.check_health` for what is looked at."""
+    blocks = rollouts.blocks(seed)
+    return check_health(
+        rollouts,
+        blocks,
+        reward_range=reward_range,
+        gold_range=gold_range or reward_range,
+        held_out=held_out,
+    )
+
+
+def _audit(rollouts: Rollouts, options: Options, *, recurs: bool, simultaneous: int) -> Certificate:
+    _require_columns(rollouts, options)
+    recurs_here = recurs_across_steps(rollouts)
+    blocks = rollouts.blocks(options.seed, merge_steps=recurs_here)
+    low, high, declared = _reward_range(rollouts, options)
+    data = _unit_data(rollouts, options, low, high)
+    checks = check_health(
+        rollouts,
+        blocks,
+        reward_range=options.reward_range,
+        gold_range=options.gold_range or options.reward_range,
+        held_out=options.held_out,
+    )
+    design = _design(rollouts, options, declared, recurs, checks)
+    delta = options.delta / simultaneous
+    split = split_draws(blocks, data.gold, _calibration_share(data, blocks, options))
+    if len(split.certifying) == 0:
+        raise LogError("the log holds no draw to certify with; it needs at least one prompt.")
+    thresholds = _thresholds(data, split, options, delta)
+    available = TARGETS if data.log_ratio is not None and options.beta is not None else ("reward",)
+    targets = {
+        name: certify(name, data, split, thresholds, design, options, delta).rescaled(
+            low, high - low
+        )
+        if name in available
+        else None
+        for name in TARGETS
+    }
+    return Certificate(
+        target=options.target,
+        targets=targets,
+        level=1 - options.delta,
+        thresholds=thresholds,
+        options=options,
+        reward_range=(low, high),
+        measured=_measured(data, split.certifying, thresholds, targets, low, high),
+        paper=_paper(data, blocks, thresholds, options, high - low, delta),
+        health=checks,
+        log=_describe_log(rollouts, blocks, split, declared, data),
+        log_ratio=None
+        if data.log_ratio is None
+        else describe_log_ratio(
+            data.log_ratio, split.certifying, thresholds.tau, thresholds.tau_negative
+        ),
+        token_clipping=_token_level(rollouts, split.certifying),
+        simultaneous=simultaneous,
+    )
+
+
+def _require_columns(rollouts: Rollouts, options: Options) -> None:
+    if len(rollouts) == 0:
+        raise LogError("the log holds no rollouts; expected at least one row.")
+    if options.target == "reward":
+        return
+    if rollouts.log_ratio is None:
+        raise LogError(
+            f"the target '{options.target}' needs log-probs: expected the columns 'policy_logprob' "
+            "and 'ref_logprob' (or 'log_ratio'). Map them with --map, or ask for --target reward."
+        )
+    if options.beta is None:
+        raise UsageError(
+            f"the target '{options.target}' needs --beta, the KL strength in reward units per nat; "
+            "or ask for --target reward."
+        )
+
+
+def _reward_range(rollouts: Rollouts, options: Options) -> tuple[float, float, bool]:
+    if options.reward_range is not None:
+        low, high = map(float, options.reward_range)
+        return low, high, True
+    values = [rollouts.reward]
+    if rollouts.gold is not None and options.gold_range is None:
+        values.append(rollouts.gold[~np.isnan(rollouts.gold)])
+    low = min(float(column.min()) for column in values if len(column))
+    high = max(float(column.max()) for column in values if len(column))
+    return low, (high if high > low else low + 1.0), False
+
+
+def _unit_data(rollouts: Rollouts, options: Options, low: float, high: float) -> UnitData:
+    gold = None
+    if rollouts.gold is not None and not np.isnan(rollouts.gold).all():
+        gold = _to_unit(rollouts.gold, *(options.gold_range or (low, high)))
+    return UnitData(
+        reward=_to_unit(rollouts.reward, low, high),
+        gold=gold,
+        log_ratio=rollouts.log_ratio,
+        beta=(options.beta or 0.0) / (high - low),
+        reward_mse=None if options.reward_mse is None else options.reward_mse / (high - low) ** 2,
+    )
+
+
+def _to_unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.clip((values - low) / (high - low), 0.0, 1.0)
+
+
+def _design(rollouts, options, declared: bool, recurs: bool, checks) -> Design:
+    """What the log's layout allows (theory §2, end; §2.4)."""
+    changes = policy_changes(rollouts)
+    reasons = []
+    if recurs and not options.held_out:
+        reasons.append(
+            "no policy was trained or chosen on these prompts, although they recur across steps"
+        )
+    elif changes and not options.held_out:
+        reasons.append(
+            "no policy in this log was trained on its prompts; several policies are averaged"
+        )
+    if not declared:
+        reasons.append("the reward range, which was read off the data, holds")
+    if outcome(checks, "labels_blind").status == FAIL:
+        reasons.append("labels are blind to outcomes, although they do not look so")
+    if outcome(checks, "exp_minus_log_ratio").status == FAIL:
+        reasons.append("the log-probs are the policy's own, although E exp(-l) exceeds 1")
+    status = Status.ESTIMATED if reasons else Status.CERTIFIED
+    return Design(identical=not changes, status=status, assumes=tuple(reasons))
+
+
+def _calibration_share(data: UnitData, blocks: Blocks, options: Options) -> float:
+    """Nothing to choose, nothing to pay: then every draw certifies."""
+    costs = options.target != "reward" and data.beta > 0
+    chooses_tau = costs and options.tau == "auto" and options.log_ratio_max is None
+    labelled = 0 if data.gold is None else int((label_counts(data.gold, blocks) > 0).sum())
+    chooses_plan = labelled >= FEW_LABELS or (labelled > 0 and costs)
+    return options.calibration if chooses_tau or chooses_plan else 0.0
+
+
+def _thresholds(data: UnitData, split: Split, options: Options, delta: float) -> Thresholds | None:
+    if data.log_ratio is None:
+        return None
+    draws = len(split.certifying)
+    if options.tau is None:
+        return Thresholds(math.inf, math.inf, "none: nothing is clipped")
+    if options.tau == "auto":
+        chosen = choose_thresholds(
+            reward=data.reward,
+            log_ratio=data.log_ratio,
+            beta=data.beta,
+            calibration=split.calibration,
+            certifying_draws=draws,
+            delta=delta,
+            maximum=options.log_ratio_max,
+            second_moment=options.log_ratio_second_moment,
+        )
+        negative = chosen.tau_negative if options.tau_negative is None else options.tau_negative
+        return Thresholds(chosen.tau, negative, chosen.source)
+    tau = float(options.tau)
+    return Thresholds(tau, tau if options.tau_negative is None else options.tau_negative, "given")
+
+
+def _measured(data, blocks: Blocks, thresholds, targets, low, high) -> Measured:
+    def mean(values: np.ndarray) -> float:
+        return math.fsum(blocks.means(values)) / len(blocks)
+
+    gold = None
+    if data.gold is not None:
+        labels = ~np.isnan(data.gold)
+        counts = label_counts(data.gold, blocks)
+        sums = blocks.sums(np.where(labels, data.gold, 0.0))
+        known = counts > 0
+        if known.any():
+            gold = low + (high - low) * math.fsum(sums[known] / counts[known]) / int(known.sum())
+    reward = low + (high - low) * mean(data.reward)
+    if data.log_ratio is None:
+        return Measured(None, reward, gold, None, None, None)
+    clipped = clip_log_ratio(data.log_ratio, thresholds.tau, thresholds.tau_negative)
+    return Measured(
+        objective=None if targets["objective"] is None else targets["objective"].measured,
+        reward=reward,
+        gold=gold,
+        kl=mean(data.log_ratio),
+        clipped_kl=mean(clipped),
+        clipped_share=mean((clipped != data.log_ratio).astype(np.float64)),
+    )
+
+
+def _paper(data, blocks: Blocks, thresholds, options: Options, width: float, delta) -> PaperBound:
+    """Theorem 1 at the same delta and tau, on all draws; for the target "reward" without KL."""
+    alpha = paper_alpha(sizes=blocks.sizes, delta=delta)
+    sampling, clipping = 1.0, 0.0
+    if options.target != "reward":
+        # With one tau for both sides this is W = 1 + 2 beta tau.
+        sampling = 1 + data.beta * (thresholds.tau + thresholds.tau_negative)
+        cut = clip_log_ratio(data.log_ratio, thresholds.tau, thresholds.tau_negative)
+        hidden = blocks.means(np.abs(data.log_ratio - cut))
+        clipping = data.beta * float(hidden.mean())
+    shift = None
+    if options.coverage is not None:
+        shift = width * paper_shift(options.coverage, data.reward_mse)
+    finite = sampling * alpha * width if math.isfinite(sampling) else None
+    parts = (finite, shift, clipping * width)
+    return PaperBound(
+        alpha=alpha,
+        sampling=finite,
+        reward_shift=shift,
+        kl_clipping=clipping * width,
+        total=None if None in parts else math.fsum(parts),
+        coverage=options.coverage,
+        reward_mse=options.reward_mse,
+    )
+
+
+def _token_level(rollouts: Rollouts, blocks: Blocks) -> dict | None:
+    if rollouts.token_clipped_log_ratio is None or rollouts.log_ratio is None:
+        return None
+    return token_clipping(
+        rollouts.log_ratio,
+        rollouts.token_clipped_log_ratio,
+        rollouts.n_tokens,
+        blocks,
+        rollouts.token_clip,
+    )
+
+
+def _describe_log(rollouts, blocks: Blocks, split: Split, declared: bool, data) -> dict:
+    sizes = blocks.sizes
+    labels = None if data.gold is None else label_counts(data.gold, blocks)
+    return {
+        "rollouts": len(rollouts),
+        "prompts": len(blocks),
+        "certifying_prompts": len(split.certifying),
+        "rollouts_per_prompt": {
+            "min": int(sizes.min()),
+            "mean": float(sizes.mean()),
+            "max": int(sizes.max()),
+        },
+        "gold_rollouts": 0 if labels is None else int(labels.sum()),
+        "gold_prompts": 0 if labels is None else int((labels > 0).sum()),
+        "rejected_rows": rollouts.rejected_rows,
+        "distinct_prompts": len(np.unique(rollouts.prompt)),
+        "steps": None if rollouts.step is None else len(np.unique(rollouts.step)),
+        "reward_range_source": "declared" if declared else "read off the data",
+    }

@@ -1,0 +1,423 @@
+"""The command line: wiring only. Every command parses, calls one function, prints its result."""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from taut.errors import TautError, UsageError
+from taut.version import __version__
+
+EXIT_DATA, EXIT_USAGE, EXIT_GATE, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+
+def main() -> None:
+    """Run the command line and turn errors into one line and an exit status (design §4)."""
+    try:
+        status = cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        status = EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        status = EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        status = EXIT_USAGE
+    except UsageError as error:
+        status = _complain(str(error), EXIT_USAGE)
+    except TautError as error:
+        status = _complain(str(error), EXIT_DATA)
+    except BrokenPipeError:
+        # The reader of our output has left; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except (OSError, MemoryError) as error:
+        status = _complain(_system_error(error), EXIT_DATA)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(message: str, status: int) -> int:
+    click.echo(f"taut: {message}", err=True)
+    return status
+
+
+def _system_error(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory; convert the log first (taut convert) or audit a part of it."
+    name = f"{error.filename}: " if getattr(error, "filename", None) else ""
+    return f"{name}{error.strerror or error}"
+
+
+class _Range(click.ParamType):
+    name = "nats|auto|none"
+
+    def convert(self, value, param, ctx):
+        """Read a clip threshold: a number of nats, auto or none."""
+        if value in ("auto", None) or isinstance(value, float):
+            return value
+        if value == "none":
+            return "none"
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither auto, none nor a number of nats", param, ctx)
+
+
+def _pair(name: str, help_text: str):
+    return click.option(name, nargs=2, type=float, metavar="LOW HIGH", help=help_text)
+
+
+def _stack(*options):
+    def decorate(function):
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+_log_options = _stack(
+    click.argument("log", nargs=-1, required=True, metavar="LOG..."),
+    click.option(
+        "--map",
+        "mapping",
+        multiple=True,
+        metavar="NAME=PATH",
+        help="Read the native column NAME from the dotted PATH, as in reward=scores.judge.",
+    ),
+    click.option(
+        "--lenient",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="Write rows that break the schema to FILE and go on; they are counted in all output.",
+    ),
+    click.option(
+        "--token-clip",
+        type=float,
+        metavar="NATS",
+        help="Also report what clamping each token's log-ratio at this constant changes.",
+    ),
+    click.option("--quiet", is_flag=True, help="No progress bar."),
+)
+
+_range_options = _stack(
+    _pair("--reward-range", "Range of the reward, reward units, fixed before the data."),
+    _pair("--gold-range", "Range of gold, where it is on another scale than reward."),
+    click.option(
+        "--held-out",
+        is_flag=True,
+        help="No policy was trained or chosen on these prompts (they may recur across steps).",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw order."),
+)
+
+_json_option = click.option(
+    "--json",
+    "json_path",
+    metavar="PATH|-",
+    help="Write the result as JSON; - writes it to standard output in place of the report.",
+)
+
+_audit_options = _stack(
+    click.option("--beta", type=float, help="KL strength, reward units per nat."),
+    click.option(
+        "--target",
+        type=click.Choice(["objective", "clipped", "reward"]),
+        default="objective",
+        show_default=True,
+        help="J* = E[r* - beta l], E[r* - beta l^tau], or E r*; the report shows all three.",
+    ),
+    click.option(
+        "--tau",
+        type=_Range(),
+        default="auto",
+        show_default=True,
+        help="Clip threshold of the sequence log-ratio, nats.",
+    ),
+    click.option(
+        "--tau-negative",
+        type=float,
+        metavar="NATS",
+        help="Threshold for negative log-ratios, where it differs from --tau.",
+    ),
+    click.option(
+        "--delta",
+        type=float,
+        default=0.05,
+        show_default=True,
+        help="Error probability of each target's interval.",
+    ),
+    click.option(
+        "--method",
+        type=click.Choice(["betting", "bernstein", "hoeffding", "paper"]),
+        default="betting",
+        show_default=True,
+        help="Sampling bound.",
+    ),
+    click.option(
+        "--side",
+        type=click.Choice(["both", "lower", "upper"]),
+        default="both",
+        show_default=True,
+        help="Spend all of delta on one end, where only that end is needed.",
+    ),
+    click.option("--coverage", type=float, help="Declared C = sqrt(1 + chi-square), 1 or more."),
+    click.option("--reward-mse", type=float, help="Declared L = E[(r - r*)^2], squared units."),
+    click.option("--log-ratio-max", type=float, metavar="NATS", help="Declared maximum of l."),
+    click.option(
+        "--log-ratio-second-moment",
+        type=float,
+        metavar="NATS²",
+        help="Declared bound on the mean of l².",
+    ),
+    click.option(
+        "--calibration",
+        type=float,
+        default=0.2,
+        show_default=True,
+        help="Share of the prompts that choose tau and weights, where there is a choice.",
+    ),
+)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 done; 1 the log or the data is wrong; 2 usage; 3 a --require gate "
+    "failed; 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="taut")
+def cli():
+    """How much of the reward you measured is real?
+
+    taut turns RLHF rollout logs into finite-sample certificates for the true objective
+    E[r* - beta log(pi/pi_ref)]: rewards in reward units, log-ratios in nats.
+    """
+
+
+@cli.command(
+    epilog="Example: taut audit rollouts/*.parquet --beta 0.05 --reward-range -4 4 --tau auto"
+)
+@_log_options
+@_audit_options
+@_range_options
+@click.option(
+    "--by",
+    type=click.Choice(["step", "policy", "run"]),
+    help="Audit each one; all intervals hold together.",
+)
+@click.option(
+    "--require-lower",
+    type=float,
+    metavar="X",
+    help="Exit 3 unless a certified or conditional lower end is at least X, reward units.",
+)
+@_json_option
+def audit(log, mapping, lenient, token_clip, quiet, by, require_lower, json_path, **settings):
+    """Certify what a rollout LOG (Parquet or JSONL files, globs, folders) says.
+
+    The certificate is an interval for the true objective, split into sampling, reward shift and
+    KL clipping, with its error budget, status and assumptions.
+    """
+    from taut.certificate import audit as audit_one
+    from taut.certificate import audit_by
+    from taut.document import certificate_document, groups_document
+
+    settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
+    rollouts = _read(log, mapping, lenient, token_clip, quiet)
+    if by is None:
+        certificates = [audit_one(rollouts, **settings)]
+        document = certificate_document(certificates[0])
+    else:
+        groups = audit_by(rollouts, by, **settings)
+        certificates = list(groups.values())
+        document = groups_document(by, groups)
+    _show(document, json_path)
+    if require_lower is not None:
+        return _gate(certificates, require_lower)
+    return 0
+
+
+@cli.command(epilog="Example: taut check rollouts/ --reward-range 0 1")
+@_log_options
+@_range_options
+@_json_option
+def check(log, mapping, lenient, token_clip, quiet, json_path, reward_range, **settings):
+    """Check the health of a LOG: what would make a certificate wrong. Exit 1 if a check fails."""
+    from taut.certificate import health
+    from taut.document import health_document
+
+    rollouts = _read(log, mapping, lenient, token_clip, quiet)
+    checks = health(rollouts, reward_range=reward_range, **settings)
+    document = {
+        "schema": "taut.health/1",
+        "version": __version__,
+        "log": {"rollouts": len(rollouts), "rejected_rows": rollouts.rejected_rows},
+        "health": health_document(checks),
+    }
+    _show(document, json_path)
+    return EXIT_DATA if any(item.status == "fail" for item in checks) else 0
+
+
+@cli.command(epilog="Example: taut convert run/*.jsonl.gz -o run.parquet --map reward=score")
+@_log_options
+@click.option("-o", "--output", required=True, metavar="FILE", help="Native Parquet to write.")
+def convert(log, mapping, lenient, token_clip, quiet, output):
+    """Reduce any LOG to native Parquet: token lists become sequence sums, once."""
+    from taut.engines.local import convert as convert_log
+
+    with _progress(quiet) as progress:
+        rows = convert_log(
+            log,
+            output,
+            mapping=_mapping(mapping),
+            lenient=lenient,
+            token_clip=token_clip,
+            progress=progress,
+        )
+    click.echo(f"{rows} rollouts -> {output}", err=True)
+
+
+@cli.command(epilog="Example: taut simulate overoptimised -o log.parquet --prompts 1000 --gold 300")
+@click.argument("world", metavar="WORLD")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Parquet or JSONL to write.")
+@click.option("--prompts", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--rollouts-per-prompt", type=click.IntRange(1), help="K; the world's own if absent.")
+@click.option(
+    "--gold", type=click.IntRange(0), default=0, show_default=True, help="Prompts to label."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+def simulate(world, output, prompts, rollouts_per_prompt, gold, seed):
+    """Write a log of a finite WORLD and, beside it, its exact truth.
+
+    The truth (J*, E r*, every term) goes to OUTPUT.truth.json.
+    """
+    from taut.worlds import simulate as simulate_log
+
+    simulate_log(
+        world,
+        output,
+        prompts=prompts,
+        rollouts_per_prompt=rollouts_per_prompt,
+        gold=gold,
+        seed=seed,
+    )
+    click.echo(f"{output} and {output}.truth.json", err=True)
+
+
+@cli.command()
+@_json_option
+def demo(json_path):
+    """Audit the bundled example: an over-optimised policy whose truth is known."""
+    from taut.certificate import audit as audit_one
+    from taut.document import certificate_document
+    from taut.engines.local import read_rollouts
+
+    folder = Path(__file__).parent / "examples"
+    truth = json.loads((folder / "overoptimised.parquet.truth.json").read_text())
+    rollouts = read_rollouts(folder / "overoptimised.parquet")
+    certificate = audit_one(rollouts, **truth["audit"])
+    _show(certificate_document(certificate), json_path)
+    if json_path != "-":
+        known = truth["truth"]["objective"]
+        inside = "inside" if certificate.lower <= known <= certificate.upper else "OUTSIDE"
+        click.echo(
+            f"This log was drawn from a world whose true objective is known: {known:.4f}, "
+            f"{inside} [{certificate.lower:.4f}, {certificate.upper:.4f}]."
+        )
+
+
+def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
+    mapping = {}
+    for pair in pairs:
+        name, sign, path = pair.partition("=")
+        if not (sign and name and path):
+            raise UsageError(f"--map {pair!r}: expected NAME=PATH, as in reward=scores.judge.")
+        if name in mapping:
+            raise UsageError(f"--map names '{name}' twice; each column is read from one path.")
+        mapping[name] = path
+    return mapping
+
+
+def _read(log, mapping, lenient, token_clip, quiet):
+    from taut.engines.local import read_rollouts
+
+    with _progress(quiet) as progress:
+        return read_rollouts(
+            list(log),
+            mapping=_mapping(mapping),
+            lenient=lenient,
+            token_clip=token_clip,
+            progress=progress,
+        )
+
+
+def _show(document: dict, json_path: str | None) -> None:
+    if json_path == "-":
+        click.echo(_json(document), nl=False)
+        return
+    if json_path is not None:
+        _write_atomically(Path(json_path), _json(document))
+    from taut.report.terminal import print_report, report
+
+    print_report(report(document))
+
+
+def _json(document: dict) -> str:
+    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: the folder does not exist; make it first.") from error
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _gate(certificates, least: float) -> int:
+    """Pass only on ends that carry a guarantee: an estimate is no ground for a release."""
+    from taut.types import Status
+
+    for certificate in certificates:
+        guaranteed = certificate.status in (Status.CERTIFIED, Status.CONDITIONAL)
+        if not guaranteed or certificate.lower < least:
+            reason = "" if guaranteed else f" and is {certificate.status}, not certified"
+            return _complain(
+                f"--require-lower {least:g} failed: the lower end is {certificate.lower:.6g}"
+                f"{reason}.",
+                EXIT_GATE,
+            )
+    return 0
+
+
+@contextmanager
+def _progress(quiet: bool):
+    """Yield a progress callback: a line on stderr once the work has taken more than a second."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    start = shown = time.monotonic()
+
+    def tell(rows: int, read_bytes: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - start > 1 and now - shown > 0.2:
+            shown = now
+            click.echo(f"\r{rows:,} rollouts, {read_bytes / 1e6:,.0f} MB", err=True, nl=False)
+
+    yield tell
+    if shown > start:
+        click.echo("\r\x1b[K", err=True, nl=False)

@@ -1,0 +1,365 @@
+"""Health of a log: what would make a certificate wrong, looked for before it is made.
+
+Each check looks at all rows, passes, warns or fails, says what it means and what to do. A check
+never changes a number; the certificate reads `blocking` outcomes to lower its status.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from taut.bounds.reward_shift import label_counts
+from taut.rollouts import Blocks, Rollouts
+
+PASS, WARN, FAIL, NOT_CHECKED = "pass", "warn", "fail", "not_checked"
+
+_FEW_PROMPTS = 20
+_SURE_Z = 5.0  # a normal deviate this large is no accident in a log (p = 6e-7)
+_DOUBT_Z = 3.0
+_SURE_E = 1e3  # an e-value: betting against the claim multiplied the stake this often
+_DOUBT_E = 20.0
+_CONFIDENT = -0.1  # mean nats per token above which sampled text is implausible
+_BETS = 2.0 ** -np.arange(1, 9)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Outcome of one check: what was looked at, the outcome, what it means, what to do."""
+
+    check: str
+    status: str
+    detail: str
+    remedy: str = ""
+
+
+def check_health(
+    rollouts: Rollouts,
+    blocks: Blocks,
+    *,
+    reward_range: tuple[float, float] | None,
+    gold_range: tuple[float, float] | None,
+    held_out: bool = False,
+) -> tuple[Check, ...]:
+    """Run every check on a log.
+
+    Args:
+        rollouts: The log.
+        blocks: All its draws, in draw order.
+        reward_range, gold_range: Declared ranges, reward units; None where not declared.
+        held_out: The caller declares that no policy was trained or chosen on these prompts.
+    """
+    return (
+        _few_prompts(blocks),
+        _recurring_prompts(rollouts, held_out),
+        _unequal_k(blocks),
+        _duplicates(rollouts),
+        _range("reward_range", rollouts.reward, reward_range),
+        _range("gold_range", rollouts.gold, gold_range),
+        _labels_blind(rollouts, blocks),
+        _zero_log_ratio(rollouts),
+        _negative_kl(rollouts, blocks),
+        _exp_minus(rollouts, blocks),
+        _positive_logprob(rollouts),
+        _confident_tokens(rollouts),
+        _coarse(rollouts),
+        _truncated(rollouts),
+        _drift(rollouts, blocks),
+    )
+
+
+def outcome(checks: tuple[Check, ...], name: str) -> Check:
+    """Return the check of that name."""
+    return next(check for check in checks if check.check == name)
+
+
+def recurs_across_steps(rollouts: Rollouts) -> bool:
+    """Say whether some prompt occurs at more than one step."""
+    if rollouts.step is None or len(rollouts) == 0:
+        return False
+    order = np.lexsort((rollouts.step, rollouts.prompt))
+    prompt, step = rollouts.prompt[order], rollouts.step[order]
+    return bool(((prompt[1:] == prompt[:-1]) & (step[1:] != step[:-1])).any())
+
+
+def policy_changes(rollouts: Rollouts) -> bool:
+    """Say whether the log holds more than one policy: several steps, policies or runs."""
+    parts = (rollouts.step, rollouts.policy, rollouts.run)
+    return any(part is not None and bool((part != part[0]).any()) for part in parts)
+
+
+def _few_prompts(blocks: Blocks) -> Check:
+    count = len(blocks)
+    if count >= _FEW_PROMPTS:
+        return Check("prompts", PASS, f"{count} draws of prompts")
+    return Check(
+        "prompts",
+        WARN,
+        f"only {count} draws of prompts: intervals hold but are wide",
+        "Draw more prompts; more rollouts per prompt help less.",
+    )
+
+
+def _recurring_prompts(rollouts: Rollouts, held_out: bool) -> Check:
+    name = "recurring_prompts"
+    if rollouts.step is None:
+        return Check(name, NOT_CHECKED, "no `step` column", "Log the step to have this checked.")
+    if not recurs_across_steps(rollouts):
+        return Check(name, PASS, "no prompt recurs at another step")
+    if held_out:
+        return Check(name, PASS, "prompts recur across steps and are declared held out")
+    return Check(
+        name,
+        WARN,
+        "prompts recur across steps, as training epochs do: a policy trained or chosen on them is "
+        "not independent of them, so intervals are estimates",
+        "Audit on prompts kept out of training and say --held-out.",
+    )
+
+
+def _unequal_k(blocks: Blocks) -> Check:
+    sizes = blocks.sizes
+    if len(sizes) == 0 or (sizes == sizes[0]).all():
+        return Check("rollouts_per_prompt", PASS, "every draw has the same number of rollouts")
+    return Check(
+        "rollouts_per_prompt",
+        WARN,
+        f"between {sizes.min()} and {sizes.max()} rollouts per draw: if failed or truncated "
+        "rollouts were dropped, every mean is biased",
+        "Log every rollout, also failed ones, with the reward they were given.",
+    )
+
+
+def _duplicates(rollouts: Rollouts) -> Check:
+    name = "duplicate_rows"
+    fine = [c for c in (rollouts.policy_logprob, rollouts.log_ratio) if c is not None]
+    if not fine:
+        return Check(name, NOT_CHECKED, "rows without log-probs cannot be told apart")
+    keys = [c for c in (rollouts.gold, rollouts.group, rollouts.step) if c is not None]
+    columns = [*keys, rollouts.reward, *fine, rollouts.prompt]
+    order = np.lexsort(columns)
+    same = np.ones(max(len(order) - 1, 0), dtype=bool)
+    for column in columns:
+        values = column[order]
+        equal = values[1:] == values[:-1]
+        if values.dtype.kind == "f":
+            equal |= np.isnan(values[1:]) & np.isnan(values[:-1])
+        same &= equal
+    count = int(same.sum())
+    # A log-ratio of 0 is a tie, not a mark of identity.
+    if rollouts.policy_logprob is None:
+        count = int((same & (rollouts.log_ratio[order][1:] != 0)).sum())
+    if count == 0:
+        return Check(name, PASS, "no two rows are the same")
+    return Check(
+        name,
+        WARN,
+        f"{count} rows repeat another row of the same prompt in every value",
+        "Was a file read twice, or was sampling greedy? Remove copies; they fake precision.",
+    )
+
+
+def _range(name: str, values: np.ndarray | None, bounds: tuple[float, float] | None) -> Check:
+    column = name.split("_")[0]
+    if values is None:
+        return Check(name, NOT_CHECKED, f"no `{column}` column")
+    if bounds is None:
+        return Check(
+            name,
+            WARN,
+            f"no range declared for `{column}`; one read off the data makes results estimates",
+            f"Declare --{column}-range LOW HIGH, fixed before looking at this log.",
+        )
+    known = values[~np.isnan(values)]
+    outside = float(((known < bounds[0]) | (known > bounds[1])).mean()) if len(known) else 0.0
+    text = f"{100 * outside:.2g}% of `{column}` lies outside [{bounds[0]:g}, {bounds[1]:g}]"
+    if outside == 0:
+        return Check(name, PASS, f"every `{column}` lies in [{bounds[0]:g}, {bounds[1]:g}]")
+    status = WARN if outside <= 0.2 else FAIL
+    remedy = "Values are clipped, and the result speaks of the clipped score. Widen the range?"
+    return Check(name, status, text, remedy)
+
+
+def _labels_blind(rollouts: Rollouts, blocks: Blocks) -> Check:
+    name = "labels_blind"
+    if rollouts.gold is None:
+        return Check(name, NOT_CHECKED, "no gold labels")
+    labelled = label_counts(rollouts.gold, blocks) > 0
+    if labelled.all() or labelled.sum() < 2 or (~labelled).sum() < 2:
+        return Check(name, NOT_CHECKED, "too few labelled or unlabelled draws to compare")
+    means = blocks.means(rollouts.reward)
+    gap = float(means[labelled].mean() - means[~labelled].mean())
+    spread = math.sqrt(
+        sum(float(part.var(ddof=1)) / len(part) for part in (means[labelled], means[~labelled]))
+    )
+    z = abs(gap) / spread if spread > 0 else 0.0
+    text = f"labelled draws have mean reward {gap:+.3g} against unlabelled ones (z = {z:.1f})"
+    if z < _DOUBT_Z:
+        return Check(name, PASS, text)
+    return Check(
+        name,
+        FAIL if z >= _SURE_Z else WARN,
+        text + ": labels seem to depend on the outcome",
+        "Choose the rollouts to label at random, before looking at them.",
+    )
+
+
+def _zero_log_ratio(rollouts: Rollouts) -> Check:
+    name = "log_ratio_zero"
+    if rollouts.log_ratio is None:
+        return Check(name, NOT_CHECKED, "no log-probs")
+    share = float((rollouts.log_ratio == 0).mean())
+    if share < 1:
+        return Check(name, PASS, f"{100 * share:.3g}% of the log-ratios are exactly 0")
+    return Check(
+        name,
+        WARN,
+        "every log-ratio is exactly 0: policy and reference are the same model",
+        "Score with the trained policy, not with a copy of the reference.",
+    )
+
+
+def _negative_kl(rollouts: Rollouts, blocks: Blocks) -> Check:
+    name = "kl_sign"
+    if rollouts.log_ratio is None:
+        return Check(name, NOT_CHECKED, "no log-probs")
+    means = blocks.means(rollouts.log_ratio)
+    mean = float(means.mean())
+    spread = float(means.std(ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else math.inf
+    z = -mean / spread if spread > 0 else (math.inf if mean < 0 else 0.0)
+    if z < _DOUBT_Z:
+        return Check(name, PASS, f"mean log-ratio {mean:.4g} nats")
+    return Check(
+        name,
+        FAIL if z >= _SURE_Z else WARN,
+        f"mean log-ratio {mean:.4g} nats, {z:.1f} standard errors below 0: a KL cannot be negative",
+        "Are policy and reference swapped, or the samples not the policy's own?",
+    )
+
+
+def log_e_value(log_ratio: np.ndarray, blocks: Blocks) -> float:
+    """Return ln of the e-value against E e^(-l) <= 1, with bets mixed evenly (theory §4.6).
+
+    Under honest log-probs it exceeds ln(1/p) with probability at most p.
+    """
+    with np.errstate(over="ignore"):
+        ratios = blocks.means(np.exp(np.minimum(-log_ratio, 700.0)))
+    capitals = [float(np.log1p(bet * (ratios - 1)).sum()) for bet in _BETS]
+    return float(np.logaddexp.reduce(capitals) - math.log(len(capitals)))
+
+
+def _exp_minus(rollouts: Rollouts, blocks: Blocks) -> Check:
+    name = "exp_minus_log_ratio"
+    if rollouts.log_ratio is None:
+        return Check(name, NOT_CHECKED, "no log-probs")
+    log_e = log_e_value(rollouts.log_ratio, blocks)
+    with np.errstate(over="ignore"):
+        mean = float(blocks.means(np.exp(-rollouts.log_ratio)).mean())
+    text = f"mean of exp(-log-ratio) is {mean:.3g}, at most 1 is expected"
+    if log_e < math.log(_DOUBT_E):
+        return Check(name, PASS, text)
+    return Check(
+        name,
+        FAIL if log_e >= math.log(_SURE_E) else WARN,
+        f"{text}; betting against it won a factor of 1e{log_e / math.log(10):.0f}: the log-probs "
+        "are not those of the policy that sampled",
+        "Check temperature, top-p and top-k, and score policy and reference with one engine.",
+    )
+
+
+def _positive_logprob(rollouts: Rollouts) -> Check:
+    name = "positive_log_probs"
+    columns = [c for c in (rollouts.policy_logprob, rollouts.behaviour_logprob) if c is not None]
+    if not columns:
+        return Check(name, NOT_CHECKED, "no policy log-probs")
+    # Rounding of sums of zeros stays below a millionth of a nat.
+    count = sum(int((column > 1e-6).sum()) for column in columns)
+    if count == 0:
+        return Check(name, PASS, "no log-prob is positive")
+    return Check(
+        name,
+        FAIL,
+        f"{count} log-probs are positive: no text has a probability above 1",
+        "Are these probabilities, losses or densities? Log-probs are needed, in nats.",
+    )
+
+
+def _confident_tokens(rollouts: Rollouts) -> Check:
+    name = "log_prob_per_token"
+    if rollouts.policy_logprob is None or rollouts.n_tokens is None:
+        missing = "policy log-probs" if rollouts.policy_logprob is None else "`n_tokens`"
+        return Check(name, NOT_CHECKED, f"no {missing}")
+    known = rollouts.n_tokens > 0
+    if not known.any():
+        return Check(name, NOT_CHECKED, "no row has a response length")
+    per_token = rollouts.policy_logprob[known] / rollouts.n_tokens[known]
+    share = float((per_token > _CONFIDENT).mean())
+    text = f"{100 * share:.2g}% of the rollouts have more than {_CONFIDENT} nats per token"
+    if share <= 0.05:
+        return Check(name, PASS, text)
+    return Check(
+        name,
+        WARN,
+        text + ": nearly deterministic text, or log-probs of a part of it",
+        "Check that every response token is counted and that sampling was not greedy.",
+    )
+
+
+def _coarse(rollouts: Rollouts) -> Check:
+    name = "precision"
+    values = rollouts.log_ratio if rollouts.policy_logprob is None else rollouts.policy_logprob
+    if values is None:
+        return Check(name, NOT_CHECKED, "no log-probs")
+    fractional = values[values != np.rint(values)]
+    if len(fractional) < 20:
+        return Check(name, NOT_CHECKED, "too few log-probs with decimals to tell")
+    with np.errstate(over="ignore"):
+        single = fractional.astype(np.float32)
+        half = bool((single.astype(np.float16) == fractional).all())
+    brain = bool((single == fractional).all() and not (single.view(np.uint32) & 0xFFFF).any())
+    if not (half or brain):
+        return Check(name, PASS, "log-probs carry more than 16 bits")
+    kind, error = ("float16", 0.07) if half else ("bfloat16", 0.54)
+    return Check(
+        name,
+        WARN,
+        f"log-probs were stored as {kind}: a log-ratio can be off by {error} nats",
+        "Sum and store log-probs in float32 or wider.",
+    )
+
+
+def _truncated(rollouts: Rollouts) -> Check:
+    name = "truncated"
+    if rollouts.truncated is None:
+        return Check(name, NOT_CHECKED, "no `truncated` column")
+    share = float(rollouts.truncated.mean())
+    text = f"{100 * share:.2g}% of the responses were cut at the length limit"
+    if share <= 0.05:
+        return Check(name, PASS, text)
+    return Check(
+        name,
+        WARN,
+        text + ": their rewards are of unfinished text",
+        "Keep them in the log; the result speaks of the policy with this length limit.",
+    )
+
+
+def _drift(rollouts: Rollouts, blocks: Blocks) -> Check:
+    name = "drift"
+    if rollouts.step is None or not policy_changes(rollouts):
+        return Check(name, NOT_CHECKED, "one step, or no `step` column")
+    step = blocks.means(rollouts.step.astype(np.float64))
+    reward = blocks.means(rollouts.reward)
+    if len(step) < 3 or step.std() == 0 or reward.std() == 0:
+        return Check(name, NOT_CHECKED, "nothing varies over the steps")
+    correlation = float(np.corrcoef(step, reward)[0, 1])
+    z = abs(math.atanh(max(-1 + 1e-12, min(1 - 1e-12, correlation)))) * math.sqrt(len(step) - 2)
+    text = f"correlation of reward with step {correlation:+.2f}"
+    if z < _DOUBT_Z:
+        return Check(name, PASS, text)
+    return Check(
+        name,
+        WARN,
+        text + ": the policy moves, and the log's mean is that of no single policy",
+        "Audit each step on its own with --by step.",
+    )
