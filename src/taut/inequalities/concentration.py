@@ -81,11 +81,12 @@ def chernoff(
     Source: theory §2.2; Chernoff (1952), Hoeffding (1963, Theorem 1).
     """
     values = validated(blocks, low=low, high=high, delta=delta)
-    mean = min(max((_mean(values) - low) / (high - low), 0.0), 1.0)
-    eta = delta / 2.0 if _known(side) == "both" else delta
+    mean = (_mean(values) - low) / (high - low)
+    eta = delta / 2.0 if known_side(side) == "both" else delta
     budget = math.log(1.0 / eta) / len(values)
-    lower = 0.0 if side == "upper" else float(kl_lower(mean, budget))
-    upper = 1.0 if side == "lower" else float(kl_upper(mean, budget))
+    # The mean itself is rounded: each end starts from the side that cannot help it.
+    lower = 0.0 if side == "upper" else float(kl_lower(max(mean - 1e-15, 0.0), budget))
+    upper = 1.0 if side == "lower" else float(kl_upper(min(mean + 1e-15, 1.0), budget))
     return from_unit(lower, upper, low=low, high=high)
 
 
@@ -147,7 +148,7 @@ def clopper_pearson(
             f"{low} or {high}. Use method='betting' for values in between."
         )
     n, k = len(values), int(hits.sum())
-    eta = delta / 2.0 if _known(side) == "both" else delta
+    eta = delta / 2.0 if known_side(side) == "both" else delta
     lower = 0.0 if side == "upper" or k == 0 else float(betaincinv(k, n - k + 1, eta))
     # The complement's lower end keeps full accuracy where the upper end is near one.
     rest = 0.0 if side == "lower" or k == n else float(betaincinv(n - k, k + 1, eta))
@@ -226,8 +227,8 @@ def from_unit(lower: float, upper: float, *, low: float, high: float) -> Interva
     width = high - low
     # Subtracting low and scaling cost a few units in the last place of the larger end.
     slack = 4.0 * np.finfo(np.float64).eps * max(abs(low), abs(high), width)
-    lower = low if lower <= 0.0 else max(low, low + width * lower - slack)
-    upper = high if upper >= 1.0 else min(high, low + width * upper + slack)
+    lower = low if lower <= 0.0 else float(max(low, low + width * lower - slack))
+    upper = high if upper >= 1.0 else float(min(high, low + width * upper + slack))
     return Interval(lower, upper)
 
 
@@ -240,7 +241,7 @@ def _around(
     delta: float,
     side: Side,
 ) -> Interval:
-    eta = delta / 2.0 if _known(side) == "both" else delta
+    eta = delta / 2.0 if known_side(side) == "both" else delta
     reach = radius(eta) * (1.0 + 1e-14)
     slack = 4.0 * np.finfo(np.float64).eps * max(abs(low), abs(high))
     lower = low if side == "upper" else max(low, centre - reach - slack)
@@ -248,7 +249,8 @@ def _around(
     return Interval(float(lower), float(upper))
 
 
-def _known(side: str) -> str:
+def known_side(side: str) -> str:
+    """Return side, or raise AssumptionError where it is none of "both", "lower", "upper"."""
     if side not in _SIDES:
         raise AssumptionError(f"side: expected one of {_SIDES}, found {side!r}.")
     return side

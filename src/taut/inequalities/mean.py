@@ -1,0 +1,239 @@
+"""The public primitive: an interval for a mean of bounded values, by the method of your choice."""
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from taut.errors import UsageError
+from taut.inequalities import concentration
+from taut.inequalities.concentration import Side, from_unit, require_delta, validated
+from taut.types import Interval
+
+Method = Literal[
+    "betting",
+    "mixture",
+    "anytime",
+    "bernstein",
+    "chernoff",
+    "hoeffding",
+    "clopper-pearson",
+    "normal",
+]
+_CLOSED_FORMS = {
+    "bernstein": concentration.empirical_bernstein,
+    "chernoff": concentration.chernoff,
+    "hoeffding": concentration.hoeffding,
+    "clopper-pearson": concentration.clopper_pearson,
+    "normal": concentration.clustered_normal,
+}
+_BETTING = ("betting", "mixture", "anytime")
+
+
+def mean_interval(
+    x: np.ndarray,
+    *,
+    low: float,
+    high: float,
+    delta: float = 0.05,
+    method: Method = "betting",
+    side: Side = "both",
+    seed: int = 0,
+    keys: np.ndarray | None = None,
+    binary: bool = False,
+) -> Interval:
+    """Interval for the mean of independent values in [low, high], valid at every sample size.
+
+    The mean lies in it with probability at least 1 - delta, except for method "normal", which is
+    for comparison only. Values must be independent draws: average the rollouts of one prompt first.
+
+    Args:
+        x: Values, shape (n,), n >= 1 ("bernstein" and "normal": n >= 2).
+        low, high: Range that every value keeps to, known before the data; units of x.
+        delta: Allowed probability of a miss, in (0, 1); one-sided bounds spend all of it.
+        method: "betting" (default, the tightest), "mixture" (does not depend on the order; also
+            for independent values whose laws differ, then about the average mean), "anytime"
+            (x in arrival order; may be looked at after every value), "bernstein", "chernoff",
+            "hoeffding", "clopper-pearson" (values that are all low or high), "normal".
+        side: "both", or the one end that is needed: the other is then the end of the range.
+        seed: Of the pseudo-random order in which "betting" takes the values. Fix it before the
+            data: the best of several seeds misses too often.
+        keys: uint64 keys of the draws, shape (n,), distinct: the order hashes them, so that the
+            result does not depend on the order of x. Default: the position of each value.
+        binary: Declares values that are all `low` or `high`: "betting" is then Clopper-Pearson.
+
+    Raises:
+        AssumptionError: A value is not finite or leaves [low, high], too few values, or delta is
+            outside (0, 1).
+        UsageError: Unknown method, or keys of another shape.
+
+    Example:
+        >>> mean_interval([0.2, 0.4, 0.3, 0.6], low=0, high=1).lower > 0
+        True
+
+    Source: theory §2.2-2.7.
+    """
+    if binary and method == "betting":
+        method = "clopper-pearson"
+    values = validated(x, low=low, high=high, delta=delta)
+    if method == "betting":
+        values = values[draw_order(len(values), seed=seed, keys=keys)]
+    eta = delta / 2.0 if concentration.known_side(side) == "both" else delta
+    return ordered_mean_interval(
+        values,
+        low=low,
+        high=high,
+        delta_lower=None if side == "upper" else eta,
+        delta_upper=None if side == "lower" else eta,
+        method=method,
+    )
+
+
+def ordered_mean_interval(
+    x: np.ndarray,
+    *,
+    low: float,
+    high: float,
+    delta_lower: float | None,
+    delta_upper: float | None,
+    method: Method = "betting",
+) -> Interval:
+    """Interval for a mean from values already in draw order, with its own delta for each end.
+
+    Args:
+        x: Values in an order that does not depend on them (theory §2.4), shape (n,).
+        low, high: Declared range, units of x.
+        delta_lower, delta_upper: Allowed probability of a miss at each end; None or 0 where an
+            end is not needed: it is then the end of the range.
+        method: As in `mean_interval`.
+
+    Raises:
+        AssumptionError, UsageError: As in `mean_interval`.
+
+    Source: theory §2.4, §2.6.
+    """
+    lower_eta, upper_eta = delta_lower or None, delta_upper or None
+    if method in _CLOSED_FORMS:
+        closed = _CLOSED_FORMS[method]
+        lower, upper = low, high
+        if lower_eta is not None:
+            lower = closed(x, low=low, high=high, delta=lower_eta, side="lower").lower
+        if upper_eta is not None:
+            upper = closed(x, low=low, high=high, delta=upper_eta, side="upper").upper
+        return Interval(float(lower), float(upper))
+    if method not in _BETTING:
+        known = ", ".join((*_BETTING, *_CLOSED_FORMS))
+        raise UsageError(f"method: expected one of {known}, found {method!r}.")
+    deltas = [eta for eta in (lower_eta, upper_eta) if eta is not None]
+    for eta in deltas:
+        require_delta(eta)
+    values = np.ascontiguousarray(validated(x, low=low, high=high, delta=max([*deltas, 1e-300])))
+    width = high - low
+    lower = upper = 0.0
+    if lower_eta is not None:
+        lower = _betting_end(values, low, 1.0 / width, lower_eta, method)
+    if upper_eta is not None:
+        upper = _betting_end(values, high, -1.0 / width, upper_eta, method)
+    return from_unit(lower, 1.0 - upper, low=low, high=high)
+
+
+def draw_order(n: int, *, seed: int, keys: np.ndarray | None = None) -> np.ndarray:
+    """Return indices that put n draws in a pseudo-random order given by (seed, key) alone.
+
+    Args:
+        n: Number of draws.
+        seed: Any integer, fixed before the data.
+        keys: Distinct integer keys, shape (n,); default: positions.
+
+    Raises:
+        UsageError: keys has another shape, or is not of an integer type.
+
+    Source: theory §2.4.
+    """
+    if keys is None:
+        keys = np.arange(n, dtype=np.uint64)
+    keys = np.asarray(keys)
+    if keys.shape != (n,) or not np.issubdtype(keys.dtype, np.integer):
+        raise UsageError(
+            f"keys: expected {n} integers, one for each value, found shape {keys.shape} of "
+            f"{keys.dtype}; hash other ids to integers first."
+        )
+    start = _splitmix(np.array([seed % 2**64], dtype=np.uint64))
+    return np.argsort(_splitmix(keys.astype(np.uint64) ^ start), kind="stable")
+
+
+def _betting_end(x: np.ndarray, origin: float, scale: float, eta: float, method: str) -> float:
+    from taut.inequalities import betting  # brings in the compiler: only when it is needed
+
+    if method == "anytime":
+        whole = np.array([len(x)])
+        return float(betting.anytime_end(x, whole, origin=origin, scale=scale, eta=eta)[0])
+    end = betting.star_end if method == "betting" else betting.mixture_end
+    return float(end(x, origin=origin, scale=scale, eta=eta))
+
+
+def _splitmix(keys: np.ndarray) -> np.ndarray:
+    """Return a bijective, well-mixed image of uint64 keys (the splitmix64 step)."""
+    with np.errstate(over="ignore"):
+        z = keys + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+def anytime_path(
+    x: np.ndarray,
+    *,
+    low: float,
+    high: float,
+    delta: float = 0.05,
+    side: Side = "both",
+    times: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Intervals after growing numbers of values, all of which hold at once.
+
+    With probability at least 1 - delta the mean lies in every one of them, so that one may stop
+    as soon as the interval is narrow enough. They only ever shrink.
+
+    Args:
+        x: Values in arrival order, shape (n,); independent draws with one mean.
+        low, high: Declared range, units of x.
+        delta: Allowed probability that any interval misses, in (0, 1).
+        side: Which end is needed.
+        times: Increasing numbers of values, each in 1..n; default: about 20 a decade, and n.
+
+    Returns:
+        times, lower ends, upper ends: each of shape (times,).
+
+    Raises:
+        AssumptionError: As in `mean_interval`.
+        UsageError: times do not increase within 1..n.
+
+    Source: theory §2.5; Waudby-Smith & Ramdas (2024).
+    """
+    values = np.ascontiguousarray(validated(x, low=low, high=high, delta=delta))
+    looks = _looks(len(values), times)
+    eta = delta / 2.0 if concentration.known_side(side) == "both" else delta
+    from taut.inequalities.betting import anytime_end
+
+    lower, upper = np.full(len(looks), low, dtype=float), np.full(len(looks), high, dtype=float)
+    width = high - low
+    if side != "upper":
+        ends = anytime_end(values, looks, origin=low, scale=1.0 / width, eta=eta)
+        lower = np.array([from_unit(end, 1.0, low=low, high=high).lower for end in ends])
+    if side != "lower":
+        ends = anytime_end(values, looks, origin=high, scale=-1.0 / width, eta=eta)
+        upper = np.array([from_unit(0.0, 1.0 - end, low=low, high=high).upper for end in ends])
+    return looks, lower, upper
+
+
+def _looks(n: int, times: np.ndarray | None) -> np.ndarray:
+    if times is None:
+        grid = np.floor(10.0 ** np.arange(0.0, math.log10(n), 0.05)).astype(np.int64)
+        return np.unique(np.append(grid, n))
+    looks = np.asarray(times, dtype=np.int64)
+    if looks.ndim != 1 or len(looks) == 0 or looks[0] < 1 or looks[-1] > n:
+        raise UsageError(f"times: expected counts in 1..{n}, found {times}.")
+    if np.any(np.diff(looks) <= 0):
+        raise UsageError(f"times: expected increasing counts, found {times}.")
+    return looks
