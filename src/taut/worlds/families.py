@@ -304,7 +304,7 @@ def _world(
         behaviour=behaviour,
         reward=reward,
         gold=gold,
-        n_tokens=rng.integers(5, 200, size=policy.shape),
+        n_tokens=rng.integers(1, 9, size=policy.shape),
         beta=float(beta),
         rollouts_law=rollouts,
         recurring=recurring,

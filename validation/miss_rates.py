@@ -1,0 +1,431 @@
+"""How often do whole certificates miss? Audits of worlds with known truth (theory §9).
+
+    python -m validation.miss_rates --audits 2000 --processes 2 --output docs/validation.md
+
+Each cell is a family of worlds x what is known about it x number of prompts x delta. In each cell
+many logs are drawn and audited end to end, and every interval that claims a guarantee is held
+against the exact truth. A cell fails if its misses prove, at 99.9%, a miss rate above delta; then
+the exit status is 1. Finished cells are kept in a cache, so an interrupted run goes on.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import math
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from scipy.special import ndtri
+from tests.check import miss_rate_lower_limit, misses_more_than
+
+import taut
+from taut.certificate import audit
+from taut.rollouts import Rollouts
+from taut.types import Status
+from taut.worlds import FAMILIES, World, expected, sample_rollouts, truth
+
+TARGETS = ("reward", "clipped", "objective")
+DELTAS = (0.05, 0.2)
+PROMPTS = (5, 20, 100, 1000)
+GUARANTEED = (Status.CERTIFIED, Status.CONDITIONAL)
+# A truth may sit exactly on an end (a world where every r* is 1); its sum is rounded at 1e-16.
+ROUNDING = 1e-12
+_AUDITS_PER_WORLD = 50
+_COMPARED = 200  # audits whose widths are compared with those of other intervals
+
+# What the auditor is told. "gold": labels on half of the prompts, and the largest log-ratio;
+# "gold rows": labels on half of the rows, one by one, and E l^2; "gold only": labels, nothing
+# declared, so that tau is chosen from data; "proxy": no labels, nothing declared; "declared": no
+# labels, but the world's C, L and largest log-ratio.
+KNOWLEDGE = ("gold", "gold rows", "gold only", "proxy", "declared")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cell:
+    """One setting whose miss rate is measured."""
+
+    family: str
+    knowledge: str
+    prompts: int
+    delta: float
+
+    @property
+    def seed(self) -> int:
+        """A number that depends on what the cell is, not on when it runs."""
+        return zlib.crc32(f"{self.family}|{self.knowledge}|{self.prompts}".encode())
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts for one target of one cell; `of` is "r*" or "r-hat"."""
+
+    target: str
+    of: str
+    audits: int = 0
+    guaranteed: int = 0
+    estimated: int = 0
+    vacuous: int = 0
+    missed_below: int = 0  # the truth lies below the lower end
+    missed_above: int = 0
+    unguarded_misses: int = 0  # misses of intervals that claim no guarantee
+    width: list[float] = field(default_factory=list)
+    to_normal: list[float] = field(default_factory=list)
+    to_paper: list[float] = field(default_factory=list)
+
+    def add(self, interval, status: Status, true: float, normal: float, paper: float) -> None:
+        """Count one interval; widths of the normal and the paper's interval may be NaN."""
+        self.audits += 1
+        below = true < interval.lower - ROUNDING
+        above = true > interval.upper + ROUNDING
+        if status not in GUARANTEED:
+            self.estimated += status == Status.ESTIMATED
+            self.vacuous += status == Status.VACUOUS
+            self.unguarded_misses += below or above
+            return
+        self.guaranteed += 1
+        self.missed_below += below
+        self.missed_above += above
+        width = interval.upper - interval.lower
+        self.width.append(width)
+        if normal > 0:
+            self.to_normal.append(width / normal)
+        if width > 0 and not math.isnan(paper):
+            self.to_paper.append(paper / width)
+
+    @property
+    def misses(self) -> int:
+        """Misses on either side."""
+        return self.missed_below + self.missed_above
+
+
+def run_cell(cell: Cell, audits: int, audit=audit) -> list[Tally]:
+    """Audit a cell's worlds again and again; return one tally per target and kind of reward.
+
+    Args:
+        cell: The setting.
+        audits: How many logs are drawn.
+        audit: The auditor under test; tests of this check pass broken ones.
+    """
+    tallies = {(t, of): Tally(t, of) for t in TARGETS for of in ("r*", "r-hat")}
+    for index in range(audits):
+        world, settings = _world(cell.family, cell.seed, _world_index(cell.family, index))
+        known = knowledge(cell, settings)
+        if known is None:
+            return []
+        rng = np.random.default_rng([cell.seed, index])
+        rollouts = sample_rollouts(world, cell.prompts, rng=rng, **known.pop("sample"))
+        certificate = audit(
+            rollouts, beta=world.beta, reward_range=(0, 1), delta=cell.delta, **known
+        )
+        peers = Peers(world, rollouts, cell.delta) if index < _COMPARED else None
+        for name in TARGETS:
+            _tally(tallies, certificate, name, world, peers)
+    return [tally for tally in tallies.values() if tally.audits]
+
+
+def _world_index(family: str, audit: int) -> int:
+    return audit if family == "random" else audit // _AUDITS_PER_WORLD
+
+
+@lru_cache(maxsize=8)
+def _world(family: str, seed: int, index: int) -> tuple[World, object]:
+    world = FAMILIES[family](np.random.default_rng([seed, index, 1]))
+    return world, truth(world)
+
+
+def knowledge(cell: Cell, exact) -> dict | None:
+    """Return what the auditor is told and how labels are placed; None where nothing can be told."""
+    half = {"gold_prompts": max(1, cell.prompts // 2)}
+    match cell.knowledge:
+        case "gold":
+            return {"sample": half, "log_ratio_max": exact.log_ratio_max}
+        case "gold rows":
+            moment = exact.log_ratio_second_moment
+            return {"sample": {"gold_rows": 0.5}, "log_ratio_second_moment": moment}
+        case "gold only":
+            return {"sample": half}
+        case "proxy":
+            return {"sample": {}}
+        case "declared" if math.isfinite(exact.coverage):
+            return {
+                "sample": {},
+                "coverage": exact.coverage,
+                "reward_mse": exact.reward_mse,
+                "log_ratio_max": exact.log_ratio_max,
+            }
+    return None
+
+
+def _tally(tallies, certificate, name: str, world: World, peers: "Peers | None"):
+    """Hold both intervals of one target against the truth, for r* and for r-hat."""
+    target = certificate.targets[name]
+    cost = _cost(name, world.log_ratio, world.beta, certificate)
+    for of, interval, status, table in (
+        ("r*", target, target.status, world.gold),
+        ("r-hat", target.proxy, target.proxy_status, world.reward),
+    ):
+        widths = (math.nan, math.nan) if peers is None else peers.widths(name, of, certificate)
+        tallies[name, of].add(interval, status, expected(world, table - cost), *widths)
+
+
+def _cost(name: str, log_ratio: np.ndarray, beta: float, certificate) -> np.ndarray | float:
+    if name == "reward":
+        return 0.0
+    if name == "objective":
+        return beta * log_ratio
+    return beta * np.clip(log_ratio, -certificate.tau_negative, certificate.tau)
+
+
+class Peers:
+    """Other intervals from the same log, all of its draws used: for comparison, not judged."""
+
+    def __init__(self, world: World, rollouts: Rollouts, delta: float):
+        self.world, self.rollouts, self.delta = world, rollouts, delta
+        self.blocks = rollouts.blocks(0)
+
+    def widths(self, name: str, of: str, certificate) -> tuple[float, float]:
+        """Widths of the clustered normal interval and of the paper's sampling term, or NaN."""
+        rows = self.rollouts.gold if of == "r*" else self.rollouts.reward
+        if rows is None:
+            return math.nan, math.nan
+        cost = _cost(name, self.rollouts.log_ratio, self.world.beta, certificate)
+        known = ~np.isnan(rows)
+        sizes = self.blocks.sums(known.astype(float))
+        sums = self.blocks.sums(np.where(known, rows - cost, 0.0))
+        means, sizes = sums[sizes > 0] / sizes[sizes > 0], sizes[sizes > 0]
+        span = 1.0
+        if name != "reward":
+            span += self.world.beta * (certificate.tau + certificate.tau_negative)
+        return self._normal(means), 2 * span * self._alpha(sizes)
+
+    def _normal(self, means: np.ndarray) -> float:
+        if len(means) < 2:
+            return math.nan
+        error = float(means.std(ddof=1)) / math.sqrt(len(means))
+        return -2 * float(ndtri(self.delta / 2)) * error
+
+    def _alpha(self, sizes: np.ndarray) -> float:
+        """Alpha of the paper's Theorem 1, written out again so that two hands must agree."""
+        if len(sizes) == 0:
+            return math.nan
+        log_term, n = math.log(4 / self.delta), len(sizes)
+        inverse_total = float(np.sum(1 / sizes)) / n**2
+        return math.sqrt(log_term / (2 * n)) + math.sqrt(log_term * inverse_total / 2)
+
+
+def cells(
+    families: Iterable[str] = tuple(FAMILIES),
+    prompts: Iterable[int] = PROMPTS,
+    deltas: Iterable[float] = DELTAS,
+) -> list[Cell]:
+    """Return the cells in order, small samples first."""
+    order = product(prompts, families, KNOWLEDGE, deltas)
+    return [Cell(family, known, n, delta) for n, family, known, delta in order]
+
+
+def summarise(cell: Cell, tally: Tally) -> dict:
+    """Return one row of the table: counts, limit, verdict and median widths."""
+    counts = {k: v for k, v in asdict(tally).items() if not isinstance(v, list)}
+    trials = tally.guaranteed
+    limit = miss_rate_lower_limit(tally.misses, trials) if trials else 0.0
+    bad = trials > 0 and misses_more_than(tally.misses, trials, cell.delta)
+    return {
+        **asdict(cell),
+        **counts,
+        "miss_rate": tally.misses / trials if trials else None,
+        "miss_rate_above": limit,
+        "verdict": "VIOLATED" if bad else "holds" if trials else "no guarantee claimed",
+        "median_width": _median(tally.width),
+        "width_to_normal": _median(tally.to_normal),
+        "paper_to_width": _median(tally.to_paper),
+    }
+
+
+def _median(values: list[float]) -> float | None:
+    finite = [value for value in values if math.isfinite(value)]
+    return round(float(np.median(finite)), 6) if finite else None
+
+
+# --- running, with a cache of finished cells -------------------------------------------------
+
+
+def _finish(cell: Cell, audits: int) -> dict:
+    rows = [summarise(cell, tally) for tally in run_cell(cell, audits)]
+    return {"cell": asdict(cell), "rows": rows}
+
+
+def source_digest() -> str:
+    """Return a digest of the code under test: a cache made with other code is not used."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for path in sorted(Path(taut.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def read_cache(path: Path, key: str) -> dict[Cell, list[dict]]:
+    """Return the rows of finished cells; a last line cut short by an interruption is dropped."""
+    done = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if entry["key"] == key:
+            done[Cell(**entry["cell"])] = entry["rows"]
+    return done
+
+
+def run_all(todo: list[Cell], audits: int, processes: int, cache: Path) -> dict[Cell, list[dict]]:
+    """Run the cells that the cache lacks; return the rows of all of them."""
+    key = f"{source_digest()}-{audits}"
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    done = read_cache(cache, key)
+    rest = [cell for cell in todo if cell not in done]
+    with (
+        cache.open("a") as file,
+        ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
+    ):
+        futures = {pool.submit(_finish, cell, audits): cell for cell in rest}
+        for count, future in enumerate(as_completed(futures), len(todo) - len(rest) + 1):
+            result, cell = future.result(), futures[future]
+            done[cell] = result["rows"]
+            file.write(json.dumps({"key": key, **result}) + "\n")
+            file.flush()
+            bad = sum(row["verdict"] == "VIOLATED" for row in result["rows"])
+            label = f"{cell.family} / {cell.knowledge} / n={cell.prompts} / delta={cell.delta}"
+            print(f"[{count}/{len(todo)}] {label}: {bad} violated", file=sys.stderr, flush=True)
+    return {cell: done[cell] for cell in todo}
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def worst_rows(rows: list[dict]) -> Iterator[dict]:
+    """Yield, for each family x knowledge x delta x target, the row with the highest limit."""
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        if row["guaranteed"]:
+            name = (row["family"], row["knowledge"], row["delta"], row["of"], row["target"])
+            groups.setdefault(name, []).append(row)
+    for name in sorted(groups, key=lambda k: (k[2], *k[:2], k[3], k[4])):
+        yield max(groups[name], key=lambda row: (row["miss_rate_above"], row["miss_rate"]))
+
+
+def markdown(rows: list[dict], audits: int, csv_name: str) -> str:
+    """Return the page: verdict, what was done, widths by sample size, worst cells."""
+    checked = [row for row in rows if row["guaranteed"]]
+    bad = [row for row in checked if row["verdict"] == "VIOLATED"]
+    lines = [
+        "# Validation: how often certificates miss",
+        "",
+        f"**{len(checked) - len(bad)} of {len(checked)} guarantees hold.** Written by "
+        f"`make validate` (`validation/miss_rates.py`), {audits} audits a cell, deterministic "
+        f"seeds; every cell is in [{csv_name}]({csv_name}).",
+        "",
+        *_EXPLANATION,
+        *(["", "## Violated", "", *_worst_table(bad)] if bad else []),
+        "",
+        "## Widths by number of prompts",
+        "",
+        *_width_table(checked),
+        "",
+        "## Worst cell of each kind",
+        "",
+        *_worst_table(list(worst_rows(rows))),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+_EXPLANATION = (
+    "Worlds are finite, so every truth is an exact sum (theory §9). A log is drawn, audited end to "
+    "end, and each interval that claims a guarantee (`certified` or `conditional`) is held against "
+    "the truth; `estimated` and `vacuous` ones are counted, not judged. A guarantee is violated if "
+    "the exact binomial lower limit (99.9%) of its miss rate exceeds δ.",
+    "",
+    "Known to the auditor: *gold* – labels on half of the prompts and the largest log-ratio; "
+    "*gold rows* – labels on half of the rows and E ℓ²; *gold only* – labels, nothing declared; "
+    "*proxy* – no labels; *declared* – no labels, but C, L and the largest log-ratio.",
+)
+
+
+def _width_table(rows: list[dict]) -> list[str]:
+    out = [
+        "| δ | prompts | of | median width | width / clustered normal | paper's sampling / width |",
+        "|---|---|---|---|---|---|",
+    ]
+    for delta, n, of in product(DELTAS, PROMPTS, ("r*", "r-hat")):
+        some = [r for r in rows if (r["delta"], r["prompts"], r["of"]) == (delta, n, of)]
+        if some:
+            names = ("median_width", "width_to_normal", "paper_to_width")
+            values = [_cell_median(some, name) for name in names]
+            out.append(f"| {delta} | {n} | {of} | " + " | ".join(values) + " |")
+    return out
+
+
+def _cell_median(rows: list[dict], name: str) -> str:
+    value = _median([row[name] for row in rows if row[name] is not None])
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _worst_table(rows: list[dict]) -> list[str]:
+    out = [
+        "| δ | family | known | target | of | prompts | audits | below / above | miss rate | "
+        "surely above | width | / normal | verdict |",
+        "|" + "---|" * 13,
+    ]
+    for r in rows:
+        ratio = "–" if r["width_to_normal"] is None else f"{r['width_to_normal']:.2f}"
+        out.append(
+            f"| {r['delta']} | {r['family']} | {r['knowledge']} | {r['target']} | {r['of']} | "
+            f"{r['prompts']} | {r['guaranteed']} | {r['missed_below']} / {r['missed_above']} | "
+            f"{r['miss_rate']:.4f} | {r['miss_rate_above']:.4f} | {r['median_width']:.3g} | "
+            f"{ratio} | {r['verdict']} |"
+        )
+    return out
+
+
+def write(rows: list[dict], audits: int, output: Path) -> None:
+    """Write the page and, beside it, a CSV with one line per cell and target."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    table = output.with_suffix(".csv")
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    output.write_text(markdown(rows, audits, table.name))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the validation; return 1 if any guarantee is violated."""
+    parser = argparse.ArgumentParser(prog="validation.miss_rates", description=__doc__)
+    parser.add_argument("--audits", type=int, default=2000, help="audits per cell")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=Path("docs/validation.md"))
+    parser.add_argument("--cache", type=Path, default=Path("out/miss_rates.jsonl"))
+    parser.add_argument("--family", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
+    parser.add_argument("--prompts", nargs="+", type=int, default=list(PROMPTS))
+    options = parser.parse_args(arguments)
+    todo = cells(options.family, options.prompts)
+    results = run_all(todo, options.audits, options.processes, options.cache)
+    rows = [row for cell in todo for row in results[cell]]
+    write(rows, options.audits, options.output)
+    bad = [row for row in rows if row["verdict"] == "VIOLATED"]
+    for row in bad:
+        print(
+            "VIOLATED", {k: row[k] for k in ("family", "knowledge", "prompts", "delta", "target")}
+        )
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
