@@ -1,0 +1,234 @@
+"""The local engine: files in, rollouts out, on the threads of this machine.
+
+Decoding and summing run in threads (both leave the interpreter lock alone); results are taken in
+file and row order, so that nothing depends on timing.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from taut.errors import LogError
+from taut.logs.keys import hash_ids
+from taut.logs.plan import check_mapping
+from taut.logs.read import Request, Task, tasks
+from taut.logs.reduce import Reduced
+from taut.logs.schema import NATIVE
+from taut.logs.sources import Source, find
+from taut.logs.write import RejectedRows
+from taut.rollouts import Rollouts
+
+Sources = str | os.PathLike | Iterable[str | os.PathLike]
+Progress = Callable[[int, int], None]
+
+_IDS = ("prompt_id", "prompt", "group")
+_NAMED = ("policy", "run")
+_KEPT = (
+    "reward",
+    "log_ratio",
+    "gold",
+    "step",
+    "policy_logprob",
+    "behaviour_logprob",
+    "token_clipped_log_ratio",
+    "n_tokens",
+    "truncated",
+)
+
+
+def read_rollouts(
+    sources: Sources,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    lenient: str | os.PathLike | None = None,
+    token_clip: float | None = None,
+    progress: Progress | None = None,
+    threads: int | None = None,
+) -> Rollouts:
+    """Read logs of rollouts: Parquet or JSON lines, plain or within .gz or .zst.
+
+    Token lists are reduced to sums over the response while reading, in float64; the result is
+    bit-identical whatever the file split, format, compression or number of threads.
+
+    Args:
+        sources: Files, globs, folders, or several of them.
+        mapping: Native column to column of the log, nested ones by dotted path, for example
+            {"reward": "judge_score", "prompt_id": "metadata.prompt_id"}.
+        lenient: A file to write rejected rows to, as JSON lines; the others are then read.
+            Without it the first bad row stops the reader.
+        token_clip: Also sum token log-ratios clipped to ±token_clip nats (theory §4.5).
+        progress: Called with (rows, bytes of the files) done so far.
+        threads: Threads to decode with; all cores by default.
+
+    Returns:
+        One row a rollout, in file order, about 40 bytes each.
+
+    Raises:
+        LogError: A file, column or row cannot be read as rollouts; one line with file, row,
+            column, what was expected and found, and a remedy.
+    """
+    files = find(sources)
+    parts: dict[str, list[np.ndarray]] = {}
+    names: dict[str, dict[str, int]] = {name: {} for name in _NAMED}
+    rejected = 0
+    for piece in stream(
+        files,
+        mapping=mapping,
+        lenient=lenient,
+        token_clip=token_clip,
+        progress=progress,
+        threads=threads,
+    ):
+        rejected += len(piece.rejected)
+        for name, values in _compact(piece, names).items():
+            parts.setdefault(name, []).append(values)
+    return _assemble(
+        parts,
+        names,
+        token_clip=token_clip,
+        rejected_rows=rejected,
+        sources=tuple(file.name for file in files),
+    )
+
+
+def stream(
+    files: tuple[Source, ...],
+    *,
+    mapping: Mapping[str, str] | None = None,
+    lenient: str | os.PathLike | None = None,
+    token_clip: float | None = None,
+    progress: Progress | None = None,
+    threads: int | None = None,
+) -> Iterator[Reduced]:
+    """Read files piece by piece, in order, in bounded memory.
+
+    Args are those of `read_rollouts`, the files found already. All pieces have the same columns.
+
+    Raises:
+        LogError: As `read_rollouts`.
+    """
+    request = Request(
+        paths=check_mapping(mapping), lenient=lenient is not None, token_clip=_clip(token_clip)
+    )
+    cut = (task for file in files for task in tasks(file, request))
+    rows, done, labelled = 0, 0.0, set()
+    first: tuple[str, frozenset[str]] | None = None
+    with RejectedRows(lenient, avoid=[file.name for file in files]) as rejected:
+        for task, pieces in in_order(cut, threads or os.cpu_count() or 1):
+            done += task.bytes
+            for piece in pieces:
+                first = first or (task.source.name, _solid(piece))
+                _check_same(first, task.source.name, piece)
+                labelled |= _labelled(piece)
+                rejected.add(piece.rejected)
+                rows += len(piece.columns["reward"])
+                yield piece
+            if progress:
+                progress(rows, round(done))
+        _check_some(rows, files, request, labelled)
+
+
+def in_order(cut: Iterator[Task], threads: int) -> Iterator[tuple[Task, list[Reduced]]]:
+    """Run tasks on threads and yield their results in order, with few of them in flight."""
+    waiting: deque[tuple[Task, Future]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="taut")
+    try:
+        for task in cut:
+            waiting.append((task, pool.submit(task.run)))
+            if len(waiting) > threads + 1:
+                ready, future = waiting.popleft()
+                yield ready, future.result()
+        while waiting:
+            ready, future = waiting.popleft()
+            yield ready, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _clip(token_clip: float | None) -> float | None:
+    if token_clip is not None and not 0 < token_clip < np.inf:
+        raise LogError(f"token_clip is {token_clip}; expected a positive number of nats.")
+    return token_clip
+
+
+def _solid(piece: Reduced) -> frozenset[str]:
+    return frozenset(name for name in piece.columns if not NATIVE[name].nullable)
+
+
+def _check_same(first: tuple[str, frozenset[str]], file: str, piece: Reduced) -> None:
+    """Files of one log must have the same columns: a mean over some of them says nothing."""
+    other, columns = first
+    for name in sorted(columns ^ _solid(piece)):
+        has, lacks = (other, file) if name in columns else (file, other)
+        raise LogError(
+            f"{lacks}: expected '{name}', which {has} has; read files with the same columns "
+            "together, or add the column."
+        )
+
+
+def _labelled(piece: Reduced) -> set[str]:
+    gold = piece.columns.get("gold")
+    return {"gold"} if gold is not None and not np.isnan(gold).all() else set()
+
+
+def _check_some(rows: int, files: tuple[Source, ...], request: Request, labelled: set[str]) -> None:
+    if not rows:
+        names = ", ".join(file.name for file in files[:3])
+        raise LogError(f"{names}: expected rollouts, found no row; check how the log was written.")
+    path = request.paths["gold"]
+    if path != "gold" and "gold" not in labelled:
+        raise LogError(
+            f"{files[0].name}: expected labels in '{path}' (mapped to 'gold'), found none in any "
+            "row; correct the mapping, or leave it out."
+        )
+
+
+def _compact(piece: Reduced, names: dict[str, dict[str, int]]) -> dict[str, np.ndarray]:
+    """Return the columns that rollouts keep; texts become 64-bit keys or codes."""
+    columns = piece.columns
+    out = {name: columns[name] for name in _KEPT if name in columns}
+    prompt = columns["prompt_id"] if "prompt_id" in columns else columns["prompt"]
+    out["prompt"] = hash_ids(prompt)
+    if "group" in columns:
+        out["group"] = hash_ids(columns["group"])
+    for name in _NAMED:
+        if name in columns:
+            out[name] = _codes(columns[name], names[name])
+    if "n_tokens" not in out:
+        out["n_tokens"] = np.full(len(prompt), -1, dtype=np.int64)
+    if "gold" not in out:
+        out["gold"] = np.full(len(prompt), np.nan)
+    return out
+
+
+def _codes(texts: pa.Array, known: dict[str, int]) -> np.ndarray:
+    """Return the code of each text, in order of first appearance; `known` is extended."""
+    encoded = pc.dictionary_encode(texts)
+    codes = [known.setdefault(text, len(known)) for text in encoded.dictionary.to_pylist()]
+    return np.array(codes, dtype=np.int32)[encoded.indices.to_numpy(zero_copy_only=False)]
+
+
+def _assemble(
+    parts: dict[str, list[np.ndarray]], names: dict[str, dict[str, int]], **settings
+) -> Rollouts:
+    """Join the pieces; codes are renumbered by sorted name, so that file order does not matter."""
+    columns = {}
+    for name in list(parts):
+        columns[name] = np.concatenate(parts.pop(name))
+    for name in _NAMED:
+        if name in columns:
+            ordered = sorted(names[name])
+            place = {text: code for code, text in enumerate(ordered)}
+            new = np.array([place[text] for text in names[name]], dtype=np.int32)
+            columns[name] = new[columns[name]]
+            columns[f"{name}_names"] = tuple(ordered)
+    if np.isnan(columns["gold"]).all():
+        del columns["gold"]
+    if (columns["n_tokens"] == -1).all():
+        del columns["n_tokens"]
+    return Rollouts(**columns, **settings)

@@ -1,0 +1,352 @@
+"""JSON lines to chunks: one object a line, one line a rollout."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from taut.errors import LogError
+from taut.logs.plan import Plan, make_plan
+from taut.logs.reduce import Chunk, Problems, Tokens, Values
+from taut.logs.schema import EXPECTED, NATIVE
+from taut.logs.sources import Source
+
+MAX_LINE = 64 << 20  # bytes; 128k tokens with three lists of 17 digits are 8 MiB
+_BLOCK = 4 << 20
+_FIRST_BLOCK = 256 << 10  # read by itself to learn the columns
+_BOM = b"\xef\xbb\xbf"
+_LIMITS = np.iinfo(np.int64)
+
+Task = Callable[[], Iterator[Chunk]]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some whole lines of a file: the number of the first, from 1, and their bytes.
+
+    `text` is None for a single line longer than MAX_LINE, which is not kept.
+    """
+
+    first: int
+    text: bytes | None
+
+
+def chunks(
+    source: Source, paths: Mapping[str, str], *, token_clip: float | None, keep_text: bool
+) -> Iterator[tuple[Plan, Task, int]]:
+    """Cut a file of JSON lines into tasks, each with the bytes on disk it covers.
+
+    Args:
+        source: The file.
+        paths: Native name to path.
+        token_clip: Whether token lists are needed although their sums are there.
+        keep_text: Keep the text of each line, for the file of rejected rows.
+
+    Raises:
+        LogError: The compressed data is damaged, or a column is missing.
+    """
+    plan, kinds = None, {}
+    with source.open() as stream:
+        done = 0
+        for block in _blocks(stream.read):
+            if plan is None and block.text is not None:
+                plan, kinds = _plan(source.name, block, paths, token_clip)
+            at = stream.tell()
+
+            def task(block=block, plan=plan, kinds=kinds) -> Iterator[Chunk]:
+                yield _chunk(source.name, block, plan, kinds, keep_text)
+
+            yield plan, task, at - done
+            done = at
+
+
+def _blocks(read: Callable[[int], bytes]) -> Iterator[Block]:
+    """Yield whole lines, some megabytes at a time; the last line needs no newline."""
+    number, held, size = 1, [], 0
+    want = _FIRST_BLOCK
+    while piece := read(want):
+        if number == 1 and not held:
+            piece = piece.removeprefix(_BOM)
+        want = _BLOCK
+        cut = piece.rfind(b"\n") + 1
+        if not cut:
+            size += len(piece)
+            if size <= MAX_LINE:
+                held.append(piece)
+            else:
+                held = []
+            continue
+        if size > MAX_LINE:
+            end = piece.index(b"\n") + 1
+            yield Block(number, None)
+            number, piece, cut = number + 1, piece[end:], cut - end
+        text = b"".join((*held, piece[:cut]))
+        if text:
+            yield Block(number, text)
+            number += text.count(b"\n")
+        held, size = [piece[cut:]], len(piece) - cut
+    if size > MAX_LINE:
+        yield Block(number, None)
+    elif size:
+        yield Block(number, b"".join(held))
+
+
+def _plan(
+    name: str, block: Block, paths: Mapping[str, str], token_clip: float | None
+) -> tuple[Plan, dict[str, type]]:
+    """Learn from the first lines which columns the file has, and the type of its ids."""
+    docs, seen, failure = [], set(), None
+    for offset, line in enumerate(block.text.split(b"\n")):
+        if not line.strip():
+            continue
+        doc, problem = _parse(line)
+        if problem:
+            failure = failure or f"{name}:{block.first + offset}: {problem}."
+        else:
+            docs.append(doc)
+            seen.update(_leaves(doc))
+    if not docs:
+        raise LogError(failure or f"{name}: expected rollouts, found blank lines only.")
+    present, kinds = [], {}
+    for native, path in paths.items():
+        values = _column(docs, path)
+        known = next((value for value in values if value is not None), None)
+        if known is not None or NATIVE[native].nullable or path in seen:
+            present.append(native)
+        if NATIVE[native].kind in ("id", "text"):
+            kinds[native] = type(known)
+    return make_plan(name, paths, present, seen, token_clip=token_clip), kinds
+
+
+def _leaves(doc: dict) -> Iterator[str]:
+    for key, value in doc.items():
+        if isinstance(value, dict):
+            yield from (f"{key}.{inner}" for inner in value)
+        else:
+            yield key
+
+
+def _parse(line: bytes) -> tuple[dict, str | None]:
+    """Return the object on a line and what is wrong with it, if anything is."""
+    try:
+        doc = orjson.loads(line)
+    except orjson.JSONDecodeError as problem:
+        return _parse_leniently(line, problem)
+    if type(doc) is not dict:
+        return {}, f"expected a JSON object, found {_shown(doc)}; write one object per line"
+    return doc, None
+
+
+def _parse_leniently(line: bytes, problem: orjson.JSONDecodeError) -> tuple[dict, str | None]:
+    """Read what Python's own `json` writes beyond the standard: NaN, Infinity, lone surrogates.
+
+    The values are checked later, by column, so that a NaN in a column that is not read is no error.
+    """
+    if line.startswith(_BOM):
+        return {}, "expected JSON, found a byte order mark inside the file; remove it"
+    try:
+        doc = json.loads(line.decode())
+    except UnicodeDecodeError as bad:
+        return {}, (
+            f"expected UTF-8, found byte 0x{line[bad.start]:02x} at position {bad.start + 1}; "
+            "save the file as UTF-8"
+        )
+    except RecursionError:
+        return {}, "expected a flat JSON object, found nesting without end; write one per rollout"
+    except ValueError:
+        where = f"{problem.msg} at character {problem.pos + 1}"
+        return (
+            {},
+            f"expected one whole JSON object per line, found {where}; fix or rewrite the line",
+        )
+    if type(doc) is not dict:
+        return {}, f"expected a JSON object, found {_shown(doc)}; write one object per line"
+    return doc, None
+
+
+def _chunk(
+    name: str, block: Block, plan: Plan | None, kinds: Mapping[str, type], keep_text: bool
+) -> Chunk:
+    problems = Problems()
+    if block.text is None:
+        problems.add(0, "", f"expected one rollout per line, found more than {MAX_LINE >> 20} MiB")
+        return Chunk(file=name, numbers=np.array([block.first]), columns={}, problems=problems)
+    lines, numbers, docs = [], [], []
+    for offset, line in enumerate(block.text.split(b"\n")):
+        if line and not line.isspace():
+            lines.append(line)
+            numbers.append(block.first + offset)
+    for row, line in enumerate(lines):
+        doc, problem = _parse(line)
+        if problem:
+            problems.add(row, "", problem)
+        docs.append(doc)
+    for native, path in plan.absent.items():
+        _refuse_late(name, native, path, docs, numbers)
+    columns = {
+        native: _values(native, _column(docs, path), kinds, problems)
+        for native, path in plan.read.items()
+    }
+    return Chunk(
+        file=name,
+        numbers=np.array(numbers, dtype=np.int64),
+        columns=columns,
+        problems=problems,
+        text=lines if keep_text else None,
+    )
+
+
+def _refuse_late(
+    name: str, native: str, path: str, docs: Sequence[dict], numbers: Sequence[int]
+) -> None:
+    if NATIVE[native].kind == "features" or native in ("prompt", "response"):
+        return
+    for row, value in enumerate(_column(docs, path)):
+        if value is not None:
+            raise LogError(
+                f"{name}:{numbers[row]}: '{path}' is here but not in the first rows of the file; "
+                "expected it in all rows or in none: split the file, or fill the column."
+            )
+
+
+def _column(docs: Sequence[dict], path: str) -> list:
+    """Return the value at a path of each object, None where it is absent."""
+    if "." not in path:
+        return [doc.get(path) for doc in docs]
+    return [_at(doc, path) for doc in docs]
+
+
+def _at(doc: dict, path: str):
+    if path in doc:
+        return doc[path]
+    value = doc
+    for part in path.split("."):
+        if type(value) is not dict:
+            return None
+        value = value.get(part)
+    return value
+
+
+def _values(native: str, values: list, kinds: Mapping[str, type], problems: Problems) -> Values:
+    missing = np.array([value is None for value in values]) if None in values else None
+    kind = NATIVE[native].kind
+    if kind == "tokens":
+        return Values(_tokens(native, values, problems), missing)
+    if kind in ("id", "text"):
+        return Values(_ids(native, values, kinds[native], problems), missing)
+    types = (float, int) if kind in ("float", "int") else (bool,)
+    if not set(map(type, values)) <= set(types):
+        fill = np.nan if kind == "float" else False if kind == "bool" else -1
+        values = [_checked(native, row, v, types, fill, problems) for row, v in enumerate(values)]
+    if kind == "float":
+        return Values(_floats(values), missing)
+    if kind == "bool":
+        return Values(np.array(values, dtype=np.bool_), missing)
+    return Values(_integers(native, values, problems), missing)
+
+
+def _checked(native: str, row: int, value, types: tuple, fill, problems: Problems):
+    if type(value) in types:
+        return value
+    if value is not None:
+        problems.add(row, native, f"is {_shown(value)}; {_expected(native, value)}")
+    return fill
+
+
+def _expected(native: str, value) -> str:
+    kind = NATIVE[native].kind
+    hint = ": write it without quotes" if type(value) is str and kind in ("float", "int") else ""
+    return f"expected {EXPECTED[kind]}{hint}"
+
+
+def _floats(values: list) -> np.ndarray:
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError:  # an integer beyond float64, from the lenient parser
+        return np.array([_float(value) for value in values])
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf
+
+
+def _integers(native: str, values: list, problems: Problems) -> np.ndarray:
+    out = np.empty(len(values), dtype=np.int64)
+    for row, value in enumerate(values):
+        whole = type(value) is int or value.is_integer()
+        if not (whole and _LIMITS.min <= value <= _LIMITS.max):
+            problems.add(row, native, f"is {value}; expected a 64-bit integer")
+            value = -1
+        out[row] = value
+    return out
+
+
+def _ids(native: str, values: list, kind: type, problems: Problems) -> pa.Array:
+    """Return texts or integers as an Arrow array; the first rows of the file say which."""
+    allowed = kind if kind in (str, int) else str
+    as_text = allowed is str or NATIVE[native].kind == "text"
+    out = []
+    for row, value in enumerate(values):
+        if type(value) is not allowed:
+            if value is not None:
+                problems.add(row, native, f"is {_shown(value)}; {_expected_id(native, allowed)}")
+            value = None
+        elif allowed is int and not _LIMITS.min <= value <= _LIMITS.max:
+            problems.add(row, native, f"is {value}; expected a 64-bit integer: write it as text")
+            value = None
+        out.append(value if value is None or not as_text else _text(native, row, value, problems))
+    return pa.array(out, type=pa.large_string() if as_text else pa.int64())
+
+
+def _expected_id(native: str, allowed: type) -> str:
+    want = "text" if allowed is str else "an integer"
+    return f"expected {want} as in the first rows of the file"
+
+
+def _text(native: str, row: int, value: str | int, problems: Problems) -> str | None:
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        problems.add(row, native, "holds half a surrogate pair; expected valid Unicode")
+        return None
+    return text
+
+
+def _tokens(native: str, values: list, problems: Problems) -> Tokens:
+    parts = [_numbers(native, row, value, problems) for row, value in enumerate(values)]
+    ends = np.cumsum([part.size for part in parts], dtype=np.int64)
+    starts = np.r_[np.int64(0), ends[:-1]] if parts else ends
+    flat = np.concatenate(parts) if parts else np.empty(0)
+    return Tokens(flat, starts, ends)
+
+
+_EMPTY = np.empty(0)
+
+
+def _numbers(native: str, row: int, value, problems: Problems) -> np.ndarray:
+    if type(value) is not list:
+        if value is not None:
+            problems.add(row, native, f"is {_shown(value)}; expected {EXPECTED['tokens']}")
+        return _EMPTY
+    for at, token in enumerate(value):
+        if type(token) is not float and type(token) is not int:
+            found = "null" if token is None else _shown(token)
+            problems.add(row, native, f"is {found} at token {at + 1}; expected a finite number")
+            return _EMPTY
+    return _floats(value)
+
+
+def _shown(value) -> str:
+    """Return a value as a person would name it, short."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else f"a list of {len(value)}"
+    text = json.dumps(value)
+    text = text if len(text) <= 40 else f"{text[:37]}…"
+    return f"the text {text}" if isinstance(value, str) else text

@@ -1,0 +1,118 @@
+"""Which column of a file stands for which native column, and which of them are worth reading."""
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from taut.errors import LogError
+from taut.logs.schema import NATIVE
+
+_ROLES = ("policy", "ref", "behaviour")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to read one file.
+
+    Attributes:
+        read: Native name to path in the file, of the columns to read.
+        absent: Native name to path of the columns that the file does not have.
+    """
+
+    read: dict[str, str]
+    absent: dict[str, str]
+
+
+def check_mapping(mapping: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the path of every native column, mapped or its own name.
+
+    Raises:
+        LogError: A name is not native, or one path is to serve two columns.
+    """
+    mapping = dict(mapping or {})
+    for name in mapping:
+        if name not in NATIVE:
+            raise LogError(
+                f"mapping: '{name}' is not a native column{_close(name, NATIVE)}; "
+                f"native columns are {', '.join(NATIVE)}."
+            )
+    seen: dict[str, str] = {}
+    for name, path in mapping.items():
+        if path in seen:
+            raise LogError(
+                f"mapping: '{path}' is to be both '{seen[path]}' and '{name}'; "
+                "expected a column of its own for each: map one of them elsewhere."
+            )
+        seen[path] = name
+    return {name: mapping.get(name, name) for name in NATIVE}
+
+
+def make_plan(
+    file: str,
+    paths: Mapping[str, str],
+    present: Collection[str],
+    columns: Collection[str],
+    *,
+    token_clip: float | None,
+) -> Plan:
+    """Choose what to read from one file.
+
+    Args:
+        file: Name shown in messages.
+        paths: Native name to path.
+        present: Native names whose path exists in the file.
+        columns: All columns of the file, shown when one is missing.
+        token_clip: Whether token lists are needed although their sums are there.
+
+    Raises:
+        LogError: A mapped or a required column is missing.
+    """
+    for name, path in paths.items():
+        if name != path and name not in present:
+            raise LogError(
+                f"{file}: expected '{path}' (mapped to '{name}'), found {_names(columns)}"
+                f"{_close(path, columns)}; correct the mapping."
+            )
+    if "reward" not in present:
+        raise _missing(file, "'reward'", "reward", columns)
+    if not {"prompt_id", "prompt"} & set(present):
+        raise _missing(file, "'prompt_id' (or 'prompt')", "prompt_id", columns)
+    if token_clip is not None and not {"policy_logprobs", "ref_logprobs"} <= set(present):
+        raise LogError(
+            f"{file}: expected 'policy_logprobs' and 'ref_logprobs' to clip token by token, found "
+            f"{_names(columns)}; log them per token, or leave token_clip out."
+        )
+    wanted = {name for name in present if _wanted(name, set(present), token_clip)}
+    return Plan(
+        read={name: path for name, path in paths.items() if name in wanted},
+        absent={name: path for name, path in paths.items() if name not in present},
+    )
+
+
+def _wanted(name: str, present: set[str], token_clip: float | None) -> bool:
+    """Sequence sums win over token lists: those are then not even read."""
+    if name == "prompt":
+        return "prompt_id" not in present
+    role = name.removesuffix("_logprobs")
+    if role in _ROLES:
+        return f"{role}_logprob" not in present or (token_clip is not None and role != "behaviour")
+    return name not in ("features", "response", "token_clipped_log_ratio")
+
+
+def _missing(file: str, what: str, name: str, columns: Collection[str]) -> LogError:
+    return LogError(
+        f"{file}: expected a column {what}, found {_names(columns)}{_close(name, columns)}; "
+        f"add it, or name the column that holds it: --map {name}=COLUMN."
+    )
+
+
+def _names(columns: Collection[str]) -> str:
+    names = sorted(columns)
+    shown = ", ".join(f"'{name}'" for name in names[:12])
+    return f"{shown}{f' and {len(names) - 12} more' if len(names) > 12 else ''}" or "no columns"
+
+
+def _close(name: str, columns: Collection[str]) -> str:
+    leaf = {column: column for column in columns} | {c.rsplit(".", 1)[-1]: c for c in columns}
+    near = difflib.get_close_matches(name.rsplit(".", 1)[-1], leaf, n=1, cutoff=0.5)
+    return f" (did you mean '{leaf[near[0]]}'?)" if near and leaf[near[0]] != name else ""

@@ -1,0 +1,72 @@
+"""One way in for every file: sources to tasks, each of which gives reduced rows."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from taut.logs import jsonl, parquet
+from taut.logs.plan import Plan
+from taut.logs.reduce import Chunk, Reduced, reduce_chunk
+from taut.logs.sources import Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to read, the same for all files.
+
+    Attributes:
+        paths: Native name to path in the files (`taut.logs.plan.check_mapping`).
+        lenient: Leave bad rows out and report them, in place of raising.
+        token_clip: Also sum token log-ratios clipped to ±token_clip nats (theory §4.5).
+    """
+
+    paths: Mapping[str, str]
+    lenient: bool = False
+    token_clip: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Some rows of a file, not read yet: call `run` in any thread.
+
+    Attributes:
+        source: The file.
+        plan: How it is read.
+        bytes: Bytes of the file, as on disk, that these rows take.
+        run: Decodes, checks and reduces the rows.
+    """
+
+    source: Source
+    plan: Plan | None
+    bytes: float
+    run: Callable[[], list[Reduced]]
+
+
+def tasks(source: Source, request: Request) -> Iterator[Task]:
+    """Cut a file into tasks, in row order.
+
+    Raises:
+        LogError: The file cannot be read, or lacks a column. Rows are checked when a task runs.
+    """
+    if source.format == "parquet":
+        parts = parquet.chunks(source, request.paths, token_clip=request.token_clip)
+        scale = float(source.size)
+    else:
+        parts = jsonl.chunks(
+            source,
+            request.paths,
+            token_clip=request.token_clip,
+            keep_text=request.lenient,
+        )
+        scale = 1.0
+    for plan, chunks, share in parts:
+        yield Task(source, plan, share * scale, _runner(chunks, request))
+
+
+def _runner(chunks: Callable[[], Iterator[Chunk]], request: Request) -> Callable[[], list[Reduced]]:
+    def run() -> list[Reduced]:
+        return [
+            reduce_chunk(chunk, token_clip=request.token_clip, lenient=request.lenient)
+            for chunk in chunks()
+        ]
+
+    return run

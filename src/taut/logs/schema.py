@@ -1,0 +1,106 @@
+"""The native columns of a log: one table for readers, checks, help and docs (design §3)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["id", "float", "tokens", "int", "bool", "text", "features"]
+
+# What a reader expects, in the words of its error messages.
+EXPECTED: dict[Kind, str] = {
+    "id": "strings or integers",
+    "float": "numbers",
+    "tokens": "lists of numbers, one per response token",
+    "int": "integers",
+    "bool": "true or false",
+    "text": "text",
+    "features": "lists of numbers, the same length in all rows",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One native column of a log, one value per rollout.
+
+    Attributes:
+        name: Native name; a foreign column is mapped to it by dotted path.
+        kind: What its values are; `EXPECTED` says it in words.
+        unit: Unit of its values, empty where there is none.
+        meaning: One line for people.
+        nullable: A rollout may lack it. Otherwise all rollouts have it, or none.
+    """
+
+    name: str
+    kind: Kind
+    unit: str = ""
+    meaning: str
+    nullable: bool = False
+
+
+_SEQUENCE = "log-probability of the whole response under the {}: the sum over its tokens"
+_TOKENS = "log-probability of each response token under the {}; summed in float64 while reading"
+_ROLES = {
+    "policy": "policy under audit",
+    "ref": "reference policy",
+    "behaviour": "policy that sampled the response",
+}
+
+COLUMNS: tuple[Column, ...] = (
+    Column(
+        name="prompt_id",
+        kind="id",
+        meaning="which prompt the response answers; without it rows are grouped by `prompt`",
+    ),
+    Column(name="reward", kind="float", unit="reward units", meaning="raw reward-model score"),
+    *(
+        Column(name=f"{role}_logprob", kind="float", unit="nats", meaning=_SEQUENCE.format(whose))
+        for role, whose in _ROLES.items()
+    ),
+    *(
+        Column(name=f"{role}_logprobs", kind="tokens", unit="nats", meaning=_TOKENS.format(whose))
+        for role, whose in _ROLES.items()
+    ),
+    Column(
+        name="log_ratio",
+        kind="float",
+        unit="nats",
+        meaning="policy_logprob - ref_logprob; stands for both, and wins where all three are given",
+    ),
+    Column(
+        name="token_clipped_log_ratio",
+        kind="float",
+        unit="nats",
+        meaning="sum over tokens of the log-ratio clipped token by token; written by `convert`",
+    ),
+    Column(
+        name="gold",
+        kind="float",
+        unit="reward units",
+        meaning="target reward; null where a rollout has no label",
+        nullable=True,
+    ),
+    Column(
+        name="group",
+        kind="id",
+        meaning="one draw of a prompt with its rollouts, where prompts are drawn more than once",
+    ),
+    Column(name="run", kind="text", meaning="training run that the rollout belongs to"),
+    Column(name="policy", kind="text", meaning="name of the policy or checkpoint under audit"),
+    Column(name="step", kind="int", unit="steps", meaning="training step of the rollout"),
+    Column(
+        name="n_tokens",
+        kind="int",
+        unit="tokens",
+        meaning="response length; counted from the token lists where it is absent",
+        nullable=True,
+    ),
+    Column(name="truncated", kind="bool", meaning="the response was cut at the length limit"),
+    Column(
+        name="features",
+        kind="features",
+        meaning="reward-model features; not read by the audit of a single log",
+    ),
+    Column(name="prompt", kind="text", meaning="text of the prompt; an id where `prompt_id` lacks"),
+    Column(name="response", kind="text", meaning="text of the response; only shown"),
+)
+
+NATIVE: dict[str, Column] = {column.name: column for column in COLUMNS}
