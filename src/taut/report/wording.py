@@ -1,0 +1,444 @@
+"""What the report says: every sentence that a person reads about a certificate document.
+
+Only text is made here, from the plain document of design §5; no statistic and no colour.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from taut.report.digits import (
+    count,
+    decimals_for,
+    down,
+    finite,
+    interval,
+    level_text,
+    near,
+    percent,
+    short,
+)
+
+HELP_STATUS = {
+    "certified": "A finite-sample guarantee that assumes only that prompts are independent draws "
+    "and that the declared ranges hold.",
+    "conditional": "The same finite-sample guarantee, if a named assumption that data cannot "
+    "check holds.",
+    "estimated": "A careful estimate without any guarantee; the report says why.",
+    "vacuous": "True, but it says nothing: the data leave every possible value open.",
+}
+
+TARGETS = ("reward", "clipped", "objective")
+TARGET_NAMES = {"reward": "reward", "clipped": "clipped objective", "objective": "objective"}
+TARGET_FORMULAS = {"reward": "E[r*]", "clipped": "E[r* − β clip(ℓ)]", "objective": "E[r* − β ℓ]"}
+
+TERMS = ("sampling", "reward_shift", "kl_clipping")
+TERM_NAMES = {
+    "sampling": "sampling",
+    "reward_shift": "reward shift",
+    "kl_clipping": "KL clipping",
+}
+
+ROUTE_NAMES = {
+    "gold": "gold labels",
+    "rectifier": "gold labels and scores",
+    "declared": "declared bounds",
+    "paper": "declared C and L",
+    "trivial": "nothing beyond the range",
+    "log_ratio_max": "declared largest ℓ",
+    "second_moment": "declared second moment",
+    "betting": "betting",
+    "bernstein": "empirical Bernstein",
+    "hoeffding": "Hoeffding",
+    "pareto_tail": "fitted tail",
+}
+
+PAPER_NEEDS = {
+    "sampling": "not computed",
+    "reward_shift": "needs declared C and L (--coverage, --reward-mse)",
+    "kl_clipping": "needs log-probs",
+    "total": "needs all three terms",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer in words: one sentence, its status, and what stands behind it.
+
+    Attributes:
+        sentence: What the reader should take away.
+        status: certified, conditional, estimated or vacuous; of the learned reward's own
+            certificate when nothing else is known (`learned_only`).
+        details: Why it is no more than that, one sentence each.
+        learned_only: The sentence speaks of the learned reward, not of the true one.
+    """
+
+    sentence: str
+    status: str
+    details: tuple[str, ...] = ()
+    learned_only: bool = False
+
+
+def look(document: Mapping | None, path: str) -> object:
+    """Return the entry at a dotted path, or None where it is missing or not a finite number."""
+    value: object = document
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def number(document: Mapping | None, path: str) -> float | None:
+    """Return the finite number at a dotted path, or None."""
+    return finite(look(document, path))
+
+
+def ends(entry: object) -> tuple[float, float] | None:
+    """Return (lower, upper) of an entry where both are finite, or None."""
+    lower, upper = number(entry, "lower"), number(entry, "upper")
+    return None if lower is None or upper is None else (lower, upper)
+
+
+def target_of(document: Mapping) -> str:
+    """Return the target of a document; the objective where none is named."""
+    target = look(document, "target") or look(document, "settings.target")
+    return target if target in TARGETS else "objective"
+
+
+def measured_of(document: Mapping, target: str) -> float | None:
+    """Return what was measured for a target, reward units."""
+    own = number(document, f"targets.{target}.measured")
+    if own is not None:
+        return own
+    return number(document, "measured.reward" if target == "reward" else "measured.objective")
+
+
+def proxy_of(document: Mapping, target: str) -> Mapping | None:
+    """Return the interval of the learned reward alone, for a target."""
+    for path in (f"targets.{target}.proxy", "proxy"):
+        entry = look(document, path)
+        if ends(entry):
+            return entry
+    return None
+
+
+def level_of(document: Mapping) -> float:
+    """Return the confidence level, probability."""
+    level = number(document, "certificate.level")
+    if level is not None:
+        return level
+    delta = number(document, "settings.delta")
+    return 0.95 if delta is None else 1 - delta
+
+
+def status_of(document: Mapping) -> str:
+    """Return the status of the certificate; vacuous where there is no interval."""
+    status = look(document, "certificate.status")
+    return str(status) if status and ends(look(document, "certificate")) else "vacuous"
+
+
+def learned_only(document: Mapping) -> bool:
+    """Tell whether a document speaks of the learned reward alone."""
+    return status_of(document) == "vacuous" and proxy_of(document, target_of(document)) is not None
+
+
+def route_name(route: object) -> str:
+    """Return a route in words."""
+    text = "" if route is None else str(route)
+    return ROUTE_NAMES.get(text, text.replace("_", " "))
+
+
+def headline_decimals(document: Mapping) -> int:
+    """Return the decimals of the verdict; tables show one more."""
+    entry = look(document, "certificate")
+    if learned_only(document):
+        entry = proxy_of(document, target_of(document))
+    bounds = ends(entry)
+    return decimals_for(bounds[1] - bounds[0]) if bounds else 3
+
+
+def table_decimals(document: Mapping) -> int:
+    """Return the decimals of the tables."""
+    return min(headline_decimals(document) + 1, 6)
+
+
+def verdict(document: Mapping) -> Verdict:
+    """Return the verdict on a certificate document."""
+    status = status_of(document)
+    if learned_only(document):
+        return _learned(document)
+    if status == "vacuous" or ends(look(document, "certificate")) is None:
+        return _vacuous(document)
+    if status == "estimated":
+        return Verdict(_estimated_sentence(document), status, tuple(_estimated_reasons(document)))
+    if status == "conditional":
+        return _conditional(document)
+    return Verdict(_sentence(_claim(document), f"({_level(document)})"), status)
+
+
+def _level(document: Mapping) -> str:
+    return level_text(level_of(document))
+
+
+def _sentence(*parts: str) -> str:
+    text = " ".join(part for part in parts if part)
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def _share_makes_sense(document: Mapping, measured: float, lower: float) -> bool:
+    """Tell whether "of the x measured" is a sensible thing to say about these numbers."""
+    scale = look(document, "settings.reward_range")
+    starts_at_zero = not isinstance(scale, list | tuple) or not scale or finite(scale[0]) == 0
+    return starts_at_zero and 0 < lower <= measured
+
+
+def _claim(document: Mapping, verb: str = "is") -> str:
+    """Return the claim about the lower end, without level and full stop."""
+    target = target_of(document)
+    lower, _ = ends(look(document, "certificate"))
+    digits = headline_decimals(document)
+    measured = measured_of(document, target)
+    name = "" if target == "objective" else f" {TARGET_NAMES[target]}"
+    if measured is not None and _share_makes_sense(document, measured, lower):
+        shown = near(measured, digits)
+        return f"of the {shown}{name} measured, at least {down(lower, digits)} {verb} real"
+    true = "the true value" if target == "objective" else f"the true{name}"
+    claim = f"{true} {verb} at least {down(lower, digits)}"
+    return claim if measured is None else f"measured {near(measured, digits)}; {claim}"
+
+
+def _assumed(document: Mapping, status: str) -> list[str]:
+    found: list[str] = []
+    for name in TERMS:
+        if look(document, f"terms.{name}.status") != status:
+            continue
+        for text in look(document, f"terms.{name}.assumes") or []:
+            if str(text).rstrip(".") not in found:
+                found.append(str(text).rstrip("."))
+    return found
+
+
+def _conditional(document: Mapping) -> Verdict:
+    conditions = _assumed(document, "conditional")
+    level = f"({_level(document)})"
+    if len(conditions) == 1 and len(conditions[0]) <= 70:
+        condition = conditions[0].removeprefix("if ").removeprefix("If ")
+        return Verdict(_sentence(f"if {condition}:", _claim(document), level), "conditional")
+    if not conditions:
+        return Verdict(
+            _sentence("if what was declared holds:", _claim(document), level), "conditional"
+        )
+    lead = (
+        f"under {len(conditions)} named assumptions:" if len(conditions) > 1 else "on a condition:"
+    )
+    details = tuple(f"If {text}." for text in conditions)
+    return Verdict(_sentence(lead, _claim(document), level), "conditional", details)
+
+
+def _estimated_sentence(document: Mapping) -> str:
+    return _sentence(_claim(document, "seems"), "– an estimate, not a guarantee")
+
+
+def _estimated_reasons(document: Mapping) -> Iterator[str]:
+    if look(document, "settings.reward_range_source") == "read off the data":
+        yield "Why: the reward range was read off the data, not declared (--reward-range)."
+    if look(document, "settings.held_out") is False:
+        yield "Why: these prompts may also have been used to choose the policy."
+    for name in TERMS:
+        if look(document, f"terms.{name}.status") == "estimated":
+            assumes = look(document, f"terms.{name}.assumes") or []
+            route = route_name(look(document, f"terms.{name}.route")) or "no guaranteed bound"
+            why = "; ".join(str(text).rstrip(".") for text in assumes) or route
+            yield f"Why: {TERM_NAMES[name]}: {why}."
+    yield from _stronger_target(document)
+
+
+def _stronger_target(document: Mapping) -> Iterator[str]:
+    """Name a target that carries a guarantee where the one asked for does not."""
+    for target in ("clipped", "reward"):
+        entry = look(document, f"targets.{target}")
+        bounds = ends(entry)
+        status = look(entry, "status")
+        if target != target_of(document) and bounds and status in ("certified", "conditional"):
+            lower = down(bounds[0], headline_decimals(document))
+            name = TARGET_NAMES[target]
+            yield f"The {name} is {status}: at least {lower} ({_level(document)})."
+            return
+
+
+def _learned(document: Mapping) -> Verdict:
+    target = target_of(document)
+    proxy = proxy_of(document, target)
+    lower, upper = ends(proxy)
+    digits = headline_decimals(document)
+    status = str(look(proxy, "status") or "certified")
+    measured = measured_of(document, target)
+    shown = "" if measured is None else f"measured {near(measured, digits)}, "
+    level = _level(document) if status == "certified" else f"{_level(document)}, {status}"
+    sentence = (
+        f"For the learned reward only: {shown}at least {down(lower, digits)} on new prompts "
+        f"({level}). Nothing is known about the true reward yet."
+    )
+    scored = "score" if target == "reward" else "score minus its KL cost"
+    details = (f"The reward model's own mean {scored} lies in {interval(lower, upper, digits)}.",)
+    return Verdict(sentence, status, details, learned_only=True)
+
+
+def _vacuous(document: Mapping) -> Verdict:
+    name = TARGET_NAMES[target_of(document)]
+    bounds = ends(look(document, "certificate"))
+    digits = headline_decimals(document)
+    where = f": {interval(*bounds, digits)} is all that can be said" if bounds else ""
+    measured = measured_of(document, target_of(document))
+    shown = "" if measured is None else f"Measured {near(measured, digits)}, but "
+    return Verdict(_sentence(f"{shown}nothing is known about the true {name}{where}"), "vacuous")
+
+
+def settings_text(document: Mapping) -> str:
+    """Return the settings in one line."""
+    settings = look(document, "settings") or {}
+    parts = []
+    if (beta := number(settings, "beta")) is not None:
+        parts.append(f"β {short(beta)} reward units a nat")
+    parts.extend(_threshold_parts(settings))
+    scale = look(settings, "reward_range")
+    if isinstance(scale, list | tuple) and len(scale) == 2 and None not in map(finite, scale):
+        source = look(settings, "reward_range_source") or "declared"
+        parts.append(f"rewards {short(scale[0])} to {short(scale[1])} ({source})")
+    if look(settings, "method"):
+        parts.append(route_name(look(settings, "method")))
+    if share := number(settings, "calibration_share"):
+        parts.append(f"{100 * share:.3g}% of prompts calibrate")
+    if (seed := number(settings, "seed")) is not None:
+        parts.append(f"seed {int(seed)}")
+    if version := look(document, "version"):
+        parts.append(f"taut {version}")
+    return " · ".join(parts)
+
+
+def _threshold_parts(settings: Mapping) -> list[str]:
+    tau = number(settings, "tau")
+    if tau is None:
+        return []
+    negative = number(settings, "tau_negative")
+    text = f"τ {short(tau)} nats"
+    if negative is not None and negative != tau:
+        text = f"τ −{short(negative)} and +{short(tau)} nats"
+    source = look(settings, "tau_source")
+    return [f"{text} ({source})" if source else text]
+
+
+def log_text(log: Mapping | None) -> str:
+    """Return what was read, in one line."""
+    parts = []
+    for key, noun in (("rollouts", "rollout"), ("prompts", "prompt")):
+        if (value := number(log, key)) is not None:
+            parts.append(count(value, noun))
+    text = " of ".join(parts)
+    certifying = number(log, "certifying_prompts")
+    if certifying is not None:
+        text += f" ({int(certifying):,} certify)"
+    rest = [text] if text else []
+    if (per_prompt := _rollouts_per_prompt(log)) is not None:
+        rest.append(per_prompt)
+    if (steps := number(log, "steps.count") or 0) > 1:
+        rest.append(count(steps, "step"))
+    gold = number(log, "gold_rollouts")
+    gold = number(log, "labelled_rollouts") if gold is None else gold
+    if gold is not None:
+        rest.append(count(gold, "gold label") if gold else "no gold labels")
+    if rejected := number(log, "rejected_rows"):
+        rest.append(f"{count(rejected, 'row')} rejected")
+    if clipped := number(log, "clipped_reward_share"):
+        rest.append(f"{percent(clipped)} of rewards clipped")
+    if names := _source_names(log):
+        rest.append(names)
+    return " · ".join(rest)
+
+
+def _rollouts_per_prompt(log: Mapping | None) -> str | None:
+    least = number(log, "rollouts_per_prompt.min")
+    most = number(log, "rollouts_per_prompt.max")
+    if least is None or most is None:
+        return None
+    return f"{int(least)} a prompt" if least == most else f"{int(least)} to {int(most)} a prompt"
+
+
+def _source_names(log: Mapping | None) -> str:
+    sources = look(log, "sources") or []
+    names = [str(name).replace("\\", "/").rsplit("/", 1)[-1] for name in sources]
+    if len(names) > 2:
+        return f"{names[0]} and {len(names) - 1} more files"
+    return " and ".join(names)
+
+
+def ledger_text(document: Mapping) -> str:
+    """Return the δ ledger in one line."""
+    rows = [
+        f"{short(spent)} {look(row, 'event') or 'unnamed event'}"
+        for row in look(document, "ledger") or []
+        if (spent := number(row, "delta")) is not None
+    ]
+    if not rows:
+        return ""
+    delta = number(document, "settings.delta")
+    total = short(1 - level_of(document) if delta is None else delta)
+    return f"Error budget δ = {total}: " + " + ".join(rows)
+
+
+def log_ratio_lines(document: Mapping) -> list[str]:
+    """Return the diagnostics of the log-ratio: its estimates of the KL, its tail, its clipping."""
+    entry = look(document, "log_ratio")
+    kinds = [
+        f"{short(value)} ({key})"
+        for key in ("k1", "k2", "k3")
+        if (value := number(entry, key)) is not None
+    ]
+    parts = [f"KL in nats {', '.join(kinds)}"] if kinds else []
+    if (mean := number(entry, "mean_exp_minus")) is not None:
+        parts.append(f"mean e^−ℓ {short(mean)}, at most 1 if the log-probs are right")
+    clipped = [number(entry, f"clipped_share_{side}") for side in ("positive", "negative")]
+    if None not in clipped:
+        parts.append(f"clipped {percent(clipped[0])} above, {percent(clipped[1])} below")
+    if (most := number(entry, "max")) is not None:
+        parts.append(f"largest ℓ {short(most)} nats")
+    lines = [" · ".join(parts)] if parts else []
+    return lines + _token_clipping(look(document, "token_clipping"))
+
+
+def _token_clipping(entry: object) -> list[str]:
+    clip = number(entry, "clip")
+    if clip is None:
+        return []
+    parts = [f"Clipping token by token at ±{short(clip)} nats instead"]
+    if (share := number(entry, "share_changed")) is not None:
+        parts.append(f"changes {percent(share)} of rollouts")
+    if (bias := number(entry, "bias")) is not None:
+        parts.append(f"mean change {short(bias)} nats")
+    if (bound := number(entry, "negative_bound")) is not None:
+        parts.append(f"its negative side at most {short(bound)} nats")
+    return [": ".join([parts[0], ", ".join(parts[1:])]) if parts[1:] else parts[0]]
+
+
+def advice_text(document: Mapping) -> str:
+    """Return the one thing that would tighten the certificate most."""
+    text = look(document, "advice.text")
+    if not text:
+        return ""
+    gain = number(document, "advice.lower_gain")
+    digits = table_decimals(document)
+    if gain is None or near(gain, digits) == near(0, digits):
+        return str(text)
+    return f"{str(text).rstrip('.')}: the lower end would rise by about {near(gain, digits)}."
+
+
+def health_sentence(checks: list) -> str:
+    """Return the outcome of the health checks in one sentence."""
+    found = {status: 0 for status in ("fail", "warn", "pass", "not_checked")}
+    for check in checks:
+        status = str(look(check, "status"))
+        found[status if status in found else "not_checked"] += 1
+    parts = [count(found["fail"], "problem")] if found["fail"] else []
+    parts += [count(found["warn"], "warning")] if found["warn"] else []
+    parts += [f"{count(found['pass'], 'check')} passed"] if found["pass"] else []
+    parts += [f"{int(found['not_checked'])} could not be checked"] if found["not_checked"] else []
+    return ", ".join(parts) or "nothing was checked"

@@ -1,0 +1,606 @@
+"""The report says what the document says: the verdict first, every status, nothing made up."""
+
+import copy
+import io
+import json
+import re
+import subprocess
+import sys
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from taut.report import digits, wording
+from taut.report.notebook import certificate_html
+from taut.report.terminal import (
+    certificate_report,
+    groups_report,
+    health_report,
+    print_report,
+    save_svg,
+)
+
+WIDTHS = (60, 80, 100, 160)
+
+
+def term(
+    lower, upper, status="certified", *, route=None, source="theory §2.4", assumes=(), delta=0.025
+):
+    return {
+        "lower": lower,
+        "upper": upper,
+        "delta": delta,
+        "status": status,
+        "route": route,
+        "source": source,
+        "assumes": list(assumes),
+    }
+
+
+def certified():
+    """Return a full document: gold labels and a declared largest log-ratio."""
+    return {
+        "schema": "taut.certificate/1",
+        "version": "0.1.0",
+        "target": "objective",
+        "settings": {
+            "beta": 0.005,
+            "delta": 0.05,
+            "tau": 24.6,
+            "tau_negative": 3.2,
+            "tau_source": "auto, from the calibration split",
+            "reward_range": [0, 1],
+            "reward_range_source": "declared",
+            "method": "betting",
+            "calibration_share": 0.2,
+            "seed": 0,
+            "held_out": True,
+        },
+        "log": {
+            "rollouts": 4000,
+            "prompts": 1000,
+            "certifying_prompts": 803,
+            "rollouts_per_prompt": {"min": 4, "mean": 4.0, "max": 4},
+            "gold_rollouts": 480,
+            "gold_prompts": 480,
+            "rejected_rows": 0,
+            "sources": ["runs/a/step_400.parquet"],
+            "steps": {"count": 1},
+            "clipped_reward_share": 0.002,
+        },
+        "measured": {
+            "objective": 0.8423,
+            "reward": 0.8764,
+            "gold": 0.8011,
+            "kl": 6.83,
+            "clipped_kl": 6.81,
+            "clipped_share": 0.04,
+        },
+        "terms": {
+            "sampling": term(-0.0212, 0.0198, route="betting"),
+            "reward_shift": term(
+                -0.0984, -0.0107, route="rectifier", source="theory §3.6", delta=0.02
+            ),
+            "kl_clipping": term(-0.0061, 0.0004, route="log_ratio_max", source="theory §4.4"),
+        },
+        "certificate": {"lower": 0.7166, "upper": 0.8518, "level": 0.95, "status": "certified"},
+        "targets": {
+            "reward": {
+                "measured": 0.8764,
+                "lower": 0.7531,
+                "upper": 0.8879,
+                "status": "certified",
+                "route": "rectifier",
+            },
+            "clipped": {
+                "measured": 0.8423,
+                "lower": 0.7227,
+                "upper": 0.8514,
+                "status": "certified",
+                "route": "rectifier",
+            },
+            "objective": {
+                "measured": 0.8423,
+                "lower": 0.7166,
+                "upper": 0.8518,
+                "status": "certified",
+                "route": "rectifier",
+            },
+        },
+        "paper": {
+            "alpha": 0.072,
+            "sampling": 0.0897,
+            "reward_shift": 0.312,
+            "kl_clipping": 0.0101,
+            "total": 0.4118,
+            "coverage": 2.6,
+            "reward_mse": 0.0144,
+        },
+        "comparison": {"normal_half_width": 0.0171, "status": "estimated"},
+        "log_ratio": {
+            "k1": 6.83,
+            "k2": 31.2,
+            "k3": 6.1,
+            "mean_exp_minus": 0.962,
+            "clipped_share_positive": 0.012,
+            "clipped_share_negative": 0.0004,
+            "max": 41.3,
+        },
+        "token_clipping": {
+            "clip": 10.0,
+            "bias": 0.013,
+            "negative_bound": 0.0081,
+            "share_changed": 0.021,
+        },
+        "ledger": [
+            {"event": "lower end (rectifier blocks)", "delta": 0.025},
+            {"event": "upper end (rectifier blocks)", "delta": 0.025},
+        ],
+        "assumptions": [
+            {
+                "text": "Prompts are independent draws.",
+                "checked": True,
+                "outcome": "no prompt recurs across steps",
+            },
+            {
+                "text": "Labelled rollouts were chosen without looking at outcomes.",
+                "checked": True,
+                "outcome": "labelled and unlabelled rewards agree (p = 0.41)",
+            },
+            {"text": "No log-ratio exceeds 60 nats.", "checked": True, "outcome": "largest 41.3"},
+            {
+                "text": "These prompts did not choose the policy.",
+                "checked": False,
+                "outcome": None,
+            },
+        ],
+        "health": [
+            *(
+                {"check": name, "status": "pass", "detail": "fine", "remedy": None}
+                for name in ("duplicates", "recurring_prompts", "log_ratio_zero", "finite", "drift")
+            ),
+            {
+                "check": "truncated",
+                "status": "warn",
+                "detail": "3.2% of responses were cut at the length limit.",
+                "remedy": "Raise the limit, or read the certificate as one for cut responses.",
+            },
+            {
+                "check": "token_logprobs",
+                "status": "not_checked",
+                "detail": "no token log-probs",
+                "remedy": None,
+            },
+        ],
+        "advice": {"text": "Label 400 more rollouts with gold rewards.", "lower_gain": 0.0213},
+    }
+
+
+def vacuous():
+    """Return a document without labels or declarations: only the learned reward is certified."""
+    document = certified()
+    proxy = {"lower": 0.8211, "upper": 0.8621, "status": "certified"}
+    document["proxy"] = proxy
+    document["terms"]["reward_shift"] = term(
+        -0.8764, 0.1236, "vacuous", route="trivial", source="theory §3.9"
+    )
+    document["certificate"] = {"lower": -0.06, "upper": 0.98, "level": 0.95, "status": "vacuous"}
+    for name, entry in document["targets"].items():
+        shift = 0.034 if name == "reward" else 0.0
+        entry.update(lower=0.0 - shift, upper=1.0 - shift, status="vacuous", route="trivial")
+        entry["proxy"] = {
+            "lower": 0.8211 + shift,
+            "upper": 0.8621 + shift,
+            "status": "certified",
+        }
+    document["log"].update(gold_rollouts=0, gold_prompts=0)
+    document["measured"]["gold"] = None
+    document["paper"].update(reward_shift=None, total=None, coverage=None, reward_mse=None)
+    document["advice"] = {"text": "Label 200 rollouts with gold rewards.", "lower_gain": None}
+    return document
+
+
+def estimated():
+    """Return a document without a declared bound on the log-ratio: J* is an estimate only."""
+    document = certified()
+    document["terms"]["kl_clipping"] = term(
+        -0.0127,
+        0.0004,
+        "estimated",
+        route="pareto_tail",
+        source="theory §4.4",
+        assumes=["the tail of the log-ratio follows a generalised Pareto law"],
+    )
+    document["certificate"].update(lower=0.7101, status="estimated")
+    document["targets"]["objective"].update(lower=0.7101, status="estimated")
+    document["paper"].update(kl_clipping=None, total=None)
+    return document
+
+
+def conditional():
+    document = certified()
+    document["terms"]["reward_shift"] = term(
+        -0.13,
+        0.13,
+        "conditional",
+        route="paper",
+        source="theory §3.1",
+        assumes=["coverage C is at most 1.2 and L at most 0.012, as declared"],
+    )
+    document["certificate"].update(lower=0.69, status="conditional")
+    return document
+
+
+def reward_only():
+    """Return a document of a log without log-probs: only E[r*] can be spoken of."""
+    document = certified()
+    document["target"] = "reward"
+    for target in ("clipped", "objective"):
+        document["targets"][target] = {"unavailable": "the log has no log-probs"}
+    document["measured"].update(objective=None, kl=None, clipped_kl=None, clipped_share=None)
+    del document["log_ratio"], document["token_clipping"], document["terms"]["kl_clipping"]
+    document["settings"].update(beta=0.0, tau=None, tau_negative=None, tau_source=None)
+    document["certificate"].update(lower=0.7531, upper=0.8879)
+    document["paper"].update(kl_clipping=None, total=None)
+    return document
+
+
+def other_scale():
+    """Return a document on a reward scale of [-4, 4], measured below zero."""
+    document = certified()
+    document["settings"]["reward_range"] = [-4, 4]
+    document["measured"].update(objective=-1.2, reward=-1.1)
+    document["certificate"].update(lower=-1.538, upper=-0.92)
+    for entry in document["targets"].values():
+        entry.update(measured=-1.2, lower=-1.538, upper=-0.92)
+    return document
+
+
+def by_step():
+    groups = []
+    for index, (measured, lower, upper) in enumerate(
+        [(0.61, 0.52, 0.66), (0.74, 0.63, 0.77), (0.84, 0.7166, 0.8518), (0.91, 0.58, 0.79)]
+    ):
+        document = certified()
+        document["targets"]["objective"].update(measured=measured, lower=lower, upper=upper)
+        document["measured"]["objective"] = measured
+        document["certificate"].update(lower=lower, upper=upper, level=0.9875)
+        groups.append({"value": 100 * (index + 1), "certificate": document})
+    return {"schema": "taut.certificates/1", "by": "step", "delta": 0.05, "groups": groups}
+
+
+DOCUMENTS = {
+    "certified": certified,
+    "vacuous": vacuous,
+    "estimated": estimated,
+    "conditional": conditional,
+    "reward only": reward_only,
+    "other scale": other_scale,
+    "empty": dict,
+    "interval only": lambda: {"certificate": {"lower": 0.1, "upper": 0.2, "status": "certified"}},
+}
+
+
+def shown(renderable, *, width=100, encoding="utf-8"):
+    """Return what is printed to a stream that is no terminal."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
+    print_report(renderable, file=stream, width=width)
+    return raw.getvalue().decode(encoding)
+
+
+def flat(text):
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (certified, "Of the 0.84 measured, at least 0.71 is real (95%)."),
+        (
+            conditional,
+            "If coverage C is at most 1.2 and L at most 0.012, as declared: "
+            "of the 0.84 measured, at least 0.69 is real (95%).",
+        ),
+        (
+            estimated,
+            "Of the 0.84 measured, at least 0.71 seems real – an estimate, not a guarantee.",
+        ),
+        (
+            vacuous,
+            "For the learned reward only: measured 0.842, at least 0.821 on new prompts (95%). "
+            "Nothing is known about the true reward yet.",
+        ),
+        (reward_only, "Of the 0.88 reward measured, at least 0.75 is real (95%)."),
+        (other_scale, "Measured −1.20; the true value is at least −1.54 (95%)."),
+    ],
+)
+def test_report_opens_with_the_verdict(make, sentence):
+    """The first words on the page are the answer, for every kind of certificate."""
+    assert flat(shown(certificate_report(make()), width=160)).startswith(sentence)
+
+
+def test_printed_ends_are_never_better_than_the_true_ones():
+    """A lower end of 0.7199 must not be printed as 0.72: the claim would be false."""
+    document = certified()
+    document["certificate"]["lower"] = 0.7199
+    assert "at least 0.71 " in wording.verdict(document).sentence
+
+
+@given(
+    value=st.floats(-1e6, 1e6),
+    places=st.integers(0, 6),
+)
+def test_rounding_is_outwards(value, places):
+    """Printed lower ends are at most, and printed upper ends at least, the number itself."""
+    low, high = (
+        Decimal(text.replace("−", "-"))
+        for text in (digits.down(value, places), digits.up(value, places))
+    )
+    assert low <= Decimal(repr(value)) <= high
+    assert high - low <= Decimal(1).scaleb(-places)
+
+
+@pytest.mark.parametrize("name", ["certified", "estimated", "conditional", "vacuous"])
+def test_all_three_targets_stand_in_the_report(name):
+    """The three targets are always shown, each with its own status, and each on its own."""
+    text = shown(certificate_report(DOCUMENTS[name]()))
+    section = text.split("The three targets")[1].split("Beside the paper")[0]
+    for target in ("reward ", "clipped objective", "objective "):
+        line = next(line for line in section.splitlines() if line.strip().startswith(target))
+        assert re.search("certified|conditional|estimated|vacuous", line)
+    assert "each holds at 95% on its own" in section
+
+
+def test_unavailable_targets_say_why():
+    """A target that cannot be had is named, with the reason."""
+    text = flat(shown(certificate_report(reward_only())))
+    assert text.count("unavailable: the log has no log-probs") == 2
+
+
+def test_estimate_says_why_and_names_the_certified_target():
+    """An estimate says why it is one, and that the clipped objective is certified."""
+    text = flat(shown(certificate_report(estimated())))
+    assert "Why: KL clipping: the tail of the log-ratio follows" in text
+    assert "The clipped objective is certified: at least 0.72 (95%)." in text
+
+
+def test_range_read_off_the_data_is_said():
+    document = estimated()
+    document["settings"]["reward_range_source"] = "read off the data"
+    assert "read off the data, not declared" in flat(shown(certificate_report(document)))
+
+
+def test_vacuous_report_keeps_the_vacuous_certificate():
+    """Without labels the r* certificate is shown as vacuous, not left out."""
+    text = flat(shown(certificate_report(vacuous())))
+    assert "vacuous for the true objective" in text
+    assert "learned 0.8211 to 0.8621, certified" in text
+    assert "−0.0600 to 0.9800" in text
+
+
+def test_paper_stands_beside_ours():
+    """Each term of the paper's bound is beside ours; what is missing says what it needs."""
+    text = flat(shown(certificate_report(certified())))
+    assert "sampling ±0.020 ±0.090 4.4×" in text
+    assert "total ±0.068 ±0.412 6.1×" in text
+    missing = flat(shown(certificate_report(vacuous())))
+    assert "needs declared C and L (--coverage, --reward-mse)" in missing
+    assert "needs all three terms" in missing
+
+
+def test_normal_interval_is_not_called_a_certificate():
+    """The normal interval is for comparison, and says so."""
+    text = shown(certificate_report(certified()))
+    line = next(line for line in text.splitlines() if line.strip().startswith("normal"))
+    assert "not a certificate" in line
+
+
+def test_assumptions_ledger_health_and_advice_are_shown():
+    text = flat(shown(certificate_report(certified())))
+    assert "checked Prompts are independent draws. – no prompt recurs across steps" in text
+    assert "taken as given These prompts did not choose the policy. – not checked" in text
+    assert "Error budget δ = 0.05: 0.025 lower end (rectifier blocks) + 0.025 upper end" in text
+    assert "1 warning, 5 checks passed, 1 could not be checked" in text
+    assert "truncated – 3.2% of responses were cut" in text
+    assert "→ Raise the limit" in text
+    assert "Label 400 more rollouts with gold rewards: the lower end would rise" in text
+
+
+def test_passed_checks_are_only_counted():
+    assert "recurring prompts" not in shown(certificate_report(certified()))
+
+
+def test_normal_certificate_fits_a_screen():
+    """A full certificate takes at most 55 lines at 100 columns."""
+    for make in DOCUMENTS.values():
+        assert len(shown(certificate_report(make())).splitlines()) <= 55
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_no_line_is_wider_than_the_terminal(width, encoding):
+    """Nothing overflows, and nothing is cut away with dots, from 60 to 160 columns."""
+    pages = [certificate_report(make()) for make in DOCUMENTS.values()]
+    pages += [groups_report(by_step()), health_report(certified()["health"], certified()["log"])]
+    for page in pages:
+        text = shown(page, width=width, encoding=encoding)
+        assert max(cell_len(line.rstrip()) for line in text.splitlines()) <= width
+        assert "…" not in text
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_leaks_from_the_machine_room(name, width):
+    """No NaN, None, inf, Python literal or raw key reaches the page."""
+    document = DOCUMENTS[name]()
+    for text in (shown(certificate_report(document), width=width), certificate_html(document)):
+        assert not re.search(r"\b(nan|None|inf|True|False|null)\b|[{}\[\]]'|reward_shift", text)
+
+
+def paths_of(document, prefix=()):
+    for key, value in document.items():
+        yield (*prefix, key)
+        if isinstance(value, dict):
+            yield from paths_of(value, (*prefix, key))
+
+
+@pytest.mark.parametrize("replacement", ["absent", None, float("nan")])
+@pytest.mark.parametrize("path", sorted(paths_of(certified())), ids=".".join)
+def test_any_key_may_be_missing(path, replacement):
+    """The report never fails and never leaks, whatever is absent, null or not a number."""
+    document = certified()
+    parent = document
+    for key in path[:-1]:
+        parent = parent[key]
+    if replacement == "absent":
+        del parent[path[-1]]
+    else:
+        parent[path[-1]] = replacement
+    text = shown(certificate_report(document)) + certificate_html(document)
+    assert "nan" not in text.replace("unnamed", "")
+    assert "None" not in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+def test_streams_without_utf8_get_ascii(encoding):
+    """The report never fails to encode; Greek letters are spelled out."""
+    for page in (certificate_report(certified()), groups_report(by_step())):
+        text = shown(page, encoding=encoding)
+        assert text.isascii()
+        assert "?" not in text
+    assert "beta 0.005" in shown(certificate_report(certified()), encoding=encoding)
+
+
+def test_no_colour_when_not_a_terminal():
+    assert "\x1b" not in shown(certificate_report(certified()))
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+def test_no_color_is_respected(monkeypatch):
+    """With NO_COLOR a terminal gets no colour; without it the status is coloured."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    colour = re.compile(r"\x1b\[[0-9;]*3[0-7]")
+    for set_to, expected in (("", True), ("1", False)):
+        monkeypatch.setenv("NO_COLOR", set_to)
+        stream = Terminal()
+        print_report(certificate_report(certified()), file=stream, width=100)
+        assert bool(colour.search(stream.getvalue())) is expected
+
+
+def test_text_from_the_log_cannot_drive_the_terminal():
+    """Control characters and markup in names are shown as text."""
+    document = certified()
+    document["log"]["sources"] = ["\x1b[2J[red]x[/red].parquet"]
+    document["health"][5]["detail"] = "two\nlines [bold]and\x07"
+    text = shown(certificate_report(document))
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "[bold]and" in text
+
+
+def test_report_does_not_change_the_document():
+    document = certified()
+    before = copy.deepcopy(document)
+    shown(certificate_report(document))
+    certificate_html(document)
+    assert document == before
+
+
+def test_report_reads_what_json_gives():
+    """A document from a file gives the same page as the one in memory."""
+    document = certified()
+    again = json.loads(json.dumps(document))
+    assert shown(certificate_report(document)) == shown(certificate_report(again))
+
+
+def test_paper_interval_may_run_off_the_picture():
+    """A paper interval much wider than ours does not squeeze ours to a dot: it gets arrows."""
+    document = certified()
+    document["paper"]["total"] = 50.0
+    line = next(
+        line
+        for line in shown(certificate_report(document)).splitlines()
+        if line.strip().startswith("paper")
+    )
+    assert "◀" in line and "▶" in line
+
+
+def test_groups_name_the_best_measured_and_the_best_certified():
+    """By step: all rows, the joint level, and that the best measured is not the best certified."""
+    text = flat(shown(groups_report(by_step())))
+    assert "Step 400 has the best measured value, 0.910." in text
+    assert "Step 300 has the best certified lower end, 0.716." in text
+    assert "All 4 rows hold together at 95%" in text
+    for value in ("100 0.610", "200 0.740", "300 0.840", "400 0.910"):
+        assert value in text
+
+
+def test_groups_of_learned_rewards_say_so():
+    document = by_step()
+    for group in document["groups"]:
+        group["certificate"] = vacuous()
+    text = flat(shown(groups_report(document)))
+    assert text.startswith("For the learned reward only. Nothing is known about the true reward")
+
+
+def test_health_report_shows_every_check_worst_first():
+    """`taut check` shows each check with status and remedy; failures come first."""
+    checks = [*certified()["health"]]
+    checks.append(
+        {
+            "check": "log_ratio_zero",
+            "status": "fail",
+            "detail": "all log-ratios are 0.",
+            "remedy": "Score with the reference model.",
+        }
+    )
+    text = shown(health_report(checks, certified()["log"]))
+    assert flat(text).startswith("1 problem, 1 warning, 5 checks passed, 1 could not be checked.")
+    assert text.index("× fail") < text.index("! warn") < text.index("✓ pass")
+    assert "→ Score with the reference model." in text
+    assert "recurring prompts" in text
+
+
+def test_svg_is_written(tmp_path):
+    path = tmp_path / "report.svg"
+    save_svg(certificate_report(certified()), path, "taut audit")
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("<svg")
+    assert "0.716" in text
+
+
+def test_html_escapes_what_comes_from_the_log():
+    document = certified()
+    document["assumptions"][0]["outcome"] = "<script>alert(1)</script>"
+    document["advice"]["text"] = "a & b <b>"
+    page = certificate_html(document)
+    assert "<script>" not in page
+    assert "a &amp; b &lt;b&gt;" in page
+    assert "at least 0.71 is real (95%)" in page
+    for word in ("reward", "clipped objective", "objective", "certified", "0.412"):
+        assert word in page
+
+
+def test_every_status_has_its_sentence():
+    from taut.types import Status
+
+    assert list(wording.HELP_STATUS) == [str(status) for status in Status]
+
+
+def test_rich_stays_in_its_room():
+    """Neither `import taut` nor the wording of the report loads rich."""
+    code = (
+        "import sys, taut, taut.report.wording, taut.report.notebook; "
+        "sys.exit('rich' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
