@@ -98,7 +98,11 @@ def choose_thresholds(
         clipped = clip_log_ratio(log_ratio, tau, tau_negative)
         draws = calibration.means(reward - beta * clipped)
         sampling = predicted_half_width(
-            float(draws.var(ddof=1)), 1 + beta * (tau + tau_negative), certifying_draws, delta
+            draws,
+            low=-beta * tau,
+            high=1 + beta * tau_negative,
+            blocks=certifying_draws,
+            delta=delta,
         )
         if second_moment is None:
             tail = float(calibration.means(np.maximum(log_ratio - tau, 0.0)).mean())

@@ -1,5 +1,6 @@
 """From rollouts to a certificate: the road's last stop before decisions and reports."""
 
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -120,6 +121,19 @@ class Certificate:
         from taut.document import certificate_document
 
         return certificate_document(self)
+
+    def __str__(self) -> str:
+        """The terminal report, without colour."""
+        from taut.report.terminal import certificate_report, print_report
+
+        page = io.StringIO()
+        print_report(certificate_report(self.document), file=page, width=100)
+        return page.getvalue()
+
+    def _repr_html_(self) -> str:
+        from taut.report.notebook import certificate_html
+
+        return certificate_html(self.document)
 
 
 def audit(rollouts: Rollouts, *, beta: float | None = None, **settings) -> Certificate:
@@ -377,7 +391,7 @@ def _measured(data, blocks: Blocks, thresholds, targets, low, high) -> Measured:
 
 def _paper(data, blocks: Blocks, thresholds, options: Options, width: float, delta) -> PaperBound:
     """Theorem 1 at the same delta and tau, on all draws; for the target "reward" without KL."""
-    alpha = paper_alpha(sizes=blocks.sizes, delta=delta)
+    alpha = paper_alpha(len(blocks), blocks.sizes, delta)
     sampling, clipping = 1.0, 0.0
     if options.target != "reward":
         # With one tau for both sides this is W = 1 + 2 beta tau.

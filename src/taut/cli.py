@@ -361,9 +361,14 @@ def _show(document: dict, json_path: str | None) -> None:
         return
     if json_path is not None:
         _write_atomically(Path(json_path), _json(document))
-    from taut.report.terminal import print_report, report
+    from taut.report import terminal
 
-    print_report(report(document))
+    page = {
+        "taut.certificate/1": terminal.certificate_report,
+        "taut.certificates/1": terminal.groups_report,
+        "taut.health/1": lambda found: terminal.health_report(found["health"], found["log"]),
+    }[document["schema"]]
+    terminal.print_report(page(document))
 
 
 def _json(document: dict) -> str:

@@ -81,20 +81,10 @@ class Rollouts:
             LogError: A required column is missing, lengths differ, or a value is not finite.
         """
         given = {**(columns or {}), **named}
-        for name in ("prompt_id", "reward"):
-            if name not in given:
-                raise LogError(f"expected a column '{name}', found {sorted(given)}; add it.")
-        rows = len(given["prompt_id"])
-        for name, values in given.items():
-            if len(values) != rows:
-                raise LogError(
-                    f"'{name}' has {len(values)} values, 'prompt_id' {rows}; "
-                    "every column needs one value per rollout."
-                )
+        _check_shape(given)
         if "log_ratio" not in given and {"policy_logprob", "ref_logprob"} <= given.keys():
-            given["log_ratio"] = np.asarray(given["policy_logprob"], dtype=np.float64) - np.asarray(
-                given["ref_logprob"], dtype=np.float64
-            )
+            policy, ref = (_finite(n, given[n]) for n in ("policy_logprob", "ref_logprob"))
+            given["log_ratio"] = policy - ref
         out: dict = {"prompt": hash_ids(given["prompt_id"])}
         for name in FLOAT_COLUMNS:
             if name in given:
@@ -104,11 +94,10 @@ class Rollouts:
         for name, dtype in (("step", np.int64), ("n_tokens", np.int64), ("truncated", np.bool_)):
             if name in given:
                 out[name] = np.asarray(given[name], dtype=dtype)
-        for name in ("policy", "run"):
-            if name in given:
-                names, codes = np.unique(np.asarray(given[name], dtype=str), return_inverse=True)
-                out[name] = codes.astype(np.int32)
-                out[f"{name}_names"] = tuple(names.tolist())
+        for name in {"policy", "run"} & given.keys():
+            names, codes = np.unique(np.asarray(given[name], dtype=str), return_inverse=True)
+            out[name] = codes.astype(np.int32)
+            out[f"{name}_names"] = tuple(names.tolist())
         return cls(**out)
 
     def take(self, rows: np.ndarray) -> "Rollouts":
@@ -142,10 +131,8 @@ class Rollouts:
         ]
         order = np.lexsort((*ties, draw))
         draw = draw[order]
-        first = (
-            np.flatnonzero(np.r_[True, draw[1:] != draw[:-1]]) if len(draw) else np.empty(0, int)
-        )
-        return Blocks(rows=order, starts=np.r_[first, len(order)])
+        starts = np.flatnonzero(np.r_[True, draw[1:] != draw[:-1], True])
+        return Blocks(rows=order, starts=starts if len(draw) else np.zeros(1, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +172,20 @@ class Blocks:
         return Blocks(rows=self.rows[np.arange(starts[-1]) + shift], starts=starts)
 
 
-def _finite(name: str, values: Sequence, *, nan_allowed: bool) -> np.ndarray:
+def _check_shape(given: Mapping[str, Sequence]) -> None:
+    for name in ("prompt_id", "reward"):
+        if name not in given:
+            raise LogError(f"expected a column '{name}', found {sorted(given)}; add it.")
+    rows = len(given["prompt_id"])
+    for name, values in given.items():
+        if len(values) != rows:
+            raise LogError(
+                f"'{name}' has {len(values)} values, 'prompt_id' {rows}; "
+                "every column needs one value per rollout."
+            )
+
+
+def _finite(name: str, values: Sequence, *, nan_allowed: bool = False) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     bad = np.isinf(array) if nan_allowed else ~np.isfinite(array)
     if bad.any():

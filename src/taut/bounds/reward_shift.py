@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taut.bounds.sampling import predicted_half_width
+from taut.bounds.sampling import half_width_forecast
 from taut.errors import AssumptionError
 from taut.rollouts import Blocks
 
@@ -18,7 +18,7 @@ from taut.rollouts import Blocks
 # weight chosen on the split can earn (theory §3.6: .30 against .26 at 50 labels).
 FEW_LABELS = 100
 # Weights of the learned reward offered to the calibration split; 0 is gold only.
-_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 
 
 def paper_shift(coverage: float, reward_mse: float) -> float:
@@ -65,14 +65,12 @@ class GoldBlocks:
         values: Shape (labelled draws,) or, with unequal inclusion, (draws,); unit scale.
         low, high: Range known before the data.
         exact: False where the inclusion probability was read off the log.
-        prompts: Draws whose rollouts enter.
     """
 
     values: np.ndarray
     low: float
     high: float
     exact: bool
-    prompts: int
 
 
 def labelled_rows(gold: np.ndarray) -> np.ndarray:
@@ -132,20 +130,19 @@ def gold_blocks(
         raise AssumptionError("no certifying draw carries a gold label; label some or drop gold.")
     residual = _labelled_means(gold - plan.weight * reward, gold, blocks)
     control = blocks.means(plan.weight * reward - kl_cost)
-    low, high = -plan.weight - kl_range[1], 1 + plan.weight - kl_range[0]
     if inclusion_varies(counts, blocks.sizes):
         return _weighted_blocks(plan.weight, residual, control, counts, blocks.sizes, kl_range)
     labelled = counts > 0
-    if plan.own == 1.0:
-        values = residual[labelled] + control[labelled]
-        if plan.weight == 0 or _same_rows(counts, blocks.sizes):
-            low, high = -kl_range[1], 1 - kl_range[0]
-        return GoldBlocks(np.clip(values, low, high), low, high, True, int(labelled.sum()))
-    group = _group_means(control, labelled, plan.own)
-    if plan.weight == 0:
-        low, high = -kl_range[1], 1 - kl_range[0]
+    low, high = _range(plan, kl_range, _same_rows(counts, blocks.sizes))
+    group = control[labelled] if plan.own == 1.0 else _group_means(control, labelled, plan.own)
     values = np.clip(residual[labelled] + group, low, high)  # rounding only
-    return GoldBlocks(values, low, high, True, len(blocks))
+    return GoldBlocks(values, low, high, True)
+
+
+def _range(plan: GoldPlan, kl_range: tuple[float, float], whole: bool) -> tuple[float, float]:
+    """Range of a rectifier block; on draws labelled whole, lambda cancels if no other enters."""
+    weight = 0.0 if plan.own == 1.0 and whole else plan.weight
+    return -weight - kl_range[1], 1 + weight - kl_range[0]
 
 
 def _same_rows(counts: np.ndarray, sizes: np.ndarray) -> bool:
@@ -177,7 +174,7 @@ def _weighted_blocks(weight, residual, control, counts, sizes, kl_range) -> Gold
     most = 1 / chance.min()
     values = np.where(counts > 0, np.nan_to_num(residual) / chance, 0.0) + control
     low, high = -weight * most - kl_range[1], most + weight - kl_range[0]
-    return GoldBlocks(np.clip(values, low, high), low, high, False, len(sizes))
+    return GoldBlocks(np.clip(values, low, high), low, high, False)
 
 
 def choose_gold_plan(
@@ -199,42 +196,31 @@ def choose_gold_plan(
         labelled, unlabelled: Certifying draws with and without labels (counts only).
         delta: Error probability.
     """
-    group = unlabelled / max(labelled, 1)
-    cost = calibration.means(kl_cost)
-    proxy = calibration.means(reward)
-    counts = label_counts(gold, calibration)
-    known = counts > 0
-    if known.sum() < FEW_LABELS // 5:
-        # Gold only; the learned reward stands in for gold to place the KL cost.
-        return min(
-            (GoldPlan(0.0, 1.0), GoldPlan(0.0, None)),
-            key=lambda plan: _predict(
-                plan, proxy, np.zeros_like(cost), cost, group, labelled, kl_range, delta
-            ),
+    cost, proxy = calibration.means(kl_cost), calibration.means(reward)
+    known = label_counts(gold, calibration) > 0
+    # Without enough labels the learned reward stands in for gold, to place the KL cost.
+    blind = known.sum() < FEW_LABELS // 5
+    known = np.ones(len(calibration), dtype=bool) if blind else known
+    weights = (0.0,) if blind else _WEIGHTS
+
+    def half_width(plan: GoldPlan) -> float:
+        residual = _labelled_means(gold - plan.weight * reward, gold, calibration)
+        residual = (proxy if blind else residual)[known]
+        moments = _moments(plan, residual, plan.weight * proxy - cost, known, unlabelled / labelled)
+        low, high = _range(
+            plan, kl_range, blind or _same_rows(label_counts(gold, calibration), calibration.sizes)
         )
-    plans = [GoldPlan(weight, own) for weight in _WEIGHTS for own in (1.0, None)]
+        return half_width_forecast(*moments, low=low, high=high, blocks=labelled, delta=delta)
 
-    def width(plan: GoldPlan) -> float:
-        residual = _labelled_means(gold - plan.weight * reward, gold, calibration)[known]
-        control = plan.weight * proxy
-        return _predict(
-            plan, residual, control, cost, group, labelled, kl_range, delta, known=known
-        )
-
-    return min(plans, key=width)
+    return min((GoldPlan(w, own) for w in weights for own in (1.0, None)), key=half_width)
 
 
-def _predict(plan, residual, control, cost, group, labelled, kl_range, delta, known=None):
-    net = control - cost
-    mine = net if known is None else net[known]
+def _moments(plan, residual, control, known, group) -> tuple[float, float]:
+    """Mean and variance that rectifier blocks of this plan would have, from calibration draws."""
+    if len(residual) < 2:
+        return 0.5, 0.25
     share = 1.0 if plan.own == 1.0 else 1 / (1 + group)
-    variance = _variance(residual + share * mine)
-    if group > 0:
-        variance += (1 - share) ** 2 * _variance(net) / group
-    width = 1 + 2 * plan.weight + kl_range[1] - kl_range[0]
-    return predicted_half_width(variance, width, max(labelled, 1), delta)
-
-
-def _variance(values: np.ndarray) -> float:
-    # One draw says nothing about spread; the largest variance in [0, 1] stands in.
-    return float(values.var(ddof=1)) if len(values) > 1 else 0.25
+    own = residual + share * control[known]
+    mean = float(own.mean()) + (1 - share) * float(control.mean())
+    rest = (1 - share) ** 2 * float(control.var(ddof=1)) / group if group > 0 else 0.0
+    return mean, float(own.var(ddof=1)) + rest

@@ -1,0 +1,121 @@
+"""Rollouts and blocks: what a draw is, and that order means nothing."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taut.errors import LogError
+from taut.logs.keys import combine, hash_ids, scramble
+from taut.rollouts import Rollouts
+
+
+def blocks_as_sets(rollouts, **options):
+    blocks = rollouts.blocks(0, **options)
+    return [
+        frozenset(blocks.rows[a:b].tolist())
+        for a, b in zip(blocks.starts[:-1], blocks.starts[1:], strict=True)
+    ]
+
+
+def test_rows_of_one_prompt_form_one_block():
+    """Without step and group, a block holds all rollouts of a prompt."""
+    rollouts = Rollouts.from_arrays(prompt_id=["a", "b", "a"], reward=[1.0, 2.0, 3.0])
+    assert set(blocks_as_sets(rollouts)) == {frozenset({0, 2}), frozenset({1})}
+
+
+def test_draws_of_one_prompt_are_separate_blocks():
+    """A group marks one draw of a prompt; the same prompt drawn twice gives two blocks."""
+    rollouts = Rollouts.from_arrays(
+        prompt_id=["a", "a", "a", "a"], group=[1, 1, 2, 2], reward=[0.0, 1.0, 2.0, 3.0]
+    )
+    assert set(blocks_as_sets(rollouts)) == {frozenset({0, 1}), frozenset({2, 3})}
+    assert blocks_as_sets(rollouts, merge_steps=True) == [frozenset({0, 1, 2, 3})]
+
+
+def test_steps_separate_draws_unless_merged():
+    """Prompt id and step form the key of a draw; epoch repeats can be merged per prompt."""
+    rollouts = Rollouts.from_arrays(prompt_id=[7, 7, 8], step=[0, 1, 1], reward=[0.0, 1.0, 2.0])
+    assert len(blocks_as_sets(rollouts)) == 3
+    assert set(blocks_as_sets(rollouts, merge_steps=True)) == {frozenset({0, 1}), frozenset({2})}
+
+
+def test_integer_and_text_ids_agree():
+    """7 and "7" name the same prompt, in every container."""
+    assert (hash_ids([7, -1]) == hash_ids(["7", "-1"])).all()
+    assert (hash_ids(np.array([7], dtype=np.int16)) == hash_ids(["7"])).all()
+
+
+def test_keys_are_stable():
+    """Keys never change between versions: a log audited tomorrow gives the same order."""
+    assert [hex(k) for k in hash_ids(["arena_12", ""])] == [
+        hex(k) for k in scramble(fnv(["arena_12", ""]))
+    ]
+    assert combine(hash_ids(["a"]), hash_ids(["b"])) != combine(hash_ids(["b"]), hash_ids(["a"]))
+
+
+def fnv(texts):
+    out = []
+    for text in texts:
+        h = 0xCBF29CE484222325
+        for byte in text.encode():
+            h = ((h ^ byte) * 0x100000001B3) % 2**64
+        out.append(h)
+    return np.array(out, dtype=np.uint64)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), min_size=1), st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_block_means_do_not_depend_on_row_order(rows, chance):
+    """Any order of the rows gives the same blocks, in the same order, with the same bytes."""
+    order = list(range(len(rows)))
+    chance.shuffle(order)
+    values = np.random.default_rng(0).normal(size=len(rows))
+
+    def means(index):
+        rollouts = Rollouts.from_arrays(
+            prompt_id=[rows[i][0] for i in index],
+            group=[rows[i][1] for i in index],
+            reward=values[index],
+        )
+        return rollouts.blocks(3).means(rollouts.reward)
+
+    assert means(list(range(len(rows)))).tobytes() == means(order).tobytes()
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=8), st.data())
+@settings(max_examples=60, deadline=None)
+def test_subset_keeps_the_chosen_blocks_whole(sizes, data):
+    """A subset holds exactly the rows of the chosen blocks, in draw order."""
+    ids = np.repeat(np.arange(len(sizes)), sizes)
+    rollouts = Rollouts.from_arrays(prompt_id=ids, reward=np.arange(len(ids), dtype=float))
+    blocks = rollouts.blocks(0)
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(sizes), max_size=len(sizes))))
+    part = blocks.subset(mask)
+    assert part.sizes.tolist() == blocks.sizes[mask].tolist()
+    assert part.means(rollouts.reward).tolist() == blocks.means(rollouts.reward)[mask].tolist()
+
+
+def test_draw_order_depends_on_the_seed_and_not_on_values():
+    """Another seed gives another order; other values give the same one."""
+    ids = np.arange(100)
+    first = Rollouts.from_arrays(prompt_id=ids, reward=np.zeros(100)).blocks(0)
+    values = Rollouts.from_arrays(prompt_id=ids, reward=np.arange(100.0)).blocks(0)
+    other = Rollouts.from_arrays(prompt_id=ids, reward=np.zeros(100)).blocks(1)
+    assert (first.rows == values.rows).all()
+    assert (first.rows != other.rows).any()
+
+
+@pytest.mark.parametrize(
+    ("columns", "fragment"),
+    [
+        ({"reward": [1.0]}, "'prompt_id'"),
+        ({"prompt_id": ["a"], "reward": [1.0, 2.0]}, "'reward' has 2 values"),
+        ({"prompt_id": ["a"], "reward": [float("nan")]}, "row 0: 'reward' is nan"),
+        ({"prompt_id": ["a"], "reward": [1.0], "gold": [float("inf")]}, "row 0: 'gold' is inf"),
+    ],
+)
+def test_arrays_that_are_no_rollouts_are_refused(columns, fragment):
+    """A missing column, a wrong length or a value that is no number is named."""
+    with pytest.raises(LogError, match=fragment):
+        Rollouts.from_arrays(columns)
