@@ -20,6 +20,7 @@ from taut.report.terminal import (
     groups_report,
     health_report,
     print_report,
+    report_text,
     save_svg,
 )
 
@@ -330,6 +331,14 @@ def test_printed_ends_are_never_better_than_the_true_ones():
     assert "at least 0.71 " in wording.verdict(document).sentence
 
 
+def test_refuted_measurement_is_said():
+    """Where even the upper end lies below what was measured, the verdict says so."""
+    document = certified()
+    document["certificate"].update(lower=0.344, upper=0.396)
+    sentence = wording.verdict(document).sentence
+    assert sentence == "Of the 0.842 measured, at least 0.344 and at most 0.396 is real (95%)."
+
+
 @given(
     value=st.floats(-1e6, 1e6),
     places=st.integers(0, 6),
@@ -364,7 +373,7 @@ def test_unavailable_targets_say_why():
 def test_estimate_says_why_and_names_the_certified_target():
     """An estimate says why it is one, and that the clipped objective is certified."""
     text = flat(shown(certificate_report(estimated())))
-    assert "Why: KL clipping: the tail of the log-ratio follows" in text
+    assert "Why: KL clipping assumes that the tail of the log-ratio follows" in text
     assert "The clipped objective is certified: at least 0.72 (95%)." in text
 
 
@@ -402,12 +411,28 @@ def test_normal_interval_is_not_called_a_certificate():
 def test_assumptions_ledger_health_and_advice_are_shown():
     text = flat(shown(certificate_report(certified())))
     assert "checked Prompts are independent draws. – no prompt recurs across steps" in text
-    assert "taken as given These prompts did not choose the policy. – not checked" in text
+    assert "taken as given These prompts did not choose the policy. Error budget" in text
     assert "Error budget δ = 0.05: 0.025 lower end (rectifier blocks) + 0.025 upper end" in text
     assert "1 warning, 5 checks passed, 1 could not be checked" in text
     assert "truncated – 3.2% of responses were cut" in text
     assert "→ Raise the limit" in text
     assert "Label 400 more rollouts with gold rewards: the lower end would rise" in text
+
+
+def test_failed_assumption_does_not_read_as_confirmed():
+    """An assumption whose health check fails is "violated", not "checked"."""
+    document = certified()
+    document["health"][0].update(status="fail", detail=document["assumptions"][0]["outcome"])
+    text = flat(shown(certificate_report(document)))
+    assert "violated Prompts are independent draws. – see the health of the log" in text
+    assert "violated: Prompts are independent draws." in certificate_html(document)
+
+
+def test_plain_text_is_the_page_without_colour():
+    """The text of `print(certificate)` is the terminal page."""
+    text = report_text(certified())
+    assert "\x1b" not in text
+    assert text == shown(certificate_report(certified())).strip("\n")
 
 
 def test_passed_checks_are_only_counted():

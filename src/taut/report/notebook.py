@@ -87,9 +87,11 @@ def _assumptions(document: Mapping) -> list[str]:
     """Return the assumptions as a list that opens on a click."""
     items = []
     for entry in look(document, "assumptions") or []:
-        outcome = look(entry, "outcome") or ("checked" if look(entry, "checked") else "not checked")
+        found = wording.standing(entry, look(document, "health"))
         text = look(entry, "text") or "unnamed assumption"
-        items.append(f"<li>{escape(str(text))} – {escape(str(outcome))}</li>")
+        outcome = wording.outcome(entry)
+        said = f"{found}: {text}" + (f" – {outcome}" if outcome else "")
+        items.append(f"<li>{escape(said)}</li>")
     if not items:
         return []
     return [f"<details><summary>What it rests on</summary><ul>{''.join(items)}</ul></details>"]

@@ -4,6 +4,7 @@ The verdict comes first, then a picture, then what it is made of and what it res
 computed here beyond differences and ratios of printed numbers.
 """
 
+import io
 import os
 import re
 import sys
@@ -24,6 +25,7 @@ from taut.report.wording import ends, look, measured_of, number
 
 WIDEST = 108
 INDENT = 2
+LONGEST_NOTE = 36  # cells; longer notes stand below a picture instead of squeezing it
 
 # Background, foreground, then black, red, green, yellow, blue, magenta, cyan, white, and bright.
 _BASE = [(59, 66, 82), (224, 108, 117), (143, 190, 122), (224, 184, 98)]
@@ -103,6 +105,20 @@ def print_report(
         no_color=bool(os.environ.get("NO_COLOR")) or None,
     )
     console.print(renderable)
+
+
+def report_text(document: Mapping, *, width: int = 100) -> str:
+    """Return the report of one certificate as plain text, without colour.
+
+    Args:
+        document: The JSON contract `taut.certificate/1` (design §5).
+        width: Cells in a line.
+    """
+    page = io.StringIO()
+    Console(file=page, width=width, highlight=False, emoji=False, no_color=True).print(
+        certificate_report(document)
+    )
+    return page.getvalue().strip("\n")
 
 
 def save_svg(
@@ -248,7 +264,8 @@ def _picture_rows(document: Mapping) -> list[tuple[str, tuple[float, float] | No
     if wording.learned_only(document):
         proxy = wording.proxy_of(document, target)
         rows.append(("learned", ends(proxy), str(look(proxy, "status") or "certified"), True))
-    rows.append(("taut", ends(look(document, "certificate")), wording.status_of(document), True))
+    name = "true" if rows else "taut"
+    rows.append((name, ends(look(document, "certificate")), wording.status_of(document), True))
     total = number(document, "paper.total")
     if total is not None and measured is not None:
         rows.append(("paper", (measured - total, measured + total), "Theorem 1", False))
@@ -270,39 +287,40 @@ def _terms(document: Mapping, ink: Ink) -> list[RenderableType]:
         max([0.0, *(upper for _, upper in bounds)]),
     )
     digits = decimals_for(sum(reach), steps=100)
-    columns = [LABEL, NUMBER, PICTURE, NUMBER, LABEL] + ([] if ink.narrow else [LABEL])
+    notes = [_term_note(entry) for _, entry in entries]
+    beside = not ink.narrow and max(map(len, notes)) <= LONGEST_NOTE
+    columns = [LABEL, NUMBER, PICTURE, NUMBER, LABEL] + ([LABEL] if beside else [])
     table = _grid(*columns, expand=True, gap=1 if ink.narrow else 2)
-    notes = []
-    for name, entry in entries:
-        row, note = _term_row(name, entry, reach, digits, ink)
-        table.add_row(*row, *([] if ink.narrow else [ink.text(note, "dim")]))
-        notes.append(f"{wording.TERM_NAMES[name]}: {note}")
-    lines: list[RenderableType] = [
-        _heading(ink, "Between measured and true", "each error's share, reward units"),
-        table,
-    ]
-    if ink.narrow:
-        lines += _flow(" · ".join(notes), ink)
+    for (name, entry), note in zip(entries, notes, strict=True):
+        row = _term_cells(name, entry, reach, digits, ink)
+        table.add_row(*row, *([ink.text(note, "dim")] if beside else []))
+    heading = _heading(ink, "Between measured and true", "each error's share, reward units")
+    lines: list[RenderableType] = [heading, table]
+    if not beside:
+        named = zip(entries, notes, strict=True)
+        said = [f"{wording.TERM_NAMES[name]}: {note}" for (name, _), note in named if note]
+        lines += _flow(" · ".join(said), ink)
     for line in wording.log_ratio_lines(document):
         lines += _flow(line, ink)
     return lines
 
 
-def _term_row(
+def _term_note(entry: Mapping) -> str:
+    """Return how a term was bounded: its route and the section of the theory."""
+    source = str(look(entry, "source") or "").replace("theory ", "")
+    return ", ".join(part for part in (wording.route_name(look(entry, "route")), source) if part)
+
+
+def _term_cells(
     name: str, entry: Mapping, reach: tuple[float, float], digits: int, ink: Ink
-) -> tuple[list[RenderableType], str]:
+) -> list[RenderableType]:
     both = ends(entry)
     status = look(entry, "status") or "vacuous"
     bar = SignedBar(ink, both, reach, STATUS_STYLES.get(str(status), ""))
-    low, high = (
-        (down(both[0], digits, signed=True), up(both[1], digits, signed=True))
-        if both
-        else ("–", "–")
-    )
-    source = str(look(entry, "source") or "").removeprefix("theory ")
-    note = ", ".join(part for part in (wording.route_name(look(entry, "route")), source) if part)
+    low = down(both[0], digits, signed=True) if both else "–"
+    high = up(both[1], digits, signed=True) if both else "–"
     label = ink.text(wording.TERM_NAMES[name])
-    return [label, ink.text(low), bar, ink.text(high), ink.status(status)], note
+    return [label, ink.text(low), bar, ink.text(high), ink.status(status)]
 
 
 def _targets(document: Mapping, ink: Ink) -> list[RenderableType]:
@@ -320,7 +338,7 @@ def _targets(document: Mapping, ink: Ink) -> list[RenderableType]:
         name = wording.TARGET_NAMES[target]
         label = ink.text(name, "bold" if target == wording.target_of(document) else "")
         formula = [ink.text(wording.TARGET_FORMULAS[target], "dim")] if formulas else []
-        note = _target_note(entry, digits)
+        note = _target_note(entry, look(document, "terms.reward_shift.route"), digits)
         notes += [f"{name}: {note}"] if note else []
         table.add_row(
             label, *formula, *_target_cells(entry, digits, "" if ink.narrow else note, ink)
@@ -332,13 +350,14 @@ def _targets(document: Mapping, ink: Ink) -> list[RenderableType]:
     return [heading, table, *(_flow(" · ".join(notes), ink) if ink.narrow else [])]
 
 
-def _target_note(entry: Mapping, digits: int) -> str:
-    """Return the route of a target, or what is known of the learned reward where that is all."""
+def _target_note(entry: Mapping, usual: object, digits: int) -> str:
+    """Return what is special about a target: the learned reward's interval, or its own route."""
     proxy = ends(look(entry, "proxy"))
     if look(entry, "status") == "vacuous" and proxy:
         status = look(entry, "proxy.status") or "certified"
         return f"learned {interval(*proxy, digits)}, {status}"
-    return wording.route_name(look(entry, "route"))
+    route = look(entry, "route")
+    return "" if route == usual else wording.route_name(route)
 
 
 def _target_cells(entry: Mapping, digits: int, note: str, ink: Ink) -> list[Text]:
@@ -403,19 +422,27 @@ def _ratio_text(ours: float | None, theirs: float) -> str:
 def _foundations(document: Mapping, ink: Ink) -> list[RenderableType]:
     """List the assumptions with what was checked, the δ ledger and the settings."""
     lines: list[RenderableType] = []
-    table = _grid(LABEL, PROSE, gap=1)
+    table = _grid(LABEL, PROSE)
     for entry in look(document, "assumptions") or []:
-        checked = bool(look(entry, "checked"))
-        text = ink.text(look(entry, "text") or "unnamed assumption")
-        outcome = look(entry, "outcome") or ("" if checked else "not checked")
-        if outcome:
-            text.append(" ").append_text(ink.text(f"– {outcome}", "dim"))
-        table.add_row(ink.text("checked" if checked else "taken as given", "dim"), text)
+        table.add_row(*_assumption_cells(entry, look(document, "health"), ink))
     if table.row_count:
         lines.append(table)
     lines += _flow(wording.ledger_text(document), ink, " + ")
     lines += _flow(wording.settings_text(document), ink)
     return [_heading(ink, "What it rests on"), *lines] if lines else []
+
+
+def _assumption_cells(entry: object, checks: object, ink: Ink) -> tuple[Text, Text]:
+    found = wording.standing(entry, checks)
+    text = str(look(entry, "text") or "unnamed assumption")
+    outcome = wording.outcome(entry)
+    style = {"violated": STATUS_STYLES["fail"], "in doubt": STATUS_STYLES["warn"]}.get(found, "dim")
+    if found in ("violated", "in doubt"):
+        outcome = "see the health of the log"
+    shown = ink.text(text[:1].upper() + text[1:])
+    if outcome:
+        shown.append(" ").append_text(ink.text(f"– {outcome}", "dim"))
+    return ink.text(found, style), shown
 
 
 def _health(document: Mapping, ink: Ink) -> list[RenderableType]:
@@ -438,8 +465,7 @@ def _check_table(checks: Sequence[Mapping], ink: Ink) -> Table:
     table = _grid(LABEL, PROSE)
     for check in checks:
         status = str(look(check, "status") or "not_checked")
-        name = str(look(check, "check") or "unnamed check").replace("_", " ")
-        text = ink.text(name, "bold" if status in ("fail", "warn") else "")
+        text = ink.text(wording.check_name(check), "bold" if status in ("fail", "warn") else "")
         if detail := look(check, "detail"):
             text.append(" ").append_text(ink.text(f"– {detail}"))
         if (remedy := look(check, "remedy")) and status != "pass":
@@ -478,11 +504,12 @@ def _groups(document: Mapping, ink: Ink) -> list[RenderableType]:
     rows = [_GroupRow.of(group) for group in groups]
     delta = number(document, "delta")
     level = level_text(0.95 if delta is None else 1 - delta)
-    together = (
-        f"All {len(rows)} rows hold together at {level}: nothing is lost by choosing among them."
-    )
-    verdict = [ink.text(line, "bold") for line in _best_group_lines(rows, by)]
-    return _spaced([[*verdict, ink.text(together)], [_group_table(rows, by, ink)]])
+    target = wording.target_of(look(groups[0], "certificate") or {})
+    about = f"{wording.TARGET_NAMES[target]} {wording.TARGET_FORMULAS[target]} of each {by}"
+    together = f"All {len(rows)} rows hold together at {level}, so you may choose among them."
+    lines = [ink.text(line, "bold") for line in _best_group_lines(rows, by)]
+    lines += [ink.text(together), ink.text(about[:1].upper() + about[1:], "dim")]
+    return _spaced([lines, [_group_table(rows, by, ink)]])
 
 
 @dataclass(frozen=True, slots=True)

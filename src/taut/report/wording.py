@@ -17,6 +17,7 @@ from taut.report.digits import (
     near,
     percent,
     short,
+    up,
 )
 
 HELP_STATUS = {
@@ -51,6 +52,15 @@ ROUTE_NAMES = {
     "bernstein": "empirical Bernstein",
     "hoeffding": "Hoeffding",
     "pareto_tail": "fitted tail",
+}
+
+CHECK_NAMES = {
+    "exp_minus_log_ratio": "mean e^−ℓ",
+    "kl_sign": "sign of the KL",
+    "labels_blind": "blind labels",
+    "log_prob_per_token": "log-prob per token",
+    "log_ratio_zero": "zero log-ratios",
+    "positive_log_probs": "positive log-probs",
 }
 
 PAPER_NEEDS = {
@@ -147,6 +157,34 @@ def route_name(route: object) -> str:
     return ROUTE_NAMES.get(text, text.replace("_", " "))
 
 
+def check_name(check: object) -> str:
+    """Return the name of a health check in words."""
+    text = str(look(check, "check") or "unnamed check")
+    return CHECK_NAMES.get(text, text.replace("_", " "))
+
+
+def standing(assumption: object, checks: object) -> str:
+    """Return what was found of an assumption: its health check's word, or that none was made.
+
+    An assumption whose check warns or fails must not read as if it had been confirmed.
+    """
+    if not look(assumption, "checked"):
+        return "taken as given"
+    outcome = look(assumption, "outcome")
+    for check in checks if isinstance(checks, list) else []:
+        if outcome and look(check, "detail") == outcome:
+            return {"fail": "violated", "warn": "in doubt"}.get(
+                str(look(check, "status")), "checked"
+            )
+    return "checked"
+
+
+def outcome(assumption: object) -> str:
+    """Return what a check of an assumption found, or "" where there is nothing beyond "given"."""
+    text = look(assumption, "outcome")
+    return "" if text in (None, "", "not checked", "declared or unchecked") else str(text)
+
+
 def headline_decimals(document: Mapping) -> int:
     """Return the decimals of the verdict; tables show one more."""
     entry = look(document, "certificate")
@@ -192,17 +230,24 @@ def _share_makes_sense(document: Mapping, measured: float, lower: float) -> bool
 
 
 def _claim(document: Mapping, verb: str = "is") -> str:
-    """Return the claim about the lower end, without level and full stop."""
+    """Return the claim about the lower end, without level and full stop.
+
+    The upper end is named too where it lies below what was measured: then the measured value
+    itself is refuted.
+    """
     target = target_of(document)
-    lower, _ = ends(look(document, "certificate"))
+    lower, upper = ends(look(document, "certificate"))
     digits = headline_decimals(document)
     measured = measured_of(document, target)
+    least = f"at least {down(lower, digits)}"
+    if measured is not None and upper < measured:
+        least += f" and at most {up(upper, digits)}"
     name = "" if target == "objective" else f" {TARGET_NAMES[target]}"
     if measured is not None and _share_makes_sense(document, measured, lower):
         shown = near(measured, digits)
-        return f"of the {shown}{name} measured, at least {down(lower, digits)} {verb} real"
+        return f"of the {shown}{name} measured, {least} {verb} real"
     true = "the true value" if target == "objective" else f"the true{name}"
-    claim = f"{true} {verb} at least {down(lower, digits)}"
+    claim = f"{true} {verb} {least}"
     return claim if measured is None else f"measured {near(measured, digits)}; {claim}"
 
 
@@ -241,14 +286,16 @@ def _estimated_sentence(document: Mapping) -> str:
 def _estimated_reasons(document: Mapping) -> Iterator[str]:
     if look(document, "settings.reward_range_source") == "read off the data":
         yield "Why: the reward range was read off the data, not declared (--reward-range)."
-    if look(document, "settings.held_out") is False:
-        yield "Why: these prompts may also have been used to choose the policy."
     for name in TERMS:
-        if look(document, f"terms.{name}.status") == "estimated":
-            assumes = look(document, f"terms.{name}.assumes") or []
-            route = route_name(look(document, f"terms.{name}.route")) or "no guaranteed bound"
-            why = "; ".join(str(text).rstrip(".") for text in assumes) or route
-            yield f"Why: {TERM_NAMES[name]}: {why}."
+        if look(document, f"terms.{name}.status") != "estimated":
+            continue
+        assumes = [str(text).rstrip(".") for text in look(document, f"terms.{name}.assumes") or []]
+        # The reward range has its own sentence above.
+        assumes = [text for text in assumes if "read off the data" not in text] or assumes[1:]
+        if assumes:
+            yield f"Why: {TERM_NAMES[name]} assumes that {'; '.join(assumes)}."
+        elif not look(document, f"terms.{name}.assumes"):
+            yield f"Why: {TERM_NAMES[name]} has no guaranteed bound here."
     yield from _stronger_target(document)
 
 
@@ -273,13 +320,16 @@ def _learned(document: Mapping) -> Verdict:
     status = str(look(proxy, "status") or "certified")
     measured = measured_of(document, target)
     shown = "" if measured is None else f"measured {near(measured, digits)}, "
-    level = _level(document) if status == "certified" else f"{_level(document)}, {status}"
+    level = _level(document) if status == "certified" else f"{status}, {_level(document)}"
     sentence = (
         f"For the learned reward only: {shown}at least {down(lower, digits)} on new prompts "
         f"({level}). Nothing is known about the true reward yet."
     )
     scored = "score" if target == "reward" else "score minus its KL cost"
-    details = (f"The reward model's own mean {scored} lies in {interval(lower, upper, digits)}.",)
+    details = (
+        f"The reward model's own mean {scored} lies between "
+        f"{down(lower, digits)} and {up(upper, digits)}.",
+    )
     return Verdict(sentence, status, details, learned_only=True)
 
 
@@ -306,7 +356,8 @@ def settings_text(document: Mapping) -> str:
         parts.append(f"rewards {short(scale[0])} to {short(scale[1])} ({source})")
     if look(settings, "method"):
         parts.append(route_name(look(settings, "method")))
-    if share := number(settings, "calibration_share"):
+    all_certify = number(document, "log.certifying_prompts") == number(document, "log.prompts")
+    if (share := number(settings, "calibration_share")) and not all_certify:
         parts.append(f"{100 * share:.3g}% of prompts calibrate")
     if (seed := number(settings, "seed")) is not None:
         parts.append(f"seed {int(seed)}")
@@ -340,7 +391,7 @@ def log_text(log: Mapping | None) -> str:
     rest = [text] if text else []
     if (per_prompt := _rollouts_per_prompt(log)) is not None:
         rest.append(per_prompt)
-    if (steps := number(log, "steps.count") or 0) > 1:
+    if (steps := number(log, "steps.count") or number(log, "steps") or 0) > 1:
         rest.append(count(steps, "step"))
     gold = number(log, "gold_rollouts")
     gold = number(log, "labelled_rollouts") if gold is None else gold
@@ -394,13 +445,13 @@ def log_ratio_lines(document: Mapping) -> list[str]:
         if (value := number(entry, key)) is not None
     ]
     parts = [f"KL in nats {', '.join(kinds)}"] if kinds else []
-    if (mean := number(entry, "mean_exp_minus")) is not None:
-        parts.append(f"mean e^−ℓ {short(mean)}, at most 1 if the log-probs are right")
+    if (most := number(entry, "max")) is not None:
+        parts.append(f"largest ℓ {short(most)}")
     clipped = [number(entry, f"clipped_share_{side}") for side in ("positive", "negative")]
     if None not in clipped:
         parts.append(f"clipped {percent(clipped[0])} above, {percent(clipped[1])} below")
-    if (most := number(entry, "max")) is not None:
-        parts.append(f"largest ℓ {short(most)} nats")
+    if (mean := number(entry, "mean_exp_minus")) is not None:
+        parts.append(f"mean e^−ℓ {short(mean)}, at most 1 if the log-probs are right")
     lines = [" · ".join(parts)] if parts else []
     return lines + _token_clipping(look(document, "token_clipping"))
 
@@ -409,14 +460,15 @@ def _token_clipping(entry: object) -> list[str]:
     clip = number(entry, "clip")
     if clip is None:
         return []
-    parts = [f"Clipping token by token at ±{short(clip)} nats instead"]
-    if (share := number(entry, "share_changed")) is not None:
-        parts.append(f"changes {percent(share)} of rollouts")
-    if (bias := number(entry, "bias")) is not None:
-        parts.append(f"mean change {short(bias)} nats")
-    if (bound := number(entry, "negative_bound")) is not None:
-        parts.append(f"its negative side at most {short(bound)} nats")
-    return [": ".join([parts[0], ", ".join(parts[1:])]) if parts[1:] else parts[0]]
+    share, bias = number(entry, "share_changed"), number(entry, "bias")
+    bound = number(entry, "negative_bound")
+    changed = "" if share is None else f" changes {percent(share)} of rollouts"
+    parts = [f"clipping tokens at ±{short(clip)} nats{changed}"]
+    if bias is not None:
+        parts.append(f"bias {short(bias)} nats")
+    if bound is not None:
+        parts.append(f"negative side ≤ {short(bound)}")
+    return [" · ".join(parts)]
 
 
 def advice_text(document: Mapping) -> str:
@@ -426,7 +478,7 @@ def advice_text(document: Mapping) -> str:
         return ""
     gain = number(document, "advice.lower_gain")
     digits = table_decimals(document)
-    if gain is None or near(gain, digits) == near(0, digits):
+    if gain is None or near(gain, digits) == near(0, digits) or "lower end" in str(text):
         return str(text)
     return f"{str(text).rstrip('.')}: the lower end would rise by about {near(gain, digits)}."
 
