@@ -11,7 +11,7 @@ from taut.bounds.kl_clipping import clip_log_ratio, describe_log_ratio, token_cl
 from taut.bounds.reward_shift import FEW_LABELS, label_counts, paper_shift
 from taut.calibration import Split, Thresholds, choose_thresholds, split_draws
 from taut.compose import Design, TargetCertificate, Terms, UnitData, certify
-from taut.errors import LogError, UsageError
+from taut.errors import AssumptionError, LogError, UsageError
 from taut.health import FAIL, Check, check_health, outcome, policy_changes, recurs_across_steps
 from taut.inequalities.concentration import paper_alpha
 from taut.options import TARGETS, Options
@@ -59,7 +59,8 @@ class Certificate:
 
     Attributes:
         target: The target that `lower` and `upper` speak of.
-        targets: All three targets; None where the log lacks what the target needs.
+        targets: All three targets; None where one cannot be had.
+        unavailable: Why, for each target that cannot be had.
         level: Probability 1 - delta, for each target on its own.
         tau, tau_negative: Clip thresholds used, nats; None without log-probs.
         measured, paper, health, options, split: The evidence.
@@ -68,6 +69,7 @@ class Certificate:
 
     target: str
     targets: Mapping[str, TargetCertificate | None]
+    unavailable: Mapping[str, str]
     level: float
     thresholds: Thresholds | None
     options: Options
@@ -234,17 +236,20 @@ def _audit(rollouts: Rollouts, options: Options, *, recurs: bool, simultaneous: 
         raise LogError("the log holds no draw to certify with; it needs at least one prompt.")
     thresholds = _thresholds(data, split, options, delta)
     available = TARGETS if data.log_ratio is not None and options.beta is not None else ("reward",)
-    targets = {
-        name: certify(name, data, split, thresholds, design, options, delta).rescaled(
-            low, high - low
-        )
-        if name in available
-        else None
-        for name in TARGETS
-    }
+    targets: dict[str, TargetCertificate | None] = dict.fromkeys(TARGETS)
+    unavailable = dict.fromkeys(set(TARGETS) - set(available), "needs log-probs and beta")
+    for name in available:
+        try:
+            found = certify(name, data, split, thresholds, design, options, delta)
+            targets[name] = found.rescaled(low, high - low)
+        except AssumptionError as error:
+            if name == options.target:
+                raise
+            unavailable[name] = str(error)
     return Certificate(
         target=options.target,
         targets=targets,
+        unavailable=unavailable,
         level=1 - options.delta,
         thresholds=thresholds,
         options=options,
@@ -272,6 +277,12 @@ def _require_columns(rollouts: Rollouts, options: Options) -> None:
         raise LogError(
             f"the target '{options.target}' needs log-probs: expected the columns 'policy_logprob' "
             "and 'ref_logprob' (or 'log_ratio'). Map them with --map, or ask for --target reward."
+        )
+    largest, maximum = float(rollouts.log_ratio.max()), options.log_ratio_max
+    if maximum is not None and largest > maximum:
+        raise AssumptionError(
+            f"a log-ratio of {largest:.6g} nats exceeds the declared maximum of {maximum:g}; "
+            "declare a maximum that holds for every possible response, or none."
         )
     if options.beta is None:
         raise UsageError(
@@ -323,12 +334,14 @@ def _design(rollouts, options, declared: bool, recurs: bool, checks) -> Design:
         )
     if not declared:
         reasons.append("the reward range, which was read off the data, holds")
-    if outcome(checks, "labels_blind").status == FAIL:
-        reasons.append("labels are blind to outcomes, although they do not look so")
-    if outcome(checks, "exp_minus_log_ratio").status == FAIL:
-        reasons.append("the log-probs are the policy's own, although E exp(-l) exceeds 1")
     status = Status.ESTIMATED if reasons else Status.CERTIFIED
-    return Design(identical=not changes, status=status, assumes=tuple(reasons))
+    return Design(
+        identical=not changes,
+        status=status,
+        assumes=tuple(reasons),
+        labels_blind=outcome(checks, "labels_blind").status != FAIL,
+        log_probs_sound=outcome(checks, "exp_minus_log_ratio").status != FAIL,
+    )
 
 
 def _calibration_share(data: UnitData, blocks: Blocks, options: Options) -> float:

@@ -24,7 +24,7 @@ from taut.bounds.reward_shift import (
     label_counts,
     paper_shift,
 )
-from taut.bounds.sampling import block_interval
+from taut.bounds.sampling import block_interval, normal_interval
 from taut.calibration import Split, Thresholds
 from taut.errors import AssumptionError
 from taut.options import Options
@@ -57,11 +57,15 @@ class Design:
         identical: Draws are identically distributed (one policy); else order-free bounds are used.
         status: The best status that the layout allows.
         assumes: Why it is not better.
+        labels_blind: No sign that labels depend on outcomes.
+        log_probs_sound: No sign that log-probs are not the sampling policy's own.
     """
 
     identical: bool
     status: Status
     assumes: tuple[str, ...] = ()
+    labels_blind: bool = True
+    log_probs_sound: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ class TargetCertificate:
         proxy: Interval for the same target with the learned reward in place of the true one.
         proxy_status: What that interval is worth.
         ledger: Random events used; their deltas sum to at most delta.
-        normal_half_width: Clustered normal half-width, for comparison only (theory §2.7).
+        normal: Clustered normal interval of the same mean, for comparison only (theory §2.7).
     """
 
     target: str
@@ -109,7 +113,7 @@ class TargetCertificate:
     proxy: Interval
     proxy_status: Status
     ledger: tuple[Event, ...]
-    normal_half_width: float
+    normal: Interval
 
     def rescaled(self, low: float, width: float) -> "TargetCertificate":
         """Return the certificate in reward units of the range [low, low + width]."""
@@ -124,7 +128,7 @@ class TargetCertificate:
             upper=low + width * self.upper,
             terms=Terms(*map(term, self.terms)),
             proxy=Interval(low + width * self.proxy.lower, low + width * self.proxy.upper),
-            normal_half_width=width * self.normal_half_width,
+            normal=Interval(low + width * self.normal.lower, low + width * self.normal.upper),
         )
 
 
@@ -171,14 +175,14 @@ def certify(
     budget = _spend(delta, options.side, tail.delta)
     learned = mean.interval(mean.draws, mean.low, mean.high, budget)
     joined = _reward_route(mean, learned, budget, options, delta)
-    free = negative_tail(thresholds.tau_negative) if target == "objective" else no_tail()
+    free = _negative_tail(thresholds, design) if target == "objective" else no_tail()
     beta = mean.beta
     clipping = Term(
         lower=-beta * tail.bound,
         upper=beta * free.bound,
         delta=tail.delta,
-        status=tail.status,
-        assumes=tail.assumes,
+        status=weakest((tail.status, free.status)),
+        assumes=tail.assumes + free.assumes,
         source=f"{tail.source}, {free.source}" if target == "objective" else tail.source,
     )
     if beta == 0:
@@ -210,14 +214,12 @@ def certify(
         _trivial_range(target, mean, options),
     )
     status = weakest(term.status for term in terms)
-    if lower > upper and status in (Status.CERTIFIED, Status.CONDITIONAL):
+    if lower > upper:
         raise AssumptionError(
             f"the lower end {lower:.6g} of the {target} certificate lies above its upper end "
             f"{upper:.6g} (unit scale): a declared constant or an assumption must be false. "
             "Check the declared ranges, C, L and the log-ratio maximum, and `taut check`."
         )
-    values = joined.values
-    spread = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return TargetCertificate(
         target=target,
         measured=measured,
@@ -228,7 +230,7 @@ def certify(
         proxy=_proxy(learned, clipping, _trivial_range(target, mean, options)),
         proxy_status=weakest((mean.status, clipping.status)),
         ledger=_ledger(joined, clipping),
-        normal_half_width=_normal_quantile(delta) * spread,
+        normal=normal_interval(joined.values, delta / 2, delta / 2),
     )
 
 
@@ -237,6 +239,7 @@ class _Mean:
 
     def __init__(self, target, data, split, thresholds, design, options):
         self.data, self.split, self.thresholds, self.options = data, split, thresholds, options
+        self.design = design
         self.beta = 0.0 if target == "reward" else data.beta
         self.blocks: Blocks = split.certifying
         if self.beta:
@@ -310,11 +313,20 @@ def _positive_tail(target: str, mean: _Mean, options: Options, delta: float) -> 
     return estimated_tail(log_ratio, mean.blocks, tau=tau, delta=share)
 
 
+def _negative_tail(thresholds: Thresholds, design: Design) -> Tail:
+    """The free bound, unless the data contradict E e^(-l) <= 1, which it rests on."""
+    free = negative_tail(thresholds.tau_negative)
+    if design.log_probs_sound:
+        return free
+    doubt = "log-probs are those of the policy that sampled, although E exp(-l) exceeds 1"
+    return replace(free, status=Status.ESTIMATED, assumes=(doubt,))
+
+
 def _reward_route(mean, learned, budget, options, delta) -> _Joined:
     """Gold labels where there are any, else declared constants, else the trivial bound."""
     gold = mean.data.gold
     if gold is not None and (label_counts(gold, mean.blocks) > 0).any():
-        return _gold(mean, budget, delta)
+        return _gold(mean, budget, delta, mean.design.labels_blind)
     if options.coverage is not None:
         shift = paper_shift(options.coverage, mean.data.reward_mse)
         if shift < 1:
@@ -322,7 +334,7 @@ def _reward_route(mean, learned, budget, options, delta) -> _Joined:
     return _trivial(mean, learned, budget)
 
 
-def _gold(mean: _Mean, budget: _Budget, delta: float) -> _Joined:
+def _gold(mean: _Mean, budget: _Budget, delta: float, blind: bool) -> _Joined:
     data, blocks = mean.data, mean.blocks
     labelled = int((label_counts(data.gold, blocks) > 0).sum())
     parts = {
@@ -352,20 +364,21 @@ def _gold(mean: _Mean, budget: _Budget, delta: float) -> _Joined:
         sampling=sampling,
         shift=shift,
         delta=(budget.lower, budget.upper),
-        status=Status.CERTIFIED if joint.exact else Status.ESTIMATED,
-        assumes=_gold_assumes(joint.exact),
+        status=Status.CERTIFIED if joint.exact and blind else Status.ESTIMATED,
+        assumes=_gold_assumes(joint.exact, blind),
         route=_gold_route(plan, labelled),
         source="theory §3.6",
         values=joint.values,
     )
 
 
-def _gold_assumes(exact: bool) -> tuple[str, ...]:
-    blind = "which rows carry gold labels does not depend on outcomes"
+def _gold_assumes(exact: bool, blind: bool) -> tuple[str, ...]:
+    text = "which rows carry gold labels does not depend on outcomes"
+    text += "" if blind else ", although labelled rows look different"
     if exact:
-        return (blind,)
+        return (text,)
     return (
-        blind,
+        text,
         "rows were labelled one by one at a rate read off this log, and draws have unequal "
         "numbers of rollouts; label whole prompts for a certificate",
     )
@@ -470,9 +483,3 @@ def _ledger(joined: _Joined, clipping: Term) -> tuple[Event, ...]:
 
 def _mean(values: np.ndarray) -> float:
     return math.fsum(values) / len(values)
-
-
-def _normal_quantile(delta: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri(1 - delta / 2))

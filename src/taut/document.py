@@ -37,7 +37,8 @@ def certificate_document(certificate: Certificate) -> dict:
             },
             "paper": _fields(certificate.paper),
             "comparison": {
-                "normal_half_width": main.normal_half_width,
+                "normal_lower": main.normal.lower,
+                "normal_upper": main.normal.upper,
                 "status": Status.ESTIMATED,
             },
             "log_ratio": certificate.log_ratio,
@@ -130,8 +131,7 @@ def _proxy(item: TargetCertificate) -> dict:
 
 def _target(name: str, item: TargetCertificate | None, certificate: Certificate) -> dict:
     if item is None:
-        missing = "log-probs" if certificate.thresholds is None else "beta"
-        return {"unavailable": f"needs {missing}"}
+        return {"unavailable": certificate.unavailable[name]}
     return {
         "measured": item.measured,
         "lower": item.lower,
@@ -165,9 +165,8 @@ def _assumptions(certificate: Certificate) -> list[dict]:
     if certificate.target == "objective":
         out.append(checked("log-probs are those of the policy that sampled", "exp_minus_log_ratio"))
     stated = [text for term in certificate.main.terms for text in term.assumes]
-    blind = "which rows carry gold labels does not depend on outcomes"
     for text in dict.fromkeys(stated):
-        if text != blind:
+        if not text.startswith("which rows carry gold labels"):
             out.append({"text": text, "checked": False, "outcome": "declared or unchecked"})
     return out
 
@@ -193,7 +192,9 @@ def _advice(certificate: Certificate) -> dict:
             "--held-out where the prompts were kept out of training).",
             "lower_gain": None,
         }
-    if main.terms.kl_clipping.status is Status.ESTIMATED:
+    if certificate.options.log_ratio_max is None and (
+        main.terms.kl_clipping.status is Status.ESTIMATED
+    ):
         return {
             "text": "Declare --log-ratio-max NATS where the log-ratio has a known maximum, or "
             "certify the objective that was optimised with --target clipped: without either "

@@ -37,6 +37,8 @@ def block_interval(
 
     Source: theory §2.1-2.7.
     """
+    if method == "normal":
+        return normal_interval(values, delta_lower, delta_upper)
     if method == "paper":
         return _paper(values, low, high, delta_lower, delta_upper, sizes)
     return ordered_mean_interval(
@@ -47,6 +49,21 @@ def block_interval(
         delta_upper=delta_upper,
         method=method,
     )
+
+
+def normal_interval(values: np.ndarray, delta_lower: float, delta_upper: float) -> Interval:
+    """Clustered normal interval, any unit: what most tools report, and no guarantee.
+
+    An end with delta 0 is infinite, and so are both for a single block. Source: theory §2.7.
+    """
+    from scipy.special import ndtri
+
+    mean = math.fsum(values) / len(values)
+    error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    ends = [
+        float(ndtri(1 - eta)) * error if eta > 0 else math.inf for eta in (delta_lower, delta_upper)
+    ]
+    return Interval(mean - ends[0], mean + ends[1])
 
 
 def _paper(values, low, high, delta_lower, delta_upper, sizes) -> Interval:

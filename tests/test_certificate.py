@@ -1,0 +1,325 @@
+"""The certificate: identities, ledger, statuses, invariance, and what it refuses."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import taut
+from taut.document import certificate_document
+from taut.worlds import FAMILIES, sample_rollouts, truth
+
+TARGETS = ("reward", "clipped", "objective")
+
+
+def log(n=400, per_prompt=2, gold=150, seed=0, family="over_optimised"):
+    rng = np.random.default_rng(seed)
+    world = FAMILIES[family](rng)
+    rollouts = sample_rollouts(
+        world, prompts=n, per_prompt=per_prompt, rng=rng, gold_prompts=gold or None
+    )
+    return world, rollouts
+
+
+def columns(n=60, **changes):
+    rng = np.random.default_rng(1)
+    found = {
+        "prompt_id": np.arange(n),
+        "reward": rng.random(n),
+        "log_ratio": rng.normal(0.125, 0.5, n),
+        "gold": rng.random(n),
+        **changes,
+    }
+    return taut.Rollouts.from_arrays({k: v for k, v in found.items() if v is not None})
+
+
+def text(certificate):
+    return json.dumps(certificate_document(certificate), allow_nan=False)
+
+
+SETTINGS = [
+    {},
+    {"target": "clipped"},
+    {"target": "reward"},
+    {"tau": 1.0},
+    {"tau": 1.0, "tau_negative": 0.5, "target": "clipped"},
+    {"tau": None},
+    {"log_ratio_max": 60.0},
+    {"log_ratio_max": 60.0, "tau": 2.0},
+    {"log_ratio_second_moment": 9.0},
+    {"side": "lower", "log_ratio_max": 60.0, "tau": 2.0},
+    {"side": "upper"},
+    {"method": "paper"},
+    {"method": "hoeffding"},
+    {"method": "bernstein"},
+    {"reward_range": (-1.0, 2.0)},
+    {"reward_range": None},
+    {"calibration": 0.0},
+]
+
+
+@pytest.mark.parametrize("gold", [0, 150])
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_terms_add_up_and_the_ledger_is_spent(settings, gold):
+    """Measured plus terms is the certificate before the trivial cut; deltas sum to delta."""
+    world, rollouts = log(gold=gold)
+    options = {"reward_range": (0.0, 1.0), **settings}
+    certificate = taut.audit(rollouts, beta=world.beta, delta=0.1, **options)
+    document = certificate_document(certificate)
+    lower = certificate.main.measured + sum(term.lower for term in certificate.terms)
+    upper = certificate.main.measured + sum(term.upper for term in certificate.terms)
+    assert certificate.lower >= lower - 1e-12
+    assert certificate.upper <= upper + 1e-12
+    assert certificate.lower <= certificate.upper
+    spent = sum(event.delta for event in certificate.main.ledger)
+    assert spent <= 0.1 + 1e-15
+    if not (options.get("target") == "reward" and gold == 0):
+        assert spent == pytest.approx(0.1)
+    json.dumps(document, allow_nan=False)
+    assert [certificate.targets[name] is not None for name in TARGETS] == [True] * 3
+
+
+def test_statuses_follow_the_declarations():
+    """Without a bound on l the objective is estimated while the clipped objective is certified."""
+    world, rollouts = log()
+    free = taut.audit(rollouts, beta=world.beta, reward_range=(0, 1))
+    assert free.targets["objective"].status == "estimated"
+    assert free.targets["clipped"].status == "certified"
+    assert free.targets["reward"].status == "certified"
+    bounded = taut.audit(rollouts, beta=world.beta, reward_range=(0, 1), log_ratio_max=80.0)
+    assert bounded.status == "certified"
+    moment = taut.audit(
+        rollouts, beta=world.beta, reward_range=(0, 1), log_ratio_second_moment=100.0
+    )
+    assert moment.status == "conditional"
+    undeclared = taut.audit(rollouts, beta=world.beta, target="clipped")
+    assert undeclared.status == "estimated"
+
+
+def test_without_labels_the_true_reward_is_vacuous_and_the_learned_one_is_not():
+    """The certificate for r* is reported as vacuous; the one for r̂ stands beside it."""
+    world, rollouts = log(gold=0)
+    certificate = taut.audit(rollouts, beta=world.beta, reward_range=(0, 1), target="clipped")
+    assert certificate.status == "vacuous"
+    assert certificate.terms.reward_shift.route == "trivial"
+    known = truth(world, tau=certificate.tau, tau_negative=certificate.tau_negative)
+    assert certificate.lower <= known.clipped <= certificate.upper
+    assert certificate.main.proxy_status == "certified"
+    assert certificate.main.proxy.width < 0.3 * (certificate.upper - certificate.lower)
+
+
+def test_declared_constants_give_a_conditional_certificate():
+    """C and L widen the learned reward's interval by C sqrt(L), under their names."""
+    world, rollouts = log(gold=0)
+    certificate = taut.audit(
+        rollouts, beta=world.beta, reward_range=(0, 1), coverage=1.5, reward_mse=0.01
+    )
+    shift = certificate.terms.reward_shift
+    assert shift.status == "conditional"
+    assert (shift.lower, shift.upper) == pytest.approx((-0.15, 0.15))
+    assert certificate.paper.reward_shift == pytest.approx(0.15)
+    hopeless = taut.audit(
+        rollouts, beta=world.beta, reward_range=(0, 1), coverage=50.0, reward_mse=0.01
+    )
+    assert hopeless.terms.reward_shift.status == "vacuous"
+
+
+def test_units_scale_with_the_reward():
+    """Rewards, range and beta times ten, plus three: everything scales, nothing else moves."""
+    world, rollouts = log()
+    base = taut.audit(rollouts, beta=world.beta, reward_range=(0, 1), delta=0.1)
+    scaled = taut.Rollouts(
+        **{
+            **{name: getattr(rollouts, name) for name in rollouts.__slots__},
+            "reward": rollouts.reward * 10 + 3,
+            "gold": rollouts.gold * 10 + 3,
+        }
+    )
+    found = taut.audit(scaled, beta=10 * world.beta, reward_range=(3, 13), delta=0.1)
+    assert found.lower == pytest.approx(10 * base.lower + 3, abs=1e-9)
+    assert found.upper == pytest.approx(10 * base.upper + 3, abs=1e-9)
+    assert found.tau == base.tau
+
+
+def test_row_order_does_not_change_a_byte():
+    """A shuffled log gives the same JSON, byte for byte."""
+    world, rollouts = log(n=200, per_prompt=3)
+    shuffled = rollouts.take(np.random.default_rng(0).permutation(len(rollouts)))
+    for settings in ({}, {"target": "clipped", "tau": 2.0}, {"target": "reward"}):
+        first = taut.audit(rollouts, beta=world.beta, reward_range=(0, 1), **settings)
+        second = taut.audit(shuffled, beta=world.beta, reward_range=(0, 1), **settings)
+        assert text(first) == text(second)
+
+
+def test_values_of_certifying_draws_choose_nothing():
+    """tau, lambda and the split stay as they are when only certifying values change."""
+    world, rollouts = log(gold=400)
+    base = taut.audit(rollouts, beta=world.beta, reward_range=(0, 1), target="clipped")
+    from taut.calibration import split_draws
+
+    blocks = rollouts.blocks(0)
+    split = split_draws(blocks, rollouts.gold, 0.2)
+    changed = {}
+    for name in ("reward", "gold", "log_ratio"):
+        column = getattr(rollouts, name).copy()
+        rows = split.certifying.rows
+        # Reversal among certifying rows keeps ranges and the draws' keys.
+        column[rows] = column[rows][::-1]
+        changed[name] = column
+    other = taut.Rollouts(
+        **{**{name: getattr(rollouts, name) for name in rollouts.__slots__}, **changed}
+    )
+    found = taut.audit(other, beta=world.beta, reward_range=(0, 1), target="clipped")
+    assert (found.tau, found.tau_negative) == (base.tau, base.tau_negative)
+    assert found.terms.reward_shift.route == base.terms.reward_shift.route
+    assert found.lower != base.lower
+
+
+def test_smaller_delta_never_narrows_a_closed_form():
+    """Hoeffding certificates widen as delta falls."""
+    world, rollouts = log()
+    widths = []
+    for delta in (0.2, 0.05, 0.01):
+        found = taut.audit(
+            rollouts,
+            beta=world.beta,
+            reward_range=(0, 1),
+            tau=2.0,
+            target="clipped",
+            method="hoeffding",
+            delta=delta,
+            calibration=0.0,
+        )
+        widths.append(found.upper - found.lower)
+    assert widths == sorted(widths)
+
+
+def test_groups_share_delta():
+    """Audits by step spend delta / M each and are wider than the same step alone."""
+    rollouts = columns(n=200, step=np.arange(200) % 2)
+    groups = taut.audit_by(rollouts, "step", beta=0.1, reward_range=(0, 1), tau=1.0)
+    alone = taut.audit(rollouts.take(rollouts.step == 0), beta=0.1, reward_range=(0, 1), tau=1.0)
+    assert set(groups) == {0, 1}
+    assert sum(event.delta for event in groups[0].main.ledger) == pytest.approx(0.025)
+    assert groups[0].upper - groups[0].lower > alone.upper - alone.lower
+
+
+def test_recurring_prompts_are_estimated_unless_held_out():
+    """Prompts that recur across steps suggest training on them; only the caller knows better."""
+    rollouts = columns(n=200, prompt_id=np.arange(200) % 100, step=np.arange(200) // 100)
+    options = {"beta": 0.1, "reward_range": (0, 1), "target": "clipped"}
+    by_step = taut.audit_by(rollouts, "step", **options)
+    assert {item.status for item in by_step.values()} == {"estimated"}
+    held_out = taut.audit_by(rollouts, "step", held_out=True, **options)
+    assert {item.status for item in held_out.values()} == {"certified"}
+    whole = taut.audit(rollouts, held_out=True, **options)
+    assert whole.log["prompts"] == 100  # epochs are merged per prompt
+    assert whole.status == "certified"
+    assert whole.terms.sampling.source == "theory §2.5"  # order-free: the policy moves
+
+
+def test_labels_that_follow_outcomes_are_not_certified():
+    """Where labelled rows look different, the gold route is an estimate."""
+    reward = np.linspace(0, 1, 200)
+    gold = np.where(reward > 0.6, reward, math.nan)
+    rollouts = columns(n=200, reward=reward, gold=gold, log_ratio=None)
+    found = taut.audit(rollouts, target="reward", reward_range=(0, 1))
+    assert found.status == "estimated"
+
+
+def test_log_probs_that_betray_themselves_spoil_only_the_objective():
+    """E exp(-l) > 1 breaks the free negative tail, not the reward nor the clipped objective."""
+    rollouts = columns(n=300, log_ratio=np.random.default_rng(0).normal(-0.5, 0.5, 300))
+    found = taut.audit(rollouts, beta=0.1, reward_range=(0, 1), log_ratio_max=20.0)
+    assert found.status == "estimated"
+    assert found.targets["clipped"].status == "certified"
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+@pytest.mark.parametrize("target", TARGETS)
+def test_tiny_logs_get_wide_true_intervals(n, target):
+    """A handful of prompts gives a wide interval within the trivial range, not an error."""
+    found = taut.audit(
+        columns(n=n, gold=None), beta=0.1, reward_range=(0, 1), target=target, log_ratio_max=9.0
+    )
+    proxy = found.main.proxy
+    assert proxy.lower < found.main.measured < proxy.upper
+
+
+def test_constant_rewards_give_a_narrow_interval():
+    """A thousand equal rewards are bounded tightly, and not to a point."""
+    rollouts = columns(n=1000, reward=np.full(1000, 0.5), gold=np.full(1000, 0.5), log_ratio=None)
+    found = taut.audit(rollouts, target="reward", reward_range=(0, 1))
+    assert 0 < found.upper - found.lower < 0.02
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "fragment"),
+    [
+        ({"log_ratio_max": 0.01}, taut.AssumptionError, "exceeds the declared maximum"),
+        ({"beta": None}, taut.UsageError, "needs --beta"),
+        ({"delta": 0.0}, taut.UsageError, "delta is 0"),
+        ({"delta": 1.0}, taut.UsageError, "delta is 1"),
+        ({"beta": -1.0}, taut.UsageError, "beta is -1"),
+        ({"tau": -1.0}, taut.UsageError, "tau is -1"),
+        ({"tau": "often"}, taut.UsageError, "'auto'"),
+        ({"tau": None, "tau_negative": 1.0}, taut.UsageError, "tau_negative without tau"),
+        ({"target": "all"}, taut.UsageError, "expected one of reward"),
+        ({"method": "magic"}, taut.UsageError, "expected one of betting"),
+        ({"side": "left"}, taut.UsageError, "expected one of both"),
+        ({"reward_range": (1, 0)}, taut.UsageError, "LOW < HIGH"),
+        ({"calibration": 1.0}, taut.UsageError, "calibration is 1"),
+        ({"coverage": 2.0}, taut.UsageError, "both a coverage C and a reward MSE"),
+        ({"coverage": 0.5, "reward_mse": 0.1}, taut.UsageError, "coverage is 0.5"),
+        ({"coverage": 2.0, "reward_mse": 4.0}, taut.AssumptionError, "reward MSE L = 4"),
+    ],
+)
+def test_contradictions_are_refused(settings, error, fragment):
+    """What makes no sense, or what the data contradict, stops the audit with a reason."""
+    options = {"beta": 0.1, "reward_range": (0, 1), **settings}
+    with pytest.raises(error, match=fragment):
+        taut.audit(columns(gold=None), **options)
+
+
+def test_objectives_need_log_probs():
+    """Without log-probs the message names the columns and the way out."""
+    with pytest.raises(taut.LogError, match="--target reward"):
+        taut.audit(columns(log_ratio=None), beta=0.1, reward_range=(0, 1))
+    found = taut.audit(columns(log_ratio=None), target="reward", reward_range=(0, 1))
+    assert found.targets["objective"] is None
+    assert found.status == "certified"
+
+
+def test_ends_that_cross_are_an_error():
+    """An objective above every possible reward is reported as a false assumption, not clipped."""
+    rollouts = columns(n=500, reward=np.ones(500), gold=np.ones(500), log_ratio=np.full(500, -3.0))
+    options = {"beta": 1.0, "reward_range": (0, 1), "tau": 4.0}
+    with pytest.raises(taut.AssumptionError, match="lies above its upper end"):
+        taut.audit(rollouts, **options)
+    clipped = taut.audit(rollouts, target="clipped", **options)
+    assert clipped.targets["objective"] is None
+    assert (
+        "above its upper end"
+        in certificate_document(clipped)["targets"]["objective"]["unavailable"]
+    )
+
+
+def test_paper_bound_is_theorem_one_on_all_prompts():
+    """alpha, W alpha and the plug-in tail, by hand."""
+    rollouts = columns(n=100, log_ratio=np.linspace(-1, 2, 100), gold=None)
+    found = taut.audit(rollouts, beta=0.1, reward_range=(0, 2), tau=1.0, delta=0.05)
+    alpha = 2 * math.sqrt(math.log(80) / 200)
+    assert found.paper.alpha == pytest.approx(alpha, rel=1e-12)
+    assert found.paper.sampling == pytest.approx(2 * (1 + 2 * 0.05 * 1.0) * alpha, rel=1e-12)
+    tail = np.maximum(np.abs(np.linspace(-1, 2, 100)) - 1, 0).mean()
+    assert found.paper.kl_clipping == pytest.approx(0.1 * tail, rel=1e-9)
+    assert found.paper.total is None
+
+
+def test_printing_shows_the_verdict():
+    """print(certificate) shows the report; a notebook gets HTML."""
+    world, rollouts = log()
+    found = taut.audit(rollouts, beta=world.beta, reward_range=(0, 1), target="clipped")
+    assert "measured" in str(found)
+    assert "<table" in found._repr_html_()
