@@ -288,6 +288,12 @@ def test_simulate_writes_the_truth_beside_the_log(tmp_path):
         assert row["clipped"] == truth(world, row["tau"]).clipped
 
 
+def test_a_log_without_labels_has_no_gold_column(tmp_path):
+    """Labels are absent rather than all null."""
+    simulate("coin", tmp_path / "log.parquet", prompts=5)
+    assert "gold" not in pq.read_schema(tmp_path / "log.parquet").names
+
+
 def test_simulate_gives_the_same_bytes_for_the_same_seed(tmp_path):
     """Log and truth are reproducible to the byte."""
     names = ("a.parquet", "a.jsonl")

@@ -196,15 +196,16 @@ def _behaviour_logprob(world: World) -> np.ndarray:
 
 
 def _log_columns(world: World, draws: _Draws) -> dict[str, np.ndarray]:
-    """Return the native columns of a log (design §3); gold is NaN where there is no label."""
+    """Return the native columns of a log (design §3); gold, if any, is NaN without a label."""
     at = (draws.prompt, draws.response)
     kind = np.array(_kind_names(len(world.policy)))[draws.prompt]
     draw = np.array(_draw_names(int(draws.draw[-1]) + 1))[draws.draw]
     ids = {"prompt_id": kind, "group": draw} if world.recurring else {"prompt_id": draw}
+    gold = np.where(draws.labelled, world.gold[at], np.nan)
     return {
         **ids,
         "reward": world.reward[at],
-        "gold": np.where(draws.labelled, world.gold[at], np.nan),
+        **({"gold": gold} if draws.labelled.any() else {}),
         "policy_logprob": np.log(world.policy[at]),
         "ref_logprob": np.log(world.reference[at]),
         "behaviour_logprob": _behaviour_logprob(world)[at],
