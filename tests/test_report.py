@@ -9,7 +9,7 @@ import sys
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -411,7 +411,7 @@ def test_normal_interval_is_not_called_a_certificate():
 def test_assumptions_ledger_health_and_advice_are_shown():
     text = flat(shown(certificate_report(certified())))
     assert "checked Prompts are independent draws. – no prompt recurs across steps" in text
-    assert "taken as given These prompts did not choose the policy. Error budget" in text
+    assert "assumed These prompts did not choose the policy. Error budget" in text
     assert "Error budget δ = 0.05: 0.025 lower end (rectifier blocks) + 0.025 upper end" in text
     assert "1 warning, 5 checks passed, 1 could not be checked" in text
     assert "truncated – 3.2% of responses were cut" in text
@@ -488,6 +488,24 @@ def test_any_key_may_be_missing(path, replacement):
     text = shown(certificate_report(document)) + certificate_html(document)
     assert "nan" not in text.replace("unnamed", "")
     assert "None" not in text
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    ends=st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=2).map(sorted),
+    measured=st.floats(-1e9, 1e9),
+    total=st.floats(0, 1e9),
+    width=st.integers(60, 160),
+)
+def test_any_numbers_can_be_drawn(ends, measured, total, width):
+    """Pictures stand whatever the numbers are: equal, tiny, huge, far apart."""
+    document = certified()
+    document["certificate"].update(lower=ends[0], upper=ends[1])
+    document["targets"]["objective"]["measured"] = measured
+    document["terms"]["sampling"].update(lower=ends[0], upper=ends[1])
+    document["paper"]["total"] = total
+    text = shown(certificate_report(document), width=width)
+    assert max(cell_len(line) for line in text.splitlines()) <= width
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])

@@ -25,7 +25,8 @@ from taut.report.wording import ends, look, measured_of, number
 
 WIDEST = 108
 INDENT = 2
-LONGEST_NOTE = 36  # cells; longer notes stand below a picture instead of squeezing it
+LONGEST_NOTE = 28  # cells; longer notes stand below a picture instead of squeezing it
+LONGEST_TARGET_NOTE = 36
 
 # Background, foreground, then black, red, green, yellow, blue, magenta, cyan, white, and bright.
 _BASE = [(59, 66, 82), (224, 108, 117), (143, 190, 122), (224, 184, 98)]
@@ -206,11 +207,13 @@ def _verdict(document: Mapping, ink: Ink) -> list[RenderableType]:
 def _flow(text: str, ink: Ink, separator: str = " · ") -> list[Text]:
     """Lay out quiet prose so that lines break between its parts."""
     lines: list[str] = []
+    ending = separator.rstrip() if separator.strip() == "+" else ""
     for part in text.split(separator) if text else []:
         longer = f"{lines[-1]}{separator}{part}" if lines else part
-        if lines and ink.text(longer).cell_len <= ink.width:
+        if lines and ink.text(longer + ending).cell_len <= ink.width:
             lines[-1] = longer
         else:
+            lines[-1:] = [f"{line}{ending}" for line in lines[-1:]]
             lines.append(part)
     return [ink.text(line, "dim") for line in lines]
 
@@ -269,10 +272,19 @@ def _picture_rows(document: Mapping) -> list[tuple[str, tuple[float, float] | No
     total = number(document, "paper.total")
     if total is not None and measured is not None:
         rows.append(("paper", (measured - total, measured + total), "Theorem 1", False))
-    half = number(document, "comparison.normal_half_width")
-    if half is not None and measured is not None:
-        rows.append(("normal", (measured - half, measured + half), "not a certificate", False))
+    if (normal := _normal_bounds(document, measured)) is not None:
+        rows.append(("normal", normal, "not a certificate", False))
     return rows
+
+
+def _normal_bounds(document: Mapping, measured: float | None) -> tuple[float, float] | None:
+    """Return the clustered normal interval: its own ends, or a half-width about the measured."""
+    lower = number(document, "comparison.normal_lower")
+    upper = number(document, "comparison.normal_upper")
+    half = number(document, "comparison.normal_half_width")
+    if lower is not None and upper is not None:
+        return lower, upper
+    return None if half is None or measured is None else (measured - half, measured + half)
 
 
 def _terms(document: Mapping, ink: Ink) -> list[RenderableType]:
@@ -332,22 +344,25 @@ def _targets(document: Mapping, ink: Ink) -> list[RenderableType]:
     formulas = not ink.narrow and not wording.learned_only(document)
     columns = [LABEL, *([LABEL] if formulas else []), NUMBER, NUMBER, PROSE]
     table = _grid(*columns, gap=1 if ink.narrow else 2)
-    notes = []
-    for target in wording.TARGETS:
-        entry = look(document, f"targets.{target}") or {"unavailable": "not computed"}
+    entries = {
+        target: look(document, f"targets.{target}") or {"unavailable": "not computed"}
+        for target in wording.TARGETS
+    }
+    usual = look(document, "terms.reward_shift.route")
+    notes = {target: _target_note(entry, usual, digits) for target, entry in entries.items()}
+    beside = not ink.narrow and max(map(len, notes.values())) <= LONGEST_TARGET_NOTE
+    for target, entry in entries.items():
         name = wording.TARGET_NAMES[target]
         label = ink.text(name, "bold" if target == wording.target_of(document) else "")
         formula = [ink.text(wording.TARGET_FORMULAS[target], "dim")] if formulas else []
-        note = _target_note(entry, look(document, "terms.reward_shift.route"), digits)
-        notes += [f"{name}: {note}"] if note else []
-        table.add_row(
-            label, *formula, *_target_cells(entry, digits, "" if ink.narrow else note, ink)
-        )
+        note = notes[target] if beside else ""
+        table.add_row(label, *formula, *_target_cells(entry, digits, note, ink))
     level = level_text(wording.level_of(document))
     heading = _heading(
         ink, "The three targets", f"each holds at {level} on its own, not all at once"
     )
-    return [heading, table, *(_flow(" · ".join(notes), ink) if ink.narrow else [])]
+    said = [f"{wording.TARGET_NAMES[target]}: {note}" for target, note in notes.items() if note]
+    return [heading, table, *([] if beside else _flow(" · ".join(said), ink))]
 
 
 def _target_note(entry: Mapping, usual: object, digits: int) -> str:
@@ -413,7 +428,7 @@ def _half_text(half: float, digits: int) -> str:
 
 
 def _ratio_text(ours: float | None, theirs: float) -> str:
-    if not ours:
+    if not ours or not theirs:
         return ""
     ratio = theirs / ours
     return f"{near(ratio, 2 if ratio < 1 else 1 if ratio < 10 else 0)}×"
@@ -546,20 +561,23 @@ def _best_group_lines(rows: Sequence[_GroupRow], by: str) -> list[str]:
         lines.append("For the learned reward only. Nothing is known about the true reward yet.")
     measured = [row for row in rows if row.measured is not None]
     highest = max(measured, key=lambda row: row.measured, default=None)
-    floors = [row for row in rows if row.bounds and row.status in ("certified", "conditional")]
-    kind = "certified"
-    if not floors:
-        floors, kind = [row for row in rows if row.bounds], "estimated"
-    best = max(floors, key=lambda row: row.bounds[0], default=None)
+    best = _best_floor(rows)
     name = by.replace("_", " ")
     if highest is not None:
         shown = near(highest.measured, digits)
         lines.append(f"{name.capitalize()} {highest.value} has the best measured value, {shown}.")
     if best is not None and best.status != "vacuous":
-        shown, word = down(best.bounds[0], digits), best.status if kind == "certified" else kind
+        shown = down(best.bounds[0], digits)
         same = "It also" if best is highest else f"{name.capitalize()} {best.value}"
-        lines.append(f"{same} has the best {word} lower end, {shown}.")
+        lines.append(f"{same} has the best {best.status} lower end, {shown}.")
     return lines
+
+
+def _best_floor(rows: Sequence[_GroupRow]) -> _GroupRow | None:
+    """Return the row with the best lower end, among those with a guarantee where there are any."""
+    floors = [row for row in rows if row.bounds]
+    sound = [row for row in floors if row.status in ("certified", "conditional")]
+    return max(sound or floors, key=lambda row: row.bounds[0], default=None)
 
 
 def _group_decimals(rows: Sequence[_GroupRow]) -> int:
@@ -575,12 +593,14 @@ def _group_table(rows: Sequence[_GroupRow], by: str, ink: Ink) -> Table:
     table = _grid(NUMBER, NUMBER, PICTURE, NUMBER, LABEL, expand=True, gap=1 if ink.narrow else 2)
     titles = (by.replace("_", " "), "measured", "", "lower to upper", "status")
     table.add_row(*(ink.text(title, "dim") for title in titles))
+    best = _best_floor(rows)
     for row in rows:
         style = STATUS_STYLES.get(row.status, "")
+        strong = "bold" if row is best else ""
         shown = interval(*row.bounds, digits) if row.bounds else "–"
         measured = "–" if row.measured is None else near(row.measured, digits)
         span = Span(ink, axis, row.bounds, point=row.measured, style=style)
-        cells = (ink.text(row.value), ink.text(measured), span, ink.text(shown))
+        cells = (ink.text(row.value, strong), ink.text(measured), span, ink.text(shown, strong))
         table.add_row(*cells, ink.status(row.status))
     table.add_row("", "", Ruler(ink, axis, labels=False), "", "")
     table.add_row("", "", Ruler(ink, axis, labels=True), ink.text("reward units", "dim"), "")

@@ -169,7 +169,7 @@ def standing(assumption: object, checks: object) -> str:
     An assumption whose check warns or fails must not read as if it had been confirmed.
     """
     if not look(assumption, "checked"):
-        return "taken as given"
+        return "assumed"
     outcome = look(assumption, "outcome")
     for check in checks if isinstance(checks, list) else []:
         if outcome and look(check, "detail") == outcome:
