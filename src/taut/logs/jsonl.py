@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,9 @@ import pyarrow as pa
 from taut.errors import LogError
 from taut.logs.plan import Plan, make_plan
 from taut.logs.reduce import Chunk, Problems, Tokens, Values
+from taut.logs.scan import PADDING, REPEATED, SLOW, count_lines, last_line_end, scan
 from taut.logs.schema import EXPECTED, NATIVE
-from taut.logs.sources import Source
+from taut.logs.sources import Source, Stream
 
 MAX_LINE = 64 << 20  # bytes; 128k tokens with three lists of 17 digits are 8 MiB
 _BLOCK = 4 << 20
@@ -25,13 +27,21 @@ Task = Callable[[], Iterator[Chunk]]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some whole lines of a file: the number of the first, from 1, and their bytes.
+    """Some whole lines of a file.
 
-    `text` is None for a single line longer than MAX_LINE, which is not kept.
+    Attributes:
+        first: Number of the first line, from 1.
+        text: Their bytes and PADDING zeros, uint8; None for a line longer than MAX_LINE.
+        size: Bytes without the padding.
     """
 
     first: int
-    text: bytes | None
+    text: np.ndarray | None = None
+    size: int = 0
+
+    def cut(self, start: int, end: int) -> bytes:
+        """Return some of the bytes."""
+        return self.block.cut(start, end).tobytes()
 
 
 def chunks(
@@ -51,7 +61,7 @@ def chunks(
     plan, kinds = None, {}
     with source.open() as stream:
         done = 0
-        for block in _blocks(stream.read):
+        for block in _blocks(stream):
             if plan is None and block.text is not None:
                 plan, kinds = _plan(source.name, block, paths, token_clip)
             at = stream.tell()
@@ -63,35 +73,45 @@ def chunks(
             done = at
 
 
-def _blocks(read: Callable[[int], bytes]) -> Iterator[Block]:
+def _blocks(stream: Stream) -> Iterator[Block]:
     """Yield whole lines, some megabytes at a time; the last line needs no newline."""
-    number, held, size = 1, [], 0
-    want = _FIRST_BLOCK
-    while piece := read(want):
-        if number == 1 and not held:
-            piece = piece.removeprefix(_BOM)
-        want = _BLOCK
-        cut = piece.rfind(b"\n") + 1
-        if not cut:
-            size += len(piece)
-            if size <= MAX_LINE:
-                held.append(piece)
-            else:
-                held = []
-            continue
-        if size > MAX_LINE:
-            end = piece.index(b"\n") + 1
-            yield Block(number, None)
-            number, piece, cut = number + 1, piece[end:], cut - end
-        text = b"".join((*held, piece[:cut]))
-        if text:
-            yield Block(number, text)
-            number += text.count(b"\n")
-        held, size = [piece[cut:]], len(piece) - cut
-    if size > MAX_LINE:
-        yield Block(number, None)
-    elif size:
-        yield Block(number, b"".join(held))
+    number, held, want = 1, np.empty(0, dtype=np.uint8), _FIRST_BLOCK
+    while True:
+        buffer = np.empty(held.size + want + PADDING, dtype=np.uint8)
+        buffer[: held.size] = held
+        size = held.size + stream.fill(memoryview(buffer)[held.size : -PADDING])
+        if number == 1 and not held.size and buffer[:3].tobytes() == _BOM:
+            buffer, size = buffer[3:], size - 3
+        if size <= held.size:
+            break
+        cut = last_line_end(buffer[:size])
+        if cut:
+            yield _block(number, buffer, cut)
+            number += count_lines(buffer[:cut])
+        elif size > MAX_LINE:
+            yield Block(number)
+            number, buffer, size = number + 1, *_after_line(stream)
+        held, want = buffer[cut:size].copy(), _BLOCK
+    if held.size:
+        yield _block(number, buffer, held.size)
+
+
+def _block(number: int, buffer: np.ndarray, size: int) -> Block:
+    text = np.empty(size + PADDING, dtype=np.uint8)
+    text[:size] = buffer[:size]
+    text[size:] = 0
+    return Block(number, text, size)
+
+
+def _after_line(stream: Stream) -> tuple[np.ndarray, int]:
+    """Skip to the end of a line; return what was read behind it, and its size."""
+    buffer = np.empty(_BLOCK, dtype=np.uint8)
+    while size := stream.fill(memoryview(buffer)):
+        newline = np.flatnonzero(buffer[:size] == 10)
+        if newline.size:
+            rest = buffer[newline[0] + 1 : size]
+            return rest, rest.size
+    return buffer, 0
 
 
 def _plan(
@@ -99,7 +119,7 @@ def _plan(
 ) -> tuple[Plan, dict[str, type]]:
     """Learn from the first lines which columns the file has, and the type of its ids."""
     docs, seen, failure = [], set(), None
-    for offset, line in enumerate(block.text.split(b"\n")):
+    for offset, line in enumerate(block.cut(0, block.size).split(b"\n")):
         if not line.strip():
             continue
         doc, problem = _parse(line)
@@ -174,29 +194,94 @@ def _chunk(
     if block.text is None:
         problems.add(0, "", f"expected one rollout per line, found more than {MAX_LINE >> 20} MiB")
         return Chunk(file=name, numbers=np.array([block.first]), columns={}, problems=problems)
-    lines, numbers, docs = [], [], []
-    for offset, line in enumerate(block.text.split(b"\n")):
-        if line and not line.isspace():
-            lines.append(line)
-            numbers.append(block.first + offset)
-    for row, line in enumerate(lines):
-        doc, problem = _parse(line)
-        if problem:
-            problems.add(row, "", problem)
-        docs.append(doc)
+    lines = _lines(block, plan, problems)
+    docs, numbers = lines.docs, block.first + lines.offsets
     for native, path in plan.absent.items():
         _refuse_late(name, native, path, docs, numbers)
     columns = {
-        native: _values(native, _column(docs, path), kinds, problems)
+        native: _values(native, _column(docs, path), lines, kinds, problems)
         for native, path in plan.read.items()
     }
-    return Chunk(
-        file=name,
-        numbers=np.array(numbers, dtype=np.int64),
-        columns=columns,
-        problems=problems,
-        text=lines if keep_text else None,
+    text = [block.cut(*place) for place in lines.places.tolist()] if keep_text else None
+    return Chunk(file=name, numbers=numbers, columns=columns, problems=problems, text=text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The lines of a block that are not blank.
+
+    Attributes:
+        docs: The object on each line; where `whole` is False its token lists are numbers that
+            index `cuts`.
+        whole: Which objects were parsed by orjson alone, shape (lines,).
+        values, cuts: The numbers of the token lists, and where each list is among them.
+        offsets: Number of each line from the first of the block, shape (lines,).
+        places: Where each line begins and ends in the text, shape (lines, 2).
+    """
+
+    docs: list[dict]
+    whole: np.ndarray
+    values: np.ndarray
+    cuts: np.ndarray
+    offsets: np.ndarray
+    places: np.ndarray
+
+
+def _lines(block: Block, plan: Plan, problems: Problems) -> _Lines:
+    lists, others = _keys(plan)
+    found = scan(block.text, block.size, lists, others)
+    flags = found.lines[:, 5]
+    whole = (flags & SLOW) != 0
+    docs = []
+    for row, (_, start, end, short_start, short_end, flag) in enumerate(found.lines.tolist()):
+        if flag & REPEATED:
+            problems.add(row, *_repeated(block.cut(start, end), lists | others))
+        doc = None if flag & SLOW else _parse_short(found.short[short_start:short_end])
+        if doc is None:
+            whole[row] = True
+            doc, problem = _parse(block.cut(start, end))
+            if problem:
+                problems.add(row, "", problem)
+        docs.append(doc)
+    return _Lines(
+        docs=docs,
+        whole=whole,
+        values=found.values,
+        cuts=found.cuts,
+        offsets=found.lines[:, 0],
+        places=found.lines[:, 1:3],
     )
+
+
+def _keys(plan: Plan) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the keys whose lists are to be taken out, and other keys that must not come twice."""
+    lists, others, tops = set(), set(), set()
+    for native, path in plan.read.items():
+        leaves = {path, path.rsplit(".", 1)[-1]}
+        tops.add(path.split(".")[0])
+        if NATIVE[native].kind == "tokens":
+            lists |= leaves
+        else:
+            others |= leaves
+    return frozenset(lists - others), frozenset(others | tops)
+
+
+def _parse_short(line: memoryview) -> dict | None:
+    try:
+        doc = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return doc if type(doc) is dict else None
+
+
+def _repeated(line: bytes, keys: frozenset[str]) -> tuple[str, str]:
+    """Return the key that comes twice in an object, and what to do; later values would win."""
+    pairs: list = []
+    with suppress(ValueError, RecursionError):
+        json.loads(line, object_pairs_hook=lambda found: pairs.__setitem__(slice(None), found))
+    names = [key for key, _ in pairs]
+    twice = next((key for key in names if key in keys and names.count(key) > 1), "")
+    return twice, "comes twice in this object; expected it once: rename or drop one of them"
 
 
 def _refuse_late(
@@ -230,11 +315,13 @@ def _at(doc: dict, path: str):
     return value
 
 
-def _values(native: str, values: list, kinds: Mapping[str, type], problems: Problems) -> Values:
+def _values(
+    native: str, values: list, lines: _Lines, kinds: Mapping[str, type], problems: Problems
+) -> Values:
     missing = np.array([value is None for value in values]) if None in values else None
     kind = NATIVE[native].kind
     if kind == "tokens":
-        return Values(_tokens(native, values, problems), missing)
+        return Values(_tokens(native, values, lines, problems), missing)
     if kind in ("id", "text"):
         return Values(_ids(native, values, kinds[native], problems), missing)
     types = (float, int) if kind in ("float", "int") else (bool,)
@@ -319,11 +406,19 @@ def _text(native: str, row: int, value: str | int, problems: Problems) -> str | 
     return text
 
 
-def _tokens(native: str, values: list, problems: Problems) -> Tokens:
-    parts = [_numbers(native, row, value, problems) for row, value in enumerate(values)]
-    ends = np.cumsum([part.size for part in parts], dtype=np.int64)
-    starts = np.r_[np.int64(0), ends[:-1]] if parts else ends
-    flat = np.concatenate(parts) if parts else np.empty(0)
+def _tokens(native: str, values: list, lines: _Lines, problems: Problems) -> Tokens:
+    """Return token lists: those taken out by the scanner, and those left to orjson behind them."""
+    spans = np.zeros((len(values), 2), dtype=np.int64)
+    taken = np.array([type(value) is int for value in values], dtype=bool) & ~lines.whole
+    spans[taken] = lines.cuts[[value for value, cut in zip(values, taken, strict=True) if cut]]
+    behind, size = [lines.values], lines.values.size
+    for row in np.flatnonzero(~taken):
+        part = _numbers(native, row, values[row], problems)
+        spans[row] = size, size + part.size
+        size += part.size
+        behind.append(part)
+    flat = np.concatenate(behind) if len(behind) > 1 else lines.values
+    starts, ends = np.ascontiguousarray(spans.T)
     return Tokens(flat, starts, ends)
 
 

@@ -72,10 +72,27 @@ class Stream:
         try:
             return self._bytes.read(size)
         except OSError as problem:
-            raise LogError(
-                f"{self._source.name}: expected a whole {self._source.codec} stream, found it "
-                f"damaged or cut off ({_one_line(problem)}); copy or write the file again."
-            ) from None
+            raise self._damaged(problem) from None
+
+    def _damaged(self, problem: OSError) -> LogError:
+        return LogError(
+            f"{self._source.name}: expected a whole {self._source.codec or 'file'} stream, found "
+            f"it damaged or cut off ({_one_line(problem)}); copy or write the file again."
+        )
+
+    def fill(self, buffer: memoryview) -> int:
+        """Read into a buffer; return the bytes read, fewer than it holds only at the end.
+
+        Raises:
+            LogError: The compressed data is damaged or cut off.
+        """
+        size = 0
+        try:
+            while size < len(buffer) and (got := self._bytes.readinto(buffer[size:])):
+                size += got
+        except OSError as problem:
+            raise self._damaged(problem) from None
+        return size
 
     def tell(self) -> int:
         """Return how many bytes of the file on disk have been read."""
