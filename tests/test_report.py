@@ -630,6 +630,7 @@ def test_html_escapes_what_comes_from_the_log():
     assert "<script>" not in page
     assert "a &amp; b &lt;b&gt;" in page
     assert "at least 0.71 is real (95%)" in page
+    assert "warn: truncated – 3.2% of responses" in page
     for word in ("reward", "clipped objective", "objective", "certified", "0.412"):
         assert word in page
 

@@ -4,9 +4,10 @@ A lower end is rounded down and an upper end up, so that what is printed is stil
 """
 
 import math
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 
 MINUS = "−"
+_WIDE = Context(prec=400)  # any float has fewer digits before the point
 
 
 def finite(value: object) -> float | None:
@@ -29,7 +30,8 @@ def decimals_for(width: float | None, *, steps: int = 10) -> int:
 
 
 def _rounded(value: float, decimals: int, mode: str, signed: bool) -> str:
-    number = Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-decimals), rounding=mode)
+    exact = Decimal(repr(float(value)))
+    number = exact.quantize(Decimal(1).scaleb(-decimals), rounding=mode, context=_WIDE)
     if number == 0:
         return f"{abs(number):f}"
     sign = MINUS if number < 0 else "+" if signed else ""
@@ -54,6 +56,14 @@ def near(value: float, decimals: int, *, signed: bool = False) -> str:
 def interval(lower: float, upper: float, decimals: int) -> str:
     """Return an interval as text, rounded outwards."""
     return f"{down(lower, decimals)} to {up(upper, decimals)}"
+
+
+def plus_minus(half: float, decimals: int) -> str:
+    """Return a half-width as text; one that is not zero never reads as zero."""
+    shown = near(half, decimals)
+    if half > 0 and shown == near(0, decimals):
+        return f"<{near(10.0**-decimals, decimals)}"
+    return f"±{shown}"
 
 
 def short(value: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from taut.report import wording
-from taut.report.digits import interval, near
+from taut.report.digits import interval, near, plus_minus
 from taut.report.wording import ends, look, measured_of, number
 
 _COLOURS = {
@@ -30,6 +30,7 @@ def certificate_html(document: Mapping) -> str:
         _table(("target", "measured", "lower to upper", "status"), _target_rows(document)),
         _table(("term", "lower to upper", "paper", "status"), _term_rows(document)),
     ]
+    parts += _health(document)
     advice = wording.advice_text(document)
     parts += [f"<p>To tighten it most: {escape(advice)}</p>"] if advice else []
     parts += _assumptions(document)
@@ -47,7 +48,9 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return ""
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return (
+        f'<table style="margin:0.5em 0"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    )
 
 
 def _target_rows(document: Mapping) -> list[tuple[str, ...]]:
@@ -77,10 +80,25 @@ def _term_rows(document: Mapping) -> list[tuple[str, ...]]:
             continue
         bounds, theirs = ends(entry), number(document, f"paper.{term}")
         where = interval(*bounds, decimals) if bounds else "–"
-        paper = "–" if theirs is None else f"±{near(theirs, decimals)}"
+        paper = "–" if theirs is None else plus_minus(theirs, decimals)
         name = "certificate" if term == "total" else wording.TERM_NAMES[term]
         rows.append((name, where, paper, _status(look(entry, "status"))))
     return rows
+
+
+def _health(document: Mapping) -> list[str]:
+    """Return what failed or warned, in full: a notebook must not hide a broken log."""
+    checks = look(document, "health")
+    if not isinstance(checks, list) or not checks:
+        return []
+    troubles = [check for check in checks if look(check, "status") in ("fail", "warn")]
+    items = []
+    for check in sorted(troubles, key=lambda check: look(check, "status") != "fail"):
+        said = [f"{look(check, 'status')}: {wording.check_name(check)}"]
+        said += [str(text) for key in ("detail", "remedy") if (text := look(check, key))]
+        items.append(f"<li>{escape(' – '.join(said))}</li>")
+    listed = f"<ul>{''.join(items)}</ul>" if items else ""
+    return [f"<p>Health of the log: {escape(wording.health_sentence(checks))}.</p>{listed}"]
 
 
 def _assumptions(document: Mapping) -> list[str]:

@@ -20,7 +20,16 @@ from rich.text import Text
 
 from taut.report import wording
 from taut.report.charts import STATUS_STYLES, Ink, Ruler, SignedBar, Span, axis_for
-from taut.report.digits import decimals_for, down, finite, interval, level_text, near, up
+from taut.report.digits import (
+    decimals_for,
+    down,
+    finite,
+    interval,
+    level_text,
+    near,
+    plus_minus,
+    up,
+)
 from taut.report.wording import ends, look, measured_of, number
 
 WIDEST = 108
@@ -413,24 +422,19 @@ def _paper_cells(
     name: str, ours: float | None, document: Mapping, digits: int, ink: Ink
 ) -> list[Text]:
     theirs = number(document, f"paper.{name}")
-    left = ink.text("–" if ours is None else _half_text(ours, digits))
+    left = ink.text("–" if ours is None else plus_minus(ours, digits))
     if theirs is None:
         return [left, ink.text("–"), ink.text(wording.PAPER_NEEDS[name], "dim")]
-    right = ink.text(_half_text(theirs, digits))
+    right = ink.text(plus_minus(theirs, digits))
     return [left, right, ink.text(_ratio_text(ours, theirs), "bold" if name == "total" else "")]
-
-
-def _half_text(half: float, digits: int) -> str:
-    shown = near(half, digits)
-    if half > 0 and shown == near(0, digits):
-        return f"<{up(10.0**-digits, digits)}"
-    return f"±{shown}"
 
 
 def _ratio_text(ours: float | None, theirs: float) -> str:
     if not ours or not theirs:
         return ""
     ratio = theirs / ours
+    if ratio >= 10_000:
+        return ">9,999×"
     return f"{near(ratio, 2 if ratio < 1 else 1 if ratio < 10 else 0)}×"
 
 
