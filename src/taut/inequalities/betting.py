@@ -62,8 +62,8 @@ def star_end(x: np.ndarray, *, origin: float, scale: float, eta: float) -> float
 
 
 def _slack(n: int) -> float:
-    """Return what rounding could add to a log-fortune: at most 1e-13 a factor, factors >= 0.01."""
-    return 1e-9 + 1e-13 * n
+    """Return more than rounding can add to a log-fortune: factors are at least 0.01."""
+    return 1e-9 + 1e-12 * n
 
 
 def _unit_blocks(x: np.ndarray, eta: float) -> np.ndarray:
@@ -284,40 +284,68 @@ def mixture_lower(x: np.ndarray, eta: float) -> float:
 def mixture_end(x: np.ndarray, *, origin: float, scale: float, eta: float) -> float:
     """Return the `mixture_lower` end for z = (x - origin) * scale; see `star_end`."""
     ordered = np.sort(x)
-    bets = mixture_bets(len(x), eta)
-    goal = math.log(1.0 / eta) + math.log(len(bets)) + _slack(len(x))
-    inner, outer = 0.0, 1.0
-    while outer - inner > 1e-13:
-        middle = 0.5 * (inner + outer)
-        if _mixture_reaches(ordered, origin, scale, middle, bets, goal):
-            inner = middle
-        else:
-            outer = middle
-    return max(0.0, inner - 8.0 * np.finfo(np.float64).eps)
+    bets, weights = mixture_bets(len(x), eta)
+    goal = math.log(1.0 / eta) + _slack(len(x))
+    # The fortune is at most its start of one at the sample mean, so the end lies below that.
+    top = min(max((float(np.mean(ordered)) - origin) * scale + 1e-12, 1e-300), 1.0)
+    end = _mixture_root(ordered, origin, scale, top, bets, np.log(weights), goal)
+    return max(0.0, end - 8.0 * np.finfo(np.float64).eps)
 
 
-def mixture_bets(n: int, eta: float) -> np.ndarray:
-    """Return the constant bets of the mixture: geometric, for variances from 1/4 down to 1/n."""
-    widest = math.sqrt(8.0 * math.log(1.0 / eta) / n)  # aimed at variance 1/4, the largest
-    steps = max(1, math.ceil(math.log(max(math.sqrt(n), 2.0), 2.0)))
-    return widest * 2.0 ** np.arange(steps)
+def mixture_bets(n: int, eta: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the constant bets of the mixture and their weights, which sum to one.
+
+    The bets double from one aimed at variance 1/4, the largest, to one aimed at about 1/n. They
+    depend on n and eta alone; the weights fall slowly, as rewards rarely have a tiny variance.
+    """
+    steps = 1 + max(1, math.ceil(0.5 * math.log2(n)))
+    widest = math.sqrt(8.0 * (math.log(1.0 / eta) + 1.0) / n)
+    weights = (np.arange(steps) + 3.0) ** -1.5
+    return widest * 2.0 ** np.arange(steps), weights / weights.sum()
 
 
 @_compiled
-def _mixture_reaches(x, origin, scale, m, bets, goal):
-    """Say whether the summed fortunes at candidate m reach exp(goal)."""
-    logs = np.zeros(bets.size)
-    for k in range(bets.size):
-        bet = min(bets[k], _STAKE / m)
-        product = 1.0
-        for t in range(x.size):
-            product *= 1.0 + bet * (_unit(x[t], origin, scale) - m)
-            if product < 1e-100 or product > 1e100:
-                logs[k] += math.log(product)
-                product = 1.0
-        logs[k] += math.log(product)
-    top = logs.max()
-    return top + math.log(np.exp(logs - top).sum()) >= goal
+def _mixture_root(x, origin, scale, top, bets, log_weights, goal):
+    """Return the largest tried candidate whose log-fortune reaches the goal (Illinois method)."""
+    inner, outer = 0.0, top
+    above = 1.0
+    below = _mixture_log(x, origin, scale, outer, bets, log_weights) - goal
+    if below >= 0.0:
+        return outer
+    middle = 0.5 * top
+    for _ in range(100):
+        if outer - inner <= 1e-15 + 1e-12 * outer:
+            break
+        value = _mixture_log(x, origin, scale, middle, bets, log_weights) - goal
+        if value >= 0.0:
+            if inner > 0.0 and middle > inner:
+                below *= 0.5
+            inner, above = middle, value
+        else:
+            above *= 0.5
+            outer, below = middle, value
+        share = above / (above - below)
+        middle = inner + min(max(share, 1e-3), 1.0 - 1e-3) * (outer - inner)
+    return inner
+
+
+@_compiled
+def _mixture_log(x, origin, scale, m, bets, log_weights):
+    """Return the logarithm of the weighted sum of fortunes at candidate m."""
+    size = bets.size
+    held = np.minimum(bets, _STAKE / m)
+    logs = log_weights.copy()
+    products = np.ones(size)
+    for t in range(x.size):
+        gap = _unit(x[t], origin, scale) - m
+        for k in range(size):
+            products[k] *= 1.0 + held[k] * gap
+        if t % 32 == 31:  # one factor is at least 0.01: no product of 32 leaves the range
+            logs += np.log(products)
+            products[:] = 1.0
+    logs += np.log(products)
+    most = logs.max()
+    return most + math.log(np.exp(logs - most).sum())
 
 
 def anytime_end(
@@ -352,6 +380,7 @@ def _anytime_bet(t, log_goal, spread):
 def _anytime_pass(x, stop, origin, scale, log_goal, lanes, bets):
     """Return how many of the increasing candidates `lanes` reach the goal within `stop` blocks."""
     goal = math.exp(log_goal)
+    caps = _STAKE / lanes
     fortune = np.ones(_LANES)
     reached = 0
     mean = 0.5
@@ -362,7 +391,7 @@ def _anytime_pass(x, stop, origin, scale, log_goal, lanes, bets):
             bets[t] = bet
         z = _unit(x[t], origin, scale)
         for j in range(_LANES):
-            grown = fortune[j] * (1.0 + min(bet, _STAKE / lanes[j]) * (z - lanes[j]))
+            grown = fortune[j] * (1.0 + min(bet, caps[j]) * (z - lanes[j]))
             fortune[j] = grown if grown > _DEAD else 0.0
         while reached < _LANES and fortune[reached] >= goal:
             reached += 1

@@ -63,7 +63,8 @@ def hoeffding(
 
     Source: theory §2.2; Hoeffding (1963).
     """
-    values = validated(blocks, low=low, high=high, delta=delta)
+    require_delta(delta)
+    values = bounded_blocks(blocks, low=low, high=high)
 
     def radius(eta: float) -> float:
         return (high - low) * math.sqrt(math.log(1.0 / eta) / (2.0 * len(values)))
@@ -80,7 +81,8 @@ def chernoff(
 
     Source: theory §2.2; Chernoff (1952), Hoeffding (1963, Theorem 1).
     """
-    values = validated(blocks, low=low, high=high, delta=delta)
+    require_delta(delta)
+    values = bounded_blocks(blocks, low=low, high=high)
     mean = (_mean(values) - low) / (high - low)
     eta = delta / 2.0 if known_side(side) == "both" else delta
     budget = math.log(1.0 / eta) / len(values)
@@ -109,7 +111,8 @@ def empirical_bernstein(
 
     Source: theory §2.3; Maurer & Pontil (2009), Theorem 4, both sides at delta / 2.
     """
-    values = validated(blocks, low=low, high=high, delta=delta, at_least=2)
+    require_delta(delta)
+    values = bounded_blocks(blocks, low=low, high=high, at_least=2)
     n, mean = len(values), _mean(values)
     variance = _variance(values, mean)
 
@@ -139,7 +142,8 @@ def clopper_pearson(
     """
     from scipy.special import betaincinv
 
-    values = validated(blocks, low=low, high=high, delta=delta)
+    require_delta(delta)
+    values = bounded_blocks(blocks, low=low, high=high)
     hits = values == high
     if not np.all(hits | (values == low)):
         index = int(np.flatnonzero(~(hits | (values == low)))[0])
@@ -167,7 +171,8 @@ def clustered_normal(
     """
     from scipy.special import ndtri
 
-    values = validated(blocks, low=low, high=high, delta=delta, at_least=2)
+    require_delta(delta)
+    values = bounded_blocks(blocks, low=low, high=high, at_least=2)
     mean = _mean(values)
     error = math.sqrt(_variance(values, mean) / len(values))
 
@@ -177,23 +182,19 @@ def clustered_normal(
     return _around(mean, radius, low=low, high=high, delta=delta, side=side)
 
 
-def validated(
-    blocks: np.ndarray, *, low: float, high: float, delta: float, at_least: int = 1
-) -> np.ndarray:
+def bounded_blocks(blocks: np.ndarray, *, low: float, high: float, at_least: int = 1) -> np.ndarray:
     """Return blocks as float64 of shape (n,), or say which assumption they break.
 
     Args:
         blocks: One value per prompt, reward units.
         low, high: Declared range, reward units.
-        delta: Allowed probability of a miss.
         at_least: Fewest blocks that the theorem allows.
 
     Raises:
         AssumptionError: Wrong shape or count, a value that is not finite or leaves [low, high],
-            an empty range, or delta outside (0, 1).
+            or an empty or infinite range.
     """
-    require_delta(delta)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not (low < high and math.isfinite(high - low)):
         raise AssumptionError(
             f"range: expected finite low < high, found [{low}, {high}]; declare the range that "
             "every value keeps to, known before the data."
@@ -204,7 +205,7 @@ def validated(
             f"expected at least {at_least} block(s) in one dimension, found shape {values.shape}; "
             "give one value per prompt."
         )
-    # min and max carry NaN, so that two passes check everything; written for flat memory.
+    # min and max carry NaN, so that two passes check everything without a copy.
     if not (values.min() >= low and values.max() <= high):
         index = int(np.flatnonzero(~((values >= low) & (values <= high)))[0])
         raise AssumptionError(
@@ -229,7 +230,7 @@ def from_unit(lower: float, upper: float, *, low: float, high: float) -> Interva
     slack = 4.0 * np.finfo(np.float64).eps * max(abs(low), abs(high), width)
     lower = low if lower <= 0.0 else float(max(low, low + width * lower - slack))
     upper = high if upper >= 1.0 else float(min(high, low + width * upper + slack))
-    return Interval(lower, upper)
+    return Interval(float(lower), float(upper))
 
 
 def _around(

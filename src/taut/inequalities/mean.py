@@ -7,7 +7,7 @@ import numpy as np
 
 from taut.errors import UsageError
 from taut.inequalities import concentration
-from taut.inequalities.concentration import Side, from_unit, require_delta, validated
+from taut.inequalities.concentration import Side, bounded_blocks, from_unit, require_delta
 from taut.types import Interval
 
 Method = Literal[
@@ -75,7 +75,8 @@ def mean_interval(
     """
     if binary and method == "betting":
         method = "clopper-pearson"
-    values = validated(x, low=low, high=high, delta=delta)
+    require_delta(delta)
+    values = bounded_blocks(x, low=low, high=high)
     if method == "betting":
         values = values[draw_order(len(values), seed=seed, keys=keys)]
     eta = delta / 2.0 if concentration.known_side(side) == "both" else delta
@@ -113,6 +114,9 @@ def ordered_mean_interval(
     Source: theory §2.4, §2.6.
     """
     lower_eta, upper_eta = delta_lower or None, delta_upper or None
+    for eta in (lower_eta, upper_eta):
+        if eta is not None:
+            require_delta(eta)
     if method in _CLOSED_FORMS:
         closed = _CLOSED_FORMS[method]
         lower, upper = low, high
@@ -124,10 +128,7 @@ def ordered_mean_interval(
     if method not in _BETTING:
         known = ", ".join((*_BETTING, *_CLOSED_FORMS))
         raise UsageError(f"method: expected one of {known}, found {method!r}.")
-    deltas = [eta for eta in (lower_eta, upper_eta) if eta is not None]
-    for eta in deltas:
-        require_delta(eta)
-    values = np.ascontiguousarray(validated(x, low=low, high=high, delta=max([*deltas, 1e-300])))
+    values = np.ascontiguousarray(bounded_blocks(x, low=low, high=high))
     width = high - low
     lower = upper = 0.0
     if lower_eta is not None:
@@ -159,26 +160,7 @@ def draw_order(n: int, *, seed: int, keys: np.ndarray | None = None) -> np.ndarr
             f"{keys.dtype}; hash other ids to integers first."
         )
     start = _splitmix(np.array([seed % 2**64], dtype=np.uint64))
-    return np.argsort(_splitmix(keys.astype(np.uint64) ^ start), kind="stable")
-
-
-def _betting_end(x: np.ndarray, origin: float, scale: float, eta: float, method: str) -> float:
-    from taut.inequalities import betting  # brings in the compiler: only when it is needed
-
-    if method == "anytime":
-        whole = np.array([len(x)])
-        return float(betting.anytime_end(x, whole, origin=origin, scale=scale, eta=eta)[0])
-    end = betting.star_end if method == "betting" else betting.mixture_end
-    return float(end(x, origin=origin, scale=scale, eta=eta))
-
-
-def _splitmix(keys: np.ndarray) -> np.ndarray:
-    """Return a bijective, well-mixed image of uint64 keys (the splitmix64 step)."""
-    with np.errstate(over="ignore"):
-        z = keys + np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
+    return np.argsort(_splitmix(keys.astype(np.uint64) ^ start))
 
 
 def anytime_path(
@@ -211,7 +193,8 @@ def anytime_path(
 
     Source: theory §2.5; Waudby-Smith & Ramdas (2024).
     """
-    values = np.ascontiguousarray(validated(x, low=low, high=high, delta=delta))
+    require_delta(delta)
+    values = np.ascontiguousarray(bounded_blocks(x, low=low, high=high))
     looks = _looks(len(values), times)
     eta = delta / 2.0 if concentration.known_side(side) == "both" else delta
     from taut.inequalities.betting import anytime_end
@@ -237,3 +220,25 @@ def _looks(n: int, times: np.ndarray | None) -> np.ndarray:
     if np.any(np.diff(looks) <= 0):
         raise UsageError(f"times: expected increasing counts, found {times}.")
     return looks
+
+
+def _betting_end(x: np.ndarray, origin: float, scale: float, eta: float, method: str) -> float:
+    from taut.inequalities import betting  # brings in the compiler: only when it is needed
+
+    if method == "anytime":
+        whole = np.array([len(x)])
+        return float(betting.anytime_end(x, whole, origin=origin, scale=scale, eta=eta)[0])
+    end = betting.star_end if method == "betting" else betting.mixture_end
+    return float(end(x, origin=origin, scale=scale, eta=eta))
+
+
+def _splitmix(keys: np.ndarray) -> np.ndarray:
+    """Return a bijective, well-mixed image of uint64 keys (the splitmix64 step)."""
+    with np.errstate(over="ignore"):
+        z = keys + np.uint64(0x9E3779B97F4A7C15)
+        z ^= z >> np.uint64(30)
+        z *= np.uint64(0xBF58476D1CE4E5B9)
+        z ^= z >> np.uint64(27)
+        z *= np.uint64(0x94D049BB133111EB)
+        z ^= z >> np.uint64(31)
+    return z
