@@ -41,7 +41,7 @@ class Block:
 
     def cut(self, start: int, end: int) -> bytes:
         """Return some of the bytes."""
-        return self.block.cut(start, end).tobytes()
+        return self.text[start:end].tobytes()
 
 
 def chunks(
