@@ -86,7 +86,12 @@ class Ink:
     @property
     def narrow(self) -> bool:
         """Whether tables must drop their last columns."""
-        return self.width < 84
+        return self.width < 72
+
+    @property
+    def wide(self) -> bool:
+        """Whether notes and formulas fit beside numbers."""
+        return self.width >= 84
 
     def mark(self, name: str) -> str:
         """Return the character of a mark."""

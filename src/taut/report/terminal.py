@@ -309,7 +309,7 @@ def _terms(document: Mapping, ink: Ink) -> list[RenderableType]:
     )
     digits = decimals_for(sum(reach), steps=100)
     notes = [_term_note(entry) for _, entry in entries]
-    beside = not ink.narrow and max(map(len, notes)) <= LONGEST_NOTE
+    beside = ink.wide and max(map(len, notes)) <= LONGEST_NOTE
     columns = [LABEL, NUMBER, PICTURE, NUMBER, LABEL] + ([LABEL] if beside else [])
     table = _grid(*columns, expand=True, gap=1 if ink.narrow else 2)
     for (name, entry), note in zip(entries, notes, strict=True):
@@ -350,7 +350,7 @@ def _targets(document: Mapping, ink: Ink) -> list[RenderableType]:
         return []
     digits = wording.table_decimals(document)
     # The formulas give way to the intervals of the learned reward, which need the room.
-    formulas = not ink.narrow and not wording.learned_only(document)
+    formulas = ink.wide and not wording.learned_only(document)
     columns = [LABEL, *([LABEL] if formulas else []), NUMBER, NUMBER, PROSE]
     table = _grid(*columns, gap=1 if ink.narrow else 2)
     entries = {
@@ -359,7 +359,7 @@ def _targets(document: Mapping, ink: Ink) -> list[RenderableType]:
     }
     usual = look(document, "terms.reward_shift.route")
     notes = {target: _target_note(entry, usual, digits) for target, entry in entries.items()}
-    beside = not ink.narrow and max(map(len, notes.values())) <= LONGEST_TARGET_NOTE
+    beside = ink.wide and max(map(len, notes.values())) <= LONGEST_TARGET_NOTE
     for target, entry in entries.items():
         name = wording.TARGET_NAMES[target]
         label = ink.text(name, "bold" if target == wording.target_of(document) else "")
