@@ -36,6 +36,7 @@ WIDEST = 108
 INDENT = 2
 LONGEST_NOTE = 28  # cells; longer notes stand below a picture instead of squeezing it
 LONGEST_TARGET_NOTE = 36
+LONGEST_STANDING = 10  # "in doubt" or "violated", and the gap after it
 
 # Background, foreground, then black, red, green, yellow, blue, magenta, cyan, white, and bright.
 _BASE = [(59, 66, 82), (224, 108, 117), (143, 190, 122), (224, 184, 98)]
@@ -460,7 +461,10 @@ def _assumption_cells(entry: object, checks: object, ink: Ink) -> tuple[Text, Te
         outcome = "see the health of the log"
     shown = ink.text(text[:1].upper() + text[1:])
     if outcome:
-        shown.append(" ").append_text(ink.text(f"– {outcome}", "dim"))
+        longer = shown.copy().append(" ").append_text(ink.text(f"– {outcome}", "dim"))
+        # What a passed check found is worth the rest of the line, not a second one: JSON has it.
+        fits = longer.cell_len <= ink.width - LONGEST_STANDING
+        shown = longer if fits or found != "checked" else shown
     return ink.text(found, style), shown
 
 
