@@ -31,11 +31,11 @@ from validation.miss_rates import (
     Cell,
     cells,
     main,
-    markdown,
     read_cache,
     run_cell,
     summarise,
 )
+from validation.page import markdown
 
 # Enough to see a broken family in its own cells, and a slightly broken method in the pool.
 SHORT = {5: 16, 20: 24, 100: 20, 1000: 3}

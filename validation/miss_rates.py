@@ -9,13 +9,12 @@ the exit status is 1. Finished cells are kept in a cache, so an interrupted run 
 """
 
 import argparse
-import csv
 import hashlib
 import json
 import math
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri
 from tests.check import miss_rate_lower_limit, misses_more_than
+from validation.page import median, write
 
 import taut
 from taut.certificate import audit
@@ -244,15 +244,10 @@ def summarise(cell: Cell, tally: Tally) -> dict:
         "miss_rate": tally.misses / trials if trials else None,
         "miss_rate_above": limit,
         "verdict": "VIOLATED" if bad else "holds" if trials else "no guarantee claimed",
-        "median_width": _median(tally.width),
-        "width_to_normal": _median(tally.to_normal),
-        "paper_to_width": _median(tally.to_paper),
+        "median_width": median(tally.width),
+        "width_to_normal": median(tally.to_normal),
+        "paper_to_width": median(tally.to_paper),
     }
-
-
-def _median(values: list[float]) -> float | None:
-    finite = [value for value in values if math.isfinite(value)]
-    return round(float(np.median(finite)), 6) if finite else None
 
 
 # --- running, with a cache of finished cells -------------------------------------------------
@@ -304,124 +299,6 @@ def run_all(todo: list[Cell], audits: int, processes: int, cache: Path) -> dict[
             label = f"{cell.family} / {cell.knowledge} / n={cell.prompts} / delta={cell.delta}"
             print(f"[{count}/{len(todo)}] {label}: {bad} violated", file=sys.stderr, flush=True)
     return {cell: done[cell] for cell in todo}
-
-
-# --- writing -------------------------------------------------------------------------------------
-
-
-def worst_rows(rows: list[dict]) -> Iterator[dict]:
-    """Yield, for each delta x family x knowledge, the row that comes nearest to a violation."""
-    groups: dict[tuple, list[dict]] = {}
-    for row in rows:
-        if row["guaranteed"]:
-            name = (row["delta"], row["family"], row["knowledge"])
-            groups.setdefault(name, []).append(row)
-    for name in sorted(groups):
-        yield max(groups[name], key=lambda row: (row["miss_rate_above"], row["miss_rate"]))
-
-
-def markdown(rows: list[dict], audits: int, csv_name: str) -> str:
-    """Return the page: verdict, what was done, widths by sample size, worst cells."""
-    checked = [row for row in rows if row["guaranteed"]]
-    bad = [row for row in checked if row["verdict"] == "VIOLATED"]
-    lines = [
-        "# Validation: how often certificates miss",
-        "",
-        f"**{len(checked) - len(bad)} of {len(checked)} guarantees hold**; the highest miss rate "
-        f"is {max((row['miss_rate'] / row['delta'] for row in checked), default=0):.2f} δ. Written by "
-        f"`make validate` (`validation/miss_rates.py`), {audits} audits a cell, deterministic "
-        f"seeds; every cell is in [{csv_name}]({csv_name}).",
-        "",
-        *_EXPLANATION,
-        *(["", "## Violated", "", *_worst_table(bad)] if bad else []),
-        "",
-        "## Widths by number of prompts",
-        "",
-        "Medians over families. The clustered normal interval uses all (labelled) draws and has no "
-        "finite-sample guarantee; the paper's term is 2Wα on the same draws.",
-        "",
-        *_width_table(checked),
-        "",
-        "## Worst cell of each kind",
-        "",
-        "Over targets and numbers of prompts: the one with the highest limit.",
-        "",
-        *_worst_table(list(worst_rows(rows))),
-        "",
-    ]
-    return "\n".join(lines)
-
-
-_EXPLANATION = (
-    "Worlds are finite, so every truth is an exact sum (theory §9). A log is drawn, audited end to "
-    "end, and each interval that claims a guarantee (`certified` or `conditional`) is held against "
-    "the truth; `estimated` and `vacuous` ones are counted, not judged. A guarantee is violated if "
-    "the exact binomial lower limit (99.9%) of its miss rate exceeds δ. One guarantee in a thousand "
-    "would be accused wrongly if each missed with probability exactly δ.",
-    "",
-    "Known to the auditor: *gold* – labels on half of the prompts and the largest log-ratio; "
-    "*gold rows* – labels on half of the rows and E ℓ²; *gold only* – labels, nothing declared; "
-    "*proxy* – no labels; *declared* – no labels, but C, L and the largest log-ratio.",
-)
-
-
-# What the widths are shown for: knowledge, target, kind of reward.
-_SHOWN = (
-    ("proxy", "reward", "r-hat"),
-    ("proxy", "clipped", "r-hat"),
-    ("gold", "reward", "r*"),
-    ("gold", "objective", "r*"),
-)
-
-
-def _width_table(rows: list[dict]) -> list[str]:
-    out = [
-        "| δ | known | target | of | prompts | median width | / clustered normal | "
-        "paper's sampling term / ours |",
-        "|" + "---|" * 8,
-    ]
-    for delta, shown, n in product(DELTAS, _SHOWN, PROMPTS):
-        key = (delta, *shown, n)
-        names = ("delta", "knowledge", "target", "of", "prompts")
-        some = [row for row in rows if tuple(row[name] for name in names) == key]
-        if some:
-            values = ("median_width", "width_to_normal", "paper_to_width")
-            cells = [*map(str, key), *(_cell_median(some, value) for value in values)]
-            out.append("| " + " | ".join(cells) + " |")
-    return out
-
-
-def _cell_median(rows: list[dict], name: str) -> str:
-    value = _median([row[name] for row in rows if row[name] is not None])
-    return "–" if value is None else f"{value:.3g}"
-
-
-def _worst_table(rows: list[dict]) -> list[str]:
-    out = [
-        "| δ | family | known | target | of | prompts | audits | below / above | miss rate | "
-        "surely above | width | / normal | verdict |",
-        "|" + "---|" * 13,
-    ]
-    for r in rows:
-        ratio = "–" if r["width_to_normal"] is None else f"{r['width_to_normal']:.2f}"
-        out.append(
-            f"| {r['delta']} | {r['family']} | {r['knowledge']} | {r['target']} | {r['of']} | "
-            f"{r['prompts']} | {r['guaranteed']} | {r['missed_below']} / {r['missed_above']} | "
-            f"{r['miss_rate']:.4f} | {r['miss_rate_above']:.4f} | {r['median_width']:.3g} | "
-            f"{ratio} | {r['verdict']} |"
-        )
-    return out
-
-
-def write(rows: list[dict], audits: int, output: Path) -> None:
-    """Write the page and, beside it, a CSV with one line per cell and target."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    table = output.with_suffix(".csv")
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    output.write_text(markdown(rows, audits, table.name))
 
 
 def main(arguments: list[str] | None = None) -> int:
