@@ -114,20 +114,21 @@ def _caution(n):
 
 
 @_compiled
-def _boldness(share, caution):
-    """Return how boldly to bet (squared) while the fortune is this share of the target.
+def _aimed_bet(share, caution, rate, moments):
+    """Return the bet that aims at the target from this share of it.
 
-    A bet is the root of boldness / (blocks left * second moment). With s = ln(1/share) missing,
-    2 s gives the STaR bet. For many blocks the fortune that wins most often replicates a binary
-    option on a Brownian motion (Neyman & Pearson), and 2 s^2 / (s + 1) is close to it: we go from
-    the first to the second as n grows. s itself is the Pade approximant of the logarithm in
-    share^(1/4), within 1% down to 1e-3: any rule is valid, and without a library's logarithm the
-    same data give the same bytes on every machine.
+    The bet is sqrt(h * rate / moments), where rate / moments is 1 over (blocks left * second
+    moment). With s = ln(1/share) missing, h = 2 s gives the STaR bet. For many blocks the fortune
+    that wins most often replicates a binary option on a Brownian motion (Neyman & Pearson), and
+    h = 2 s^2 / (s + 1) is close to it: caution goes from the first to the second as n grows.
+    s itself is over / under, the Pade approximant of the logarithm in share^(1/4), within 1% down
+    to 1e-3: any rule is valid, and without a library's logarithm the same data give the same
+    bets to the last bit, one cell at a time or many abreast.
     """
     root = math.sqrt(share)
-    missing = 12.0 * (1.0 - root) / (1.0 + root + 4.0 * math.sqrt(root))
-    missing = max(missing, 0.0)  # a cell that is done rides along with its group
-    return 2.0 * missing * missing / (missing + caution)
+    over = max(12.0 * (1.0 - root), 0.0)  # zero for a cell that is done and rides along
+    under = 1.0 + root + 4.0 * math.sqrt(root)
+    return math.sqrt(2.0 * over * over * rate / (under * (over + caution * under) * moments))
 
 
 @_compiled
@@ -140,12 +141,12 @@ def _prior(n, ref):
 def _lead_bets(x, origin, scale, share, bets):
     """Fill the leading bets, the same for every candidate: from the running spread alone."""
     n = x.size
-    boldness = _boldness(share, _caution(n))
+    caution = _caution(n)
     mean = 0.5
     spread = 0.0
     for t in range(bets.size):
         moments = min(0.25 * (t + 1.0), spread + _prior(n, 1.0))
-        bets[t] = min(math.sqrt(boldness * (t + 1.0) / ((n - t) * moments)), _STAKE)
+        bets[t] = min(_aimed_bet(share, caution, (t + 1.0) / (n - t), moments), _STAKE)
         z = _unit(x[t], origin, scale)
         step = z - mean
         mean += step / (t + 2.0)
@@ -175,7 +176,7 @@ def _reached_in_cell(x, origin, scale, goal, lead, ref, lanes, record):
         else:
             rate = (t + 1.0) / (n - t)
             moments = min(variance * (t + 1.0), squares + prior)
-            bet = min(math.sqrt(_boldness(fortune * per_target, caution) * rate / moments), cap)
+            bet = min(_aimed_bet(fortune * per_target, caution, rate, moments), cap)
         if t < record.size:
             record[t] = bet
         z = _unit(x[t], origin, scale)
@@ -217,8 +218,8 @@ def _reached_edges(x, origin, scale, goal, lead, refs):
             rate = (t + 1.0) / (n - t)
             for j in range(size):
                 moments = min(variances[j] * (t + 1.0), squares[j] + priors[j])
-                boldness = _boldness(fortunes[j] * per_target, caution)
-                bets[j] = min(math.sqrt(boldness * rate / moments), caps[j])
+                bet = _aimed_bet(fortunes[j] * per_target, caution, rate, moments)
+                bets[j] = min(bet, caps[j])
         z = _unit(x[t], origin, scale)
         for j in range(size):
             gap = z - refs[j]
@@ -287,7 +288,7 @@ def mixture_end(x: np.ndarray, *, origin: float, scale: float, eta: float) -> fl
     bets, weights = mixture_bets(len(x), eta)
     goal = math.log(1.0 / eta) + _slack(len(x))
     # The fortune is at most its start of one at the sample mean, so the end lies below that.
-    top = min(max((float(np.mean(ordered)) - origin) * scale + 1e-12, 1e-300), 1.0)
+    top = min(max((float(np.mean(ordered)) - origin) * scale + 1e-12, 0.0), 1.0)
     end = _mixture_root(ordered, origin, scale, top, bets, np.log(weights), goal)
     return max(0.0, end - 8.0 * np.finfo(np.float64).eps)
 
@@ -306,26 +307,33 @@ def mixture_bets(n: int, eta: float) -> tuple[np.ndarray, np.ndarray]:
 
 @_compiled
 def _mixture_root(x, origin, scale, top, bets, log_weights, goal):
-    """Return the largest tried candidate whose log-fortune reaches the goal (Illinois method)."""
-    inner, outer = 0.0, top
-    above = 1.0
-    below = _mixture_log(x, origin, scale, outer, bets, log_weights) - goal
-    if below >= 0.0:
-        return outer
-    middle = 0.5 * top
+    """Return the largest tried candidate whose log-fortune reaches the goal."""
+    outer, below = top, -goal
+    gap = 0.25 / math.sqrt(x.size)
+    while True:  # walk down from the top until a candidate reaches the goal
+        inner = max(outer - gap, 0.25 * outer)
+        if inner < 1e-12:
+            return 0.0
+        above = _mixture_log(x, origin, scale, inner, bets, log_weights) - goal
+        if above >= 0.0:
+            break
+        outer, below = inner, above
+        gap *= 2.0
+    kept = 0  # which end stayed last time: +1 inner, -1 outer (the Illinois rule)
     for _ in range(100):
         if outer - inner <= 1e-15 + 1e-12 * outer:
             break
+        share = min(max(above / (above - below), 1e-3), 1.0 - 1e-3)
+        middle = inner + share * (outer - inner)
         value = _mixture_log(x, origin, scale, middle, bets, log_weights) - goal
         if value >= 0.0:
-            if inner > 0.0 and middle > inner:
-                below *= 0.5
             inner, above = middle, value
+            below *= 0.5 if kept == -1 else 1.0
+            kept = -1
         else:
-            above *= 0.5
             outer, below = middle, value
-        share = above / (above - below)
-        middle = inner + min(max(share, 1e-3), 1.0 - 1e-3) * (outer - inner)
+            above *= 0.5 if kept == 1 else 1.0
+            kept = 1
     return inner
 
 
