@@ -1,6 +1,5 @@
 """From rollouts to a certificate: the road's last stop before decisions and reports."""
 
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,11 +125,9 @@ class Certificate:
 
     def __str__(self) -> str:
         """The terminal report, without colour."""
-        from taut.report.terminal import certificate_report, print_report
+        from taut.report.terminal import report_text
 
-        page = io.StringIO()
-        print_report(certificate_report(self.document), file=page, width=100)
-        return page.getvalue()
+        return report_text(self.document)
 
     def _repr_html_(self) -> str:
         from taut.report.notebook import certificate_html

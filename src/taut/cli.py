@@ -281,7 +281,9 @@ def convert(log, mapping, lenient, token_clip, quiet, output):
     click.echo(f"{rows} rollouts -> {output}", err=True)
 
 
-@cli.command(epilog="Example: taut simulate overoptimised -o log.parquet --prompts 1000 --gold 300")
+@cli.command(
+    epilog="Example: taut simulate over_optimised -o log.parquet --prompts 1000 --gold 300"
+)
 @click.argument("world", metavar="WORLD")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Parquet or JSONL to write.")
 @click.option("--prompts", type=click.IntRange(1), default=1000, show_default=True)
@@ -317,15 +319,16 @@ def demo(json_path):
     from taut.engines.local import read_rollouts
 
     folder = Path(__file__).parent / "examples"
-    truth = json.loads((folder / "overoptimised.parquet.truth.json").read_text())
-    rollouts = read_rollouts(folder / "overoptimised.parquet")
-    certificate = audit_one(rollouts, **truth["audit"])
+    truth = json.loads((folder / "over_optimised.parquet.truth.json").read_text())
+    rollouts = read_rollouts(folder / "over_optimised.parquet")
+    declared = {name: truth["settings"][name] for name in ("beta", "reward_range", "log_ratio_max")}
+    certificate = audit_one(rollouts, **declared)
     _show(certificate_document(certificate), json_path)
     if json_path != "-":
         known = truth["truth"]["objective"]
         inside = "inside" if certificate.lower <= known <= certificate.upper else "OUTSIDE"
         click.echo(
-            f"This log was drawn from a world whose true objective is known: {known:.4f}, "
+            f"  This log was drawn from a world whose true objective is known: {known:.4f}, "
             f"{inside} [{certificate.lower:.4f}, {certificate.upper:.4f}]."
         )
 

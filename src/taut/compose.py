@@ -446,7 +446,7 @@ def _trivial(mean: _Mean, learned: Interval, budget: _Budget) -> _Joined:
         shift=Interval(cost.lower - learned.lower, 1 + cost.upper - learned.upper),
         delta=(budget.lower, budget.upper),
         status=Status.VACUOUS,
-        assumes=("none: rewards lie in their range, and nothing ties the learned one to the true",),
+        assumes=(),
         route="trivial",
         source="theory §3.9",
         values=mean.draws,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from taut.bounds.reward_shift import label_counts
+from taut.logs.keys import row_keys
 from taut.rollouts import Blocks, Rollouts
 
 PASS, WARN, FAIL, NOT_CHECKED = "pass", "warn", "fail", "not_checked"
@@ -125,30 +126,24 @@ def _unequal_k(blocks: Blocks) -> Check:
         "rollouts_per_prompt",
         WARN,
         f"between {sizes.min()} and {sizes.max()} rollouts per draw: if failed or truncated "
-        "rollouts were dropped, every mean is biased",
-        "Log every rollout, also failed ones, with the reward they were given.",
+        "rollouts were dropped, every mean is biased; if a prompt was drawn more than once, its "
+        "draws were taken for one",
+        "Log every rollout, also failed ones, with the reward they were given; mark repeated "
+        "draws of a prompt with a column `group`.",
     )
 
 
 def _duplicates(rollouts: Rollouts) -> Check:
     name = "duplicate_rows"
-    fine = [c for c in (rollouts.policy_logprob, rollouts.log_ratio) if c is not None]
-    if not fine:
+    if rollouts.log_ratio is None:
         return Check(name, NOT_CHECKED, "rows without log-probs cannot be told apart")
-    keys = [c for c in (rollouts.gold, rollouts.group, rollouts.step) if c is not None]
-    columns = [*keys, rollouts.reward, *fine, rollouts.prompt]
-    order = np.lexsort(columns)
-    same = np.ones(max(len(order) - 1, 0), dtype=bool)
-    for column in columns:
-        values = column[order]
-        equal = values[1:] == values[:-1]
-        if values.dtype.kind == "f":
-            equal |= np.isnan(values[1:]) & np.isnan(values[:-1])
-        same &= equal
-    count = int(same.sum())
-    # A log-ratio of 0 is a tie, not a mark of identity.
+    draw = [c for c in (rollouts.prompt, rollouts.group, rollouts.step) if c is not None]
+    keys = row_keys([*draw, *rollouts.value_columns()])
     if rollouts.policy_logprob is None:
-        count = int((same & (rollouts.log_ratio[order][1:] != 0)).sum())
+        # A log-ratio of 0 is a tie, not a mark of identity.
+        keys = keys[rollouts.log_ratio != 0]
+    keys = np.sort(keys)
+    count = int((keys[1:] == keys[:-1]).sum())
     if count == 0:
         return Check(name, PASS, "no two rows are the same")
     return Check(

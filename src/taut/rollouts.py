@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from taut.errors import LogError
-from taut.logs.keys import combine, hash_ids, scramble
+from taut.logs.keys import combine, hash_ids, row_keys, scramble
 
 # Row columns of Rollouts: name, dtype; one entry per rollout.
 FLOAT_COLUMNS = (
@@ -100,6 +100,11 @@ class Rollouts:
             out[f"{name}_names"] = tuple(names.tolist())
         return cls(**out)
 
+    def value_columns(self) -> list[np.ndarray]:
+        """Return the columns of numbers that a log has, each of shape (rollouts,)."""
+        columns = (getattr(self, name) for name in FLOAT_COLUMNS)
+        return [column for column in columns if column is not None]
+
     def take(self, rows: np.ndarray) -> "Rollouts":
         """Return the rollouts of some rows (indices or a mask)."""
         changes = {
@@ -123,13 +128,8 @@ class Rollouts:
                 if part is not None:
                     key = combine(key, part.astype(np.uint64))
         draw = scramble(key ^ scramble(np.uint64(seed % 2**64)))
-        # Within a block rows are sorted by their values, so that no sum depends on row order.
-        ties = [
-            column
-            for column in (self.policy_logprob, self.gold, self.log_ratio, self.reward)
-            if column is not None
-        ]
-        order = np.lexsort((*ties, draw))
+        # Within a block rows are ordered by their values, so that no sum depends on row order.
+        order = np.lexsort((row_keys(self.value_columns()), draw))
         draw = draw[order]
         starts = np.flatnonzero(np.r_[True, draw[1:] != draw[:-1], True])
         return Blocks(rows=order, starts=starts if len(draw) else np.zeros(1, dtype=np.int64))

@@ -31,6 +31,21 @@ def combine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return scramble(scramble(first) ^ (np.asarray(second, dtype=np.uint64) + _GOLDEN))
 
 
+def row_keys(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Return one uint64 key per row, the same for rows that agree in every column.
+
+    Args:
+        columns: Arrays of shape (rows,); floats agree as values do, and NaN agrees with NaN.
+    """
+    keys = np.zeros(len(columns[0]), dtype=np.uint64)
+    for column in columns:
+        if column.dtype.kind == "f":
+            # Adding 0 turns -0.0 into 0.0; NaNs get one bit pattern.
+            column = np.where(np.isnan(column), np.nan, column + 0.0).view(np.uint64)
+        keys = combine(keys, column.astype(np.uint64))
+    return keys
+
+
 @numba.njit(cache=True, nogil=True)
 def _hash_utf8(data, offsets, keys):
     for i in range(keys.size):

@@ -153,21 +153,26 @@ def _bits(digits, power):
 
 
 @numba.njit(cache=True, nogil=True)
+def _eight_digits(eight):
+    """Return the number that eight bytes 0 to 9 spell, the first digit in the lowest byte."""
+    eight = eight * _U(10) + (eight >> _U(8))
+    return ((eight & _PAIR) * _MUL_A + ((eight >> _U(16)) & _PAIR) * _MUL_B) >> _U(32)
+
+
+@numba.njit(cache=True, nogil=True)
 def _digits(data, at, word):
-    """Append a run of digits to `word`, up to eight at a time; return it and where they end."""
-    while True:
+    """Append a run of digits to `word`, eight at a time; return it and where they end."""
+    eight = _load8(data, at) ^ _ZEROS
+    other = ((eight + _ABOVE_NINE) | eight) & _TOPS
+    while other == _U(0):
+        word = word * _U(100000000) + _eight_digits(eight)
+        at += 8
         eight = _load8(data, at) ^ _ZEROS
         other = ((eight + _ABOVE_NINE) | eight) & _TOPS
-        size = _trailing_zeros(other) >> 3 if other != _U(0) else 8
-        if size == 0:
-            return word, at
-        eight = eight << _U(64 - 8 * size)
-        eight = eight * _U(10) + (eight >> _U(8))
-        eight = ((eight & _PAIR) * _MUL_A + ((eight >> _U(16)) & _PAIR) * _MUL_B) >> _U(32)
-        word = word * _SHIFTS[size] + eight
-        at += size
-        if size < 8:
-            return word, at
+    size = _trailing_zeros(other) >> 3
+    if size:
+        word = word * _SHIFTS[size] + _eight_digits(eight << _U(64 - 8 * size))
+    return word, at + size
 
 
 @numba.njit(cache=True, nogil=True)
@@ -181,13 +186,15 @@ def _number(data, at):
         sign = _U(1) << _U(63)
         at += 1
     first = at
-    zero = _byte(data, at) == 48
-    word, at = _digits(data, at, _U(0))
-    size = at - first
-    if size == 0 or (size > 1 and zero):
+    lead = _byte(data, at) - 48
+    if lead < 0 or lead > 9:
         return sign, -1
-    if zero:
-        size = 0
+    word, at = _U(lead), at + 1
+    if 48 <= _byte(data, at) <= 57:
+        if lead == 0:
+            return sign, -1
+        word, at = _digits(data, at, word)
+    size = at - first if lead else 0
     power = 0
     if _byte(data, at) == 46:
         at += 1

@@ -1,0 +1,212 @@
+"""The command line as a user meets it: outputs, exit statuses, errors in one line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from taut.cli import cli, main
+
+ROWS = [
+    {
+        "prompt_id": f"p{i}",
+        "reward": (i * 37 % 100) / 100,
+        "policy_logprob": -20.0 - i % 7,
+        "ref_logprob": -20.3 - i % 7 + 0.1 * (i % 5),
+        "gold": (i * 37 % 100) / 125 if i % 2 else None,
+        "step": i % 2,
+    }
+    for i in range(200)
+]
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return path
+
+
+def run(monkeypatch, capsys, *arguments):
+    """Run the program in this process; return exit status, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["taut", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    out = capsys.readouterr()
+    return stop.value.code, out.out, out.err
+
+
+AUDIT = ("--beta", "0.1", "--reward-range", "0", "1", "--target", "clipped", "--held-out")
+
+
+def test_audit_prints_a_verdict_and_writes_json(log, tmp_path, monkeypatch, capsys):
+    """The report goes to stdout, the JSON to its file, and both carry the same ends."""
+    path = tmp_path / "out.json"
+    status, out, err = run(monkeypatch, capsys, "audit", log, *AUDIT, "--json", path)
+    document = json.loads(path.read_text())
+    assert (status, err) == (0, "")
+    assert document["schema"] == "taut.certificate/1"
+    assert document["certificate"]["status"] == "certified"
+    assert f"{document['measured']['objective']:.3f}"[:4] in out
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".out")]
+
+
+def test_json_to_stdout_is_the_only_output(log, monkeypatch, capsys):
+    """--json - can be piped: nothing but JSON on stdout."""
+    status, out, _ = run(monkeypatch, capsys, "audit", log, *AUDIT, "--json", "-")
+    assert status == 0
+    assert json.loads(out)["log"]["rollouts"] == 200
+
+
+CONTRACT = """
+version target settings.beta settings.delta settings.tau settings.tau_source
+settings.reward_range settings.method settings.calibration_share settings.seed log.rollouts
+log.prompts log.certifying_prompts log.rollouts_per_prompt.min log.gold_rollouts
+log.gold_prompts log.rejected_rows measured.objective measured.reward measured.gold measured.kl
+measured.clipped_kl measured.clipped_share terms.sampling.lower terms.sampling.assumes
+terms.sampling.source terms.reward_shift.route terms.kl_clipping.status certificate.lower
+certificate.upper certificate.level certificate.status paper.alpha paper.sampling
+paper.reward_shift paper.kl_clipping paper.total paper.coverage paper.reward_mse ledger
+assumptions health
+"""
+
+
+def test_the_contract_holds(log, monkeypatch, capsys):
+    """Every key of the JSON contract is there, finite or null, and the terms add up."""
+    _, out, _ = run(monkeypatch, capsys, "audit", log, *AUDIT, "--json", "-")
+    document = json.loads(out)
+    for path in CONTRACT.split():
+        value = document
+        for key in path.split("."):
+            value = value[key]
+    total = document["measured"]["objective"] + sum(
+        term["lower"] for term in document["terms"].values()
+    )
+    assert total == pytest.approx(document["certificate"]["lower"], abs=1e-12)
+    assert sum(item["delta"] for item in document["ledger"]) == pytest.approx(0.05)
+    assert {item["status"] for item in document["health"]} <= {
+        "pass",
+        "warn",
+        "fail",
+        "not_checked",
+    }
+
+
+def test_groups_by_step(log, monkeypatch, capsys):
+    """--by step audits each step; the JSON lists them in order."""
+    status, out, _ = run(monkeypatch, capsys, "audit", log, *AUDIT, "--by", "step", "--json", "-")
+    document = json.loads(out)
+    assert status == 0
+    assert [group["value"] for group in document["groups"]] == [0, 1]
+    status, out, _ = run(monkeypatch, capsys, "audit", log, *AUDIT, "--by", "step")
+    assert status == 0
+    assert "step" in out
+
+
+def test_gate_passes_and_fails_by_exit_status(log, monkeypatch, capsys):
+    """--require-lower exits 0 above the bound, 3 below it, and 3 on an estimate."""
+    assert run(monkeypatch, capsys, "audit", log, *AUDIT, "--require-lower", "0.01")[0] == 0
+    status, _, err = run(monkeypatch, capsys, "audit", log, *AUDIT, "--require-lower", "0.9")
+    assert status == 3
+    assert "--require-lower 0.9 failed" in err
+    estimate = ("--beta", "0.1", "--reward-range", "0", "1", "--held-out")
+    status, _, err = run(monkeypatch, capsys, "audit", log, *estimate, "--require-lower", "0.01")
+    assert status == 3
+    assert "estimated, not certified" in err
+
+
+def test_check_reports_health(log, monkeypatch, capsys):
+    """taut check shows every check; a failing one gives exit status 1."""
+    status, out, _ = run(monkeypatch, capsys, "check", log, "--reward-range", "0", "1")
+    assert status == 0
+    assert "health" in out.lower()
+    status, out, _ = run(
+        monkeypatch, capsys, "check", log, "--reward-range", "0", "0.1", "--json", "-"
+    )
+    assert status == 1
+    assert json.loads(out)["schema"] == "taut.health/1"
+
+
+def test_converted_logs_give_the_same_bytes(log, tmp_path, monkeypatch, capsys):
+    """audit(convert(log)) equals audit(log), byte for byte."""
+    native = tmp_path / "native.parquet"
+    assert run(monkeypatch, capsys, "convert", log, "-o", native)[0] == 0
+    first = run(monkeypatch, capsys, "audit", log, *AUDIT, "--json", "-")[1]
+    second = run(monkeypatch, capsys, "audit", native, *AUDIT, "--json", "-")[1]
+    assert first == second
+
+
+def test_simulated_logs_come_with_their_truth(tmp_path, monkeypatch, capsys):
+    """taut simulate writes a log and its truth; the audit's interval holds the truth."""
+    path = tmp_path / "world.parquet"
+    arguments = ("simulate", "calibrated", "-o", path, "--prompts", "300", "--gold", "150")
+    assert run(monkeypatch, capsys, *arguments)[0] == 0
+    truth = json.loads(Path(f"{path}.truth.json").read_text())
+    settings = truth["settings"]
+    status, out, _ = run(
+        monkeypatch,
+        capsys,
+        *("audit", path, "--beta", settings["beta"], "--reward-range", 0, 1),
+        *("--target", "reward", "--json", "-"),
+    )
+    assert status == 0
+    found = json.loads(out)["certificate"]
+    assert found["lower"] <= truth["truth"]["reward"] <= found["upper"]
+
+
+def test_demo_shows_the_bundled_example(monkeypatch, capsys):
+    """taut demo audits the bundled log and compares with the truth that is known for it."""
+    status, out, _ = run(monkeypatch, capsys, "demo")
+    assert status == 0
+    assert "inside" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "fragment"),
+    [
+        (("audit", "absent.jsonl", "--beta", "1"), 1, "absent.jsonl"),
+        (("audit", "LOG"), 2, "needs --beta"),
+        (("audit", "LOG", "--beta", "much"), 2, "much"),
+        (("audit", "LOG", "--beta", "1", "--tau", "often"), 2, "neither auto, none"),
+        (("audit", "LOG", "--beta", "1", "--map", "reward"), 2, "NAME=PATH"),
+        (("audit", "LOG", "--beta", "1", "--map", "reward=a.b"), 1, "a.b"),
+        (("audit", "LOG", "--beta", "1", "--reward-range", "1", "0"), 2, "LOW < HIGH"),
+        (("audit", "LOG", "--beta", "1", "--log-ratio-max", "0.01"), 1, "exceeds the declared"),
+        (("audit", "LOG", "--beta", "1", "--by", "policy"), 1, "no 'policy' column"),
+        (("audit", "LOG", "--beta", "1", "--json", "no/such/folder.json"), 2, "does not exist"),
+        (("simulate", "utopia", "-o", "x.parquet"), 2, "utopia"),
+        (("audit",), 2, "LOG"),
+        (("frobnicate",), 2, "frobnicate"),
+    ],
+)
+def test_errors_are_one_line_with_their_status(
+    arguments, status, fragment, log, monkeypatch, capsys
+):
+    """Wrong usage exits 2, wrong data 1; the message says what to do, without a traceback."""
+    monkeypatch.chdir(log.parent)
+    found, _, err = run(monkeypatch, capsys, *(log if a == "LOG" else a for a in arguments))
+    assert found == status
+    assert fragment in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", ["audit", "check", "convert", "simulate", "demo"])
+def test_help_shows_every_command(command):
+    """Each command explains itself."""
+    result = CliRunner().invoke(cli, [command, "--help"])
+    assert result.exit_code == 0
+    if command != "demo":
+        assert f"Example: taut {command}" in result.output
+
+
+def test_output_to_a_closed_pipe_is_no_error(log):
+    """`taut audit ... | head -1` ends quietly."""
+    program = Path(sys.executable).with_name("taut")
+    command = f"{program} audit {log} {' '.join(AUDIT)} | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
