@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from taut.logs.read import Request, Task, tasks
 from taut.logs.reduce import Reduced
 from taut.logs.schema import NATIVE
 from taut.logs.sources import Source, find
-from taut.logs.write import RejectedRows
+from taut.logs.write import RejectedRows, refuse_overwrite, write_native
 from taut.rollouts import Rollouts
 
 Sources = str | os.PathLike | Iterable[str | os.PathLike]
@@ -94,6 +95,60 @@ def read_rollouts(
         rejected_rows=rejected,
         sources=tuple(file.name for file in files),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What `convert` did: rollouts written, and rows left out by a lenient reader."""
+
+    rollouts: int
+    rejected_rows: int
+
+
+def convert(
+    sources: Sources,
+    output: str | os.PathLike,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    lenient: str | os.PathLike | None = None,
+    token_clip: float | None = None,
+    progress: Progress | None = None,
+    threads: int | None = None,
+) -> Converted:
+    """Write any log as a reduced native one: sums in place of token lists, ids and names kept.
+
+    An audit of the result equals an audit of the log, bit for bit. Memory stays bounded, and on
+    any failure no file is left behind.
+
+    Args:
+        output: Parquet file to write; it must not be one of the sources.
+        sources, mapping, lenient, token_clip, progress, threads: As in `read_rollouts`.
+
+    Raises:
+        LogError: As `read_rollouts`; or the output cannot be written.
+    """
+    files = find(sources)
+    rejected = 0
+
+    def pieces() -> Iterator[Reduced]:
+        nonlocal rejected
+        for piece in stream(
+            files,
+            mapping=mapping,
+            lenient=lenient,
+            token_clip=token_clip,
+            progress=progress,
+            threads=threads,
+        ):
+            rejected += len(piece.rejected)
+            yield Reduced(_complete(piece.columns))
+
+    if lenient is not None:
+        refuse_overwrite(os.fspath(output), [os.fspath(lenient)])
+    rollouts = write_native(
+        pieces(), output, token_clip=token_clip, inputs=[file.name for file in files]
+    )
+    return Converted(rollouts, rejected)
 
 
 def stream(
@@ -199,11 +254,17 @@ def _compact(piece: Reduced, names: dict[str, dict[str, int]]) -> dict[str, np.n
     for name in _NAMED:
         if name in columns:
             out[name] = _codes(columns[name], names[name])
-    if "n_tokens" not in out:
-        out["n_tokens"] = np.full(len(prompt), -1, dtype=np.int64)
-    if "gold" not in out:
-        out["gold"] = np.full(len(prompt), np.nan)
-    return out
+    return _complete(out)
+
+
+def _complete(columns: Mapping[str, np.ndarray | pa.Array]) -> dict:
+    """Add the columns that a file may lack while others have them."""
+    rows = len(columns["reward"])
+    return {
+        "n_tokens": np.full(rows, -1, dtype=np.int64),
+        "gold": np.full(rows, np.nan),
+        **columns,
+    }
 
 
 def _codes(texts: pa.Array, known: dict[str, int]) -> np.ndarray:

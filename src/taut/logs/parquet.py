@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from taut.errors import LogError
 from taut.logs.plan import Plan, make_plan
 from taut.logs.reduce import Chunk, Problems, Tokens, Values
-from taut.logs.schema import EXPECTED, NATIVE, Kind
+from taut.logs.schema import EXPECTED, NATIVE, TOKEN_CLIP_KEY, Kind
 from taut.logs.sources import Source
 
 _BATCH_BYTES = 8 << 20  # decoded; a batch and its sums then stay near the caches
@@ -70,7 +70,14 @@ def _chunks(
         )
     fields = {native: _field(schema, path) for native, path in paths.items()}
     present = [native for native, found in fields.items() if found is not None]
-    plan = make_plan(name, paths, present, _leaves(schema), token_clip=token_clip)
+    plan = make_plan(
+        name,
+        paths,
+        present,
+        _leaves(schema),
+        token_clip=token_clip,
+        stored_clip=_stored_clip(metadata),
+    )
     for native in plan.read:
         _check_type(name, native, plan.read[native], fields[native])
     rows = max(metadata.num_rows, 1)
@@ -95,6 +102,15 @@ def _open(path: str, name: str, metadata: pq.FileMetaData | None = None) -> pq.P
         return pq.ParquetFile(path, metadata=metadata, pre_buffer=False, buffer_size=_BUFFER)
     except _DAMAGE as problem:
         raise _damaged(name, problem) from None
+
+
+def _stored_clip(metadata: pq.FileMetaData) -> float | None:
+    """Return what `token_clipped_log_ratio` was clipped at, where `convert` wrote it, nats."""
+    value = (metadata.metadata or {}).get(TOKEN_CLIP_KEY)
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return None
 
 
 def _damaged(name: str, problem: Exception) -> LogError:

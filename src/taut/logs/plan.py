@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from taut.errors import LogError
 from taut.logs.schema import NATIVE
 
-_ROLES = ("policy", "ref", "behaviour")
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -54,6 +52,7 @@ def make_plan(
     columns: Collection[str],
     *,
     token_clip: float | None,
+    stored_clip: float | None = None,
 ) -> Plan:
     """Choose what to read from one file.
 
@@ -62,7 +61,8 @@ def make_plan(
         paths: Native name to path.
         present: Native names whose path exists in the file.
         columns: All columns of the file, shown when one is missing.
-        token_clip: Whether token lists are needed although their sums are there.
+        token_clip: Token log-ratios are to be clipped at this many nats.
+        stored_clip: What `token_clipped_log_ratio` in the file was clipped at, nats.
 
     Raises:
         LogError: A mapped or a required column is missing.
@@ -77,6 +77,10 @@ def make_plan(
         raise _missing(file, "'reward'", "reward", columns)
     if not {"prompt_id", "prompt"} & set(present):
         raise _missing(file, "'prompt_id' (or 'prompt')", "prompt_id", columns)
+    if token_clip is not None and stored_clip == token_clip:
+        token_clip = None  # done already
+    else:
+        present = set(present) - {"token_clipped_log_ratio"}
     if token_clip is not None and not {"policy_logprobs", "ref_logprobs"} <= set(present):
         raise LogError(
             f"{file}: expected 'policy_logprobs' and 'ref_logprobs' to clip token by token, found "
@@ -93,10 +97,10 @@ def _wanted(name: str, present: set[str], token_clip: float | None) -> bool:
     """Sequence sums win over token lists: those are then not even read."""
     if name == "prompt":
         return "prompt_id" not in present
-    role = name.removesuffix("_logprobs")
-    if role in _ROLES:
+    if NATIVE[name].kind == "tokens":
+        role = name.removesuffix("_logprobs")
         return f"{role}_logprob" not in present or (token_clip is not None and role != "behaviour")
-    return name not in ("features", "response", "token_clipped_log_ratio")
+    return name not in ("features", "response")
 
 
 def _missing(file: str, what: str, name: str, columns: Collection[str]) -> LogError:

@@ -234,7 +234,7 @@ def reduce_chunk(chunk: Chunk, *, token_clip: float | None, lenient: bool) -> Re
     _check_lengths(tokens, problems)
     out = _single_values(chunk.columns, problems)
     with np.errstate(invalid="ignore"):
-        sums = _sums(tokens, token_clip)
+        sums = _sums(tokens, token_clip, stored_clip="token_clipped_log_ratio" in chunk.columns)
         _check_sums(sums, tokens, problems)
         out = _combine(out, sums, problems)
     if tokens:
@@ -284,13 +284,15 @@ def _single_values(columns: dict[str, Values], problems: Problems) -> dict:
 _BIAS = ". Fix it where the log is made: dropping rows by outcome biases every mean"
 
 
-def _sums(tokens: dict[str, Tokens], token_clip: float | None) -> dict[str, np.ndarray]:
+def _sums(
+    tokens: dict[str, Tokens], token_clip: float | None, *, stored_clip: bool
+) -> dict[str, np.ndarray]:
     """Return the sums that the token lists give, under the names of the columns they stand for."""
     sums = {}
     if {"policy", "ref"} <= tokens.keys():
         pair = pair_sums(tokens["policy"], tokens["ref"])
         sums = dict(zip(("policy_logprob", "ref_logprob", "log_ratio"), pair, strict=True))
-        if token_clip is not None:
+        if token_clip is not None and not stored_clip:
             sums["token_clipped_log_ratio"] = clipped_sums(
                 tokens["policy"], tokens["ref"], token_clip
             )

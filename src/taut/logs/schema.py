@@ -16,6 +16,8 @@ EXPECTED: dict[Kind, str] = {
     "features": "lists of numbers, the same length in all rows",
 }
 
+TOKEN_CLIP_KEY = b"taut.token_clip"  # Parquet metadata: nats that token ratios were clipped at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:

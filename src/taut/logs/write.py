@@ -1,27 +1,143 @@
-"""Files that appear whole or not at all: rejected rows, and the reduced native log."""
+"""Files that appear whole or not at all: the reduced native log, and the rejected rows."""
 
 import os
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
 
+import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from taut.errors import LogError
-from taut.logs.reduce import Rejected
+from taut.logs.reduce import Reduced, Rejected
+from taut.logs.schema import COLUMNS, NATIVE, TOKEN_CLIP_KEY, Kind
+
+ROW_GROUP = 8192  # rows; small enough to read in pieces, large enough to compress
+
+_TYPES: dict[Kind, pa.DataType] = {
+    "float": pa.float64(),
+    "int": pa.int64(),
+    "bool": pa.bool_(),
+    "text": pa.string(),
+}
+# How reduced columns say "no value", written as null.
+_NO_VALUE = {"gold": np.nan, "n_tokens": -1}
+
+
+def write_native(
+    rows: Mapping[str, Sequence] | Iterable[Reduced],
+    path: str | os.PathLike,
+    *,
+    token_clip: float | None = None,
+    inputs: Sequence[str] = (),
+) -> int:
+    """Write a reduced native log: Parquet, one value per rollout and column, float64 and zstd.
+
+    The file takes its name when it is complete; on any failure nothing is left behind.
+
+    Args:
+        rows: Native columns, each of shape (rollouts,), or a stream of reduced pieces. NaN in
+            `gold` and -1 in `n_tokens` are written as null.
+        path: File to write; replaced if it exists.
+        token_clip: What `token_clipped_log_ratio` was clipped at, nats, kept in the file.
+        inputs: Files that must not be overwritten.
+
+    Returns:
+        The number of rollouts written.
+
+    Raises:
+        LogError: The file is one of the inputs or cannot be written, or the pieces' ids differ
+            in type.
+    """
+    pieces = [Reduced(dict(rows))] if isinstance(rows, Mapping) else rows
+    path = os.fspath(path)
+    refuse_overwrite(path, inputs)
+    with whole_file(path) as file:
+        return _write(pieces, file, path, token_clip)
+
+
+def _write(pieces: Iterable[Reduced], file: BinaryIO, path: str, token_clip: float | None) -> int:
+    writer, held, rows = None, [], 0
+    try:
+        for piece in pieces:
+            table = _table(piece.columns, path, held[0].schema if held else None)
+            if writer is None:
+                extra = {TOKEN_CLIP_KEY: repr(float(token_clip))} if token_clip else None
+                writer = pq.ParquetWriter(
+                    file, table.schema.with_metadata(extra), compression="zstd"
+                )
+                held = [table.schema.empty_table()]
+            rows += table.num_rows
+            held.append(table)
+            held = _flush(writer, held, at_least=ROW_GROUP)
+        if writer is None:
+            raise LogError(f"{path}: expected rollouts to write, found none.")
+        _flush(writer, held, at_least=1)
+        return rows
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _flush(writer: pq.ParquetWriter, held: list[pa.Table], *, at_least: int) -> list[pa.Table]:
+    """Write full row groups, whatever the size of the pieces; return what is left."""
+    size = sum(table.num_rows for table in held)
+    if size < at_least:
+        return held
+    table = pa.concat_tables(held)
+    whole = size - size % ROW_GROUP if at_least == ROW_GROUP else size
+    table = table.combine_chunks()
+    writer.write_table(
+        table.slice(0, whole).replace_schema_metadata(writer.schema.metadata),
+        row_group_size=ROW_GROUP,
+    )
+    return [table.slice(whole)]
+
+
+def _table(columns: Mapping[str, Sequence], path: str, schema: pa.Schema | None) -> pa.Table:
+    names = [column.name for column in COLUMNS if column.name in columns]
+    arrays = [_array(name, columns[name]) for name in names]
+    if schema is None:
+        return pa.table(arrays, names=names)
+    for name, array in zip(names, arrays, strict=True):
+        if name in schema.names and array.type != schema.field(name).type:
+            raise LogError(
+                f"{path}: expected '{name}' of one type in all files, found "
+                f"{schema.field(name).type} and {array.type}; convert the files one by one."
+            )
+    return pa.table(arrays, schema=schema)
+
+
+def _array(name: str, values: Sequence) -> pa.Array:
+    kind = NATIVE[name].kind
+    if kind == "id":
+        array = values if isinstance(values, pa.Array) else pa.array(values)
+        return array.cast(pa.int64() if pa.types.is_integer(array.type) else pa.string())
+    if isinstance(values, pa.Array):
+        return values.cast(_TYPES[kind])
+    mask = None
+    if name in _NO_VALUE:
+        values = np.asarray(values)
+        mask = np.isnan(values) if name == "gold" else values == _NO_VALUE[name]
+    return pa.array(values, type=_TYPES[kind], mask=mask)
 
 
 class RejectedRows:
     """A file of rejected rows, as JSON lines; it takes its name when the reader is through."""
 
     def __init__(self, path: str | os.PathLike | None, *, avoid: Sequence[str] = ()) -> None:
-        self._path = None if path is None else os.fspath(path)
-        if self._path is not None:
-            refuse_overwrite(self._path, avoid)
         self._file = None
+        if path is not None:
+            refuse_overwrite(os.fspath(path), avoid)
+            self._whole = whole_file(os.fspath(path))
+
+        self._path = path
 
     def __enter__(self) -> "RejectedRows":
         if self._path is not None:
-            self._file = open_beside(self._path)
+            self._file = self._whole.__enter__()
         return self
 
     def add(self, rows: Iterable[Rejected]) -> None:
@@ -32,14 +148,9 @@ class RejectedRows:
                 line["text"] = row.text.decode(errors="replace")
             self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        if self._file is None:
-            return
-        self._file.close()
-        if kind is None:
-            os.replace(self._file.name, self._path)
-        else:
-            os.unlink(self._file.name)
+    def __exit__(self, *failure: object) -> None:
+        if self._file is not None:
+            self._whole.__exit__(*failure)
 
 
 def refuse_overwrite(path: str, inputs: Sequence[str]) -> None:
@@ -56,19 +167,34 @@ def refuse_overwrite(path: str, inputs: Sequence[str]) -> None:
             )
 
 
-def open_beside(path: str):
-    """Return a temporary binary file in the folder of `path`, to be renamed to it.
+@contextmanager
+def whole_file(path: str) -> Iterator[BinaryIO]:
+    """Open a file for writing under another name, and rename it to `path` if all goes well.
 
     Raises:
-        LogError: The folder does not exist or cannot be written.
+        LogError: The folder does not exist or cannot be written, or `path` is a folder.
     """
     folder, name = os.path.split(path)
+    part = os.path.join(folder, f".{name}.{os.getpid()}.part")
     try:
-        return tempfile.NamedTemporaryFile(
-            dir=folder or ".", prefix=f".{name}.", suffix=".part", delete=False
-        )
+        if os.path.isdir(path):
+            raise IsADirectoryError(0, "a folder of that name")
+        file = open(part, "xb")  # noqa: SIM115 - closed below, before the rename
     except OSError as problem:
         raise LogError(
-            f"{path}: expected a folder that can be written, found {problem.strerror}; "
+            f"{path}: expected a file that can be written, found {problem.strerror}; "
             "choose another name."
         ) from None
+    try:
+        with file:
+            yield file
+        os.replace(part, path)
+    except BaseException as problem:
+        with suppress(OSError):
+            os.unlink(part)
+        if isinstance(problem, OSError):
+            raise LogError(
+                f"{path}: expected to write the file, found {problem.strerror or problem}; "
+                "make room or choose another place."
+            ) from None
+        raise
