@@ -17,7 +17,7 @@ _HOME = {
     "TautError": "taut.errors",
     "Term": "taut.types",
     "UsageError": "taut.errors",
-    "anytime_interval": "taut.inequalities.betting",
+    "anytime_path": "taut.inequalities.mean",
     "audit": "taut.certificate",
     "audit_by": "taut.certificate",
     "convert": "taut.engines.local",

@@ -12,7 +12,7 @@ from taut.rollouts import Blocks
 
 # Used where too few draws are at hand to choose; the constant most trainers clamp at (nats).
 DEFAULT_TAU = 10.0
-_FEWEST_DRAWS = 5
+FEWEST_DRAWS = 5
 _QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 
 
@@ -84,7 +84,7 @@ def choose_thresholds(
     tau_negative = choose_negative(certifying_draws, delta)
     if maximum is not None:
         return Thresholds(maximum, tau_negative, "the declared maximum of the log-ratio")
-    if len(calibration) < _FEWEST_DRAWS:
+    if len(calibration) < FEWEST_DRAWS:
         return Thresholds(DEFAULT_TAU, tau_negative, "default: too few draws to choose from")
     if beta == 0:
         return Thresholds(DEFAULT_TAU, tau_negative, "default: beta is 0, nothing depends on it")

@@ -8,7 +8,7 @@ import numpy as np
 
 from taut.bounds.kl_clipping import clip_log_ratio, describe_log_ratio, token_clipping
 from taut.bounds.reward_shift import FEW_LABELS, label_counts, paper_shift
-from taut.calibration import Split, Thresholds, choose_thresholds, split_draws
+from taut.calibration import FEWEST_DRAWS, Split, Thresholds, choose_thresholds, split_draws
 from taut.compose import Design, TargetCertificate, Terms, UnitData, certify
 from taut.errors import AssumptionError, LogError, UsageError
 from taut.health import FAIL, Check, check_health, outcome, policy_changes, recurs_across_steps
@@ -342,7 +342,9 @@ def _design(rollouts, options, declared: bool, recurs: bool, checks) -> Design:
 
 
 def _calibration_share(data: UnitData, blocks: Blocks, options: Options) -> float:
-    """Nothing to choose, nothing to pay: then every draw certifies."""
+    """Nothing to choose, or too few draws to choose by: then every draw certifies."""
+    if options.calibration * len(blocks) < FEWEST_DRAWS:
+        return 0.0
     costs = options.target != "reward" and data.beta > 0
     chooses_tau = costs and options.tau == "auto" and options.log_ratio_max is None
     labelled = 0 if data.gold is None else int((label_counts(data.gold, blocks) > 0).sum())
