@@ -16,6 +16,7 @@ from check import assert_misses_at_most, misses_more_than
 from taut import certificate as certificates
 from taut import compose
 from taut.certificate import audit
+from taut.errors import AssumptionError
 from taut.logs.keys import scramble
 from taut.types import Interval, Status
 from taut.worlds import FAMILIES, sample_rollouts, truth
@@ -54,9 +55,9 @@ def test_certificates_of_a_family_rarely_miss(tallies, family):
     assert any(tally.guaranteed for some in mine.values() for tally in some)
     for cell, some in mine.items():
         for tally in some:
-            if tally.guaranteed:
+            if tally.trials:
                 what = f"{cell}, {tally.target} of {tally.of}"
-                assert_misses_at_most(tally.misses, tally.guaranteed, cell.delta, what)
+                assert_misses_at_most(tally.misses, tally.trials, cell.delta, what)
 
 
 @pytest.mark.parametrize("delta", DELTAS)
@@ -72,9 +73,9 @@ def test_certificates_pooled_over_families_rarely_miss(tallies, knowledge, delta
     for target in TARGETS:
         for of in ("r*", "r-hat"):
             pool = [tally for tally in some if (tally.target, tally.of) == (target, of)]
-            trials = sum(tally.guaranteed for tally in pool)
+            trials = sum(tally.trials for tally in pool)
             if trials:
-                misses = sum(tally.misses for tally in pool)
+                misses = sum(tally.misses for tally in pool if tally.trials)
                 assert_misses_at_most(misses, trials, delta, f"{knowledge}, {target} of {of}")
 
 
@@ -260,7 +261,7 @@ def test_the_same_check_rejects_a_planted_mistake(monkeypatch, mistake, cell, ta
         t for t in run_cell(cell, audits, audit=broken) if (t.target, t.of) == (target, of)
     )
     assert tally.guaranteed >= 0.9 * audits
-    assert misses_more_than(tally.misses, tally.guaranteed, cell.delta), tally.misses
+    assert misses_more_than(tally.misses, tally.trials, cell.delta), tally.misses
 
 
 def test_certificates_do_not_depend_on_the_unit_of_reward():
@@ -304,6 +305,33 @@ def test_a_tally_counts_only_what_claims_a_guarantee():
         assert tally.guaranteed + tally.estimated + tally.vacuous == tally.audits == 5
         if (tally.target, tally.of) == ("reward", "r*"):
             assert tally.vacuous == 5
+
+
+def test_an_audit_whose_ends_cross_has_missed():
+    """A refusal in an honest world is counted as a miss of that target, not left out."""
+
+    def crossing(rollouts, *, target, **settings):
+        if target == "objective":
+            raise AssumptionError("the lower end 2 lies above its upper end 1")
+        found = audit(rollouts, target=target, **settings)
+        targets = dict(found.targets, objective=None) if rollouts.reward[0] > 0.5 else found.targets
+        return replace(found, targets=targets)
+
+    tallies = run_cell(Cell("coin", "gold", 20, 0.05), 40, audit=crossing)
+    tally = next(t for t in tallies if (t.target, t.of) == ("objective", "r*"))
+    assert 0 < tally.refused < 40
+    assert tally.trials == tally.guaranteed + tally.refused == tally.audits == 40
+    assert tally.misses >= tally.refused
+
+
+def test_another_error_of_the_audit_is_not_a_miss():
+    """Only crossing ends are counted; any other refusal stops the validation."""
+
+    def refusing(rollouts, **settings):
+        raise AssumptionError("a value leaves its range")
+
+    with pytest.raises(AssumptionError, match="leaves its range"):
+        run_cell(Cell("coin", "gold", 20, 0.05), 1, audit=refusing)
 
 
 def test_infinite_coverage_cannot_be_declared():

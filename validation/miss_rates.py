@@ -29,6 +29,7 @@ from validation.page import median, write
 
 import taut
 from taut.certificate import audit
+from taut.errors import AssumptionError
 from taut.rollouts import Rollouts
 from taut.types import Status
 from taut.worlds import FAMILIES, World, expected, sample_rollouts, truth
@@ -76,6 +77,7 @@ class Tally:
     vacuous: int = 0
     missed_below: int = 0  # the truth lies below the lower end
     missed_above: int = 0
+    refused: int = 0  # the audit found that its own ends cross: a miss that it noticed
     unguarded_misses: int = 0  # misses of intervals that claim no guarantee
     width: list[float] = field(default_factory=list)
     to_normal: list[float] = field(default_factory=list)
@@ -103,8 +105,13 @@ class Tally:
 
     @property
     def misses(self) -> int:
-        """Misses on either side."""
-        return self.missed_below + self.missed_above
+        """Misses on either side, and refusals: in an honest world each is an end that missed."""
+        return self.missed_below + self.missed_above + self.refused
+
+    @property
+    def trials(self) -> int:
+        """Intervals that claimed a guarantee, or would have had their ends not crossed."""
+        return self.guaranteed + self.refused if self.guaranteed else 0
 
 
 def run_cell(cell: Cell, audits: int, audit=audit) -> list[Tally]:
@@ -123,13 +130,30 @@ def run_cell(cell: Cell, audits: int, audit=audit) -> list[Tally]:
             return []
         rng = np.random.default_rng([cell.seed, index])
         rollouts = sample_rollouts(world, cell.prompts, rng=rng, **known.pop("sample"))
-        certificate = audit(
-            rollouts, beta=world.beta, reward_range=(0, 1), delta=cell.delta, **known
-        )
+        told = {"beta": world.beta, "reward_range": (0, 1), "delta": cell.delta, **known}
         peers = Peers(world, rollouts, cell.delta) if index < _COMPARED else None
+        certificate = _audit_some_target(audit, rollouts, told)
         for name in TARGETS:
-            _tally(tallies, certificate, name, world, peers)
+            if certificate is None or certificate.targets[name] is None:
+                tallies[name, "r*"].audits += 1
+                tallies[name, "r*"].refused += 1
+            else:
+                _tally(tallies, certificate, name, world, peers)
     return [tally for tally in tallies.values() if tally.audits]
+
+
+def _audit_some_target(audit, rollouts: Rollouts, told: dict):
+    """Audit for J*, or for the strongest target whose ends do not cross; None if all do.
+
+    All three targets come with any certificate; only the chosen one may raise.
+    """
+    for target in reversed(TARGETS):
+        try:
+            return audit(rollouts, target=target, **told)
+        except AssumptionError as error:
+            if "lies above its upper end" not in str(error):
+                raise
+    return None
 
 
 def _world_index(family: str, audit: int) -> int:
@@ -235,12 +259,14 @@ def cells(
 def summarise(cell: Cell, tally: Tally) -> dict:
     """Return one row of the table: counts, limit, verdict and median widths."""
     counts = {k: v for k, v in asdict(tally).items() if not isinstance(v, list)}
-    trials = tally.guaranteed
+    trials = tally.trials
     limit = miss_rate_lower_limit(tally.misses, trials) if trials else 0.0
     bad = trials > 0 and misses_more_than(tally.misses, trials, cell.delta)
     return {
         **asdict(cell),
         **counts,
+        "trials": trials,
+        "misses": tally.misses,
         "miss_rate": tally.misses / trials if trials else None,
         "miss_rate_above": limit,
         "verdict": "VIOLATED" if bad else "holds" if trials else "no guarantee claimed",

@@ -24,7 +24,7 @@ def worst_rows(rows: list[dict]) -> Iterator[dict]:
     """Yield, for each delta x family x knowledge, the row that comes nearest to a violation."""
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
-        if row["guaranteed"]:
+        if row["trials"]:
             name = (row["delta"], row["family"], row["knowledge"])
             groups.setdefault(name, []).append(row)
     for name in sorted(groups):
@@ -33,7 +33,7 @@ def worst_rows(rows: list[dict]) -> Iterator[dict]:
 
 def markdown(rows: list[dict], audits: int, csv_name: str) -> str:
     """Return the page: verdict, what was done, widths by sample size, worst cells."""
-    checked = [row for row in rows if row["guaranteed"]]
+    checked = [row for row in rows if row["trials"]]
     bad = [row for row in checked if row["verdict"] == "VIOLATED"]
     highest = max((row["miss_rate"] / row["delta"] for row in checked), default=0.0)
     lines = [
@@ -68,7 +68,8 @@ _EXPLANATION = (
     "end, and each interval that claims a guarantee (`certified` or `conditional`) is held against "
     "the truth; `estimated` and `vacuous` ones are counted, not judged. A guarantee is violated if "
     "the exact binomial lower limit (99.9%) of its miss rate exceeds δ: of guarantees that miss "
-    "with probability exactly δ, at most one in a thousand is accused wrongly.",
+    "with probability exactly δ, at most one in a thousand is accused wrongly. An audit that "
+    "refuses because its own ends cross has missed, and counts so.",
     "",
     "Known to the auditor: *gold* – labels on half of the prompts and the largest log-ratio; "
     "*gold rows* – labels on half of the rows and E ℓ²; *gold only* – labels, nothing declared; "
@@ -116,15 +117,16 @@ def _cell_median(rows: list[dict], name: str) -> str:
 
 def _worst_table(rows: list[dict]) -> list[str]:
     out = [
-        "| δ | family | known | target | of | prompts | audits | below / above | miss rate | "
-        "surely above | width | / normal | verdict |",
+        "| δ | family | known | target | of | prompts | trials | below / above / refused | "
+        "miss rate | surely above | width | / normal | verdict |",
         "|" + "---|" * 13,
     ]
     for r in rows:
         ratio = "–" if r["width_to_normal"] is None else f"{r['width_to_normal']:.2f}"
         out.append(
             f"| {r['delta']} | {r['family']} | {r['knowledge']} | {r['target']} | {r['of']} | "
-            f"{r['prompts']} | {r['guaranteed']} | {r['missed_below']} / {r['missed_above']} | "
+            f"{r['prompts']} | {r['trials']} | {r['missed_below']} / {r['missed_above']} / "
+            f"{r['refused']} | "
             f"{r['miss_rate']:.4f} | {r['miss_rate_above']:.4f} | {r['median_width']:.3g} | "
             f"{ratio} | {r['verdict']} |"
         )
