@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from taut.errors import LogError
 from taut.logs.keys import hash_ids
-from taut.logs.plan import check_mapping
+from taut.logs.plan import check_mapping, no_labels
 from taut.logs.read import Request, Task, tasks
 from taut.logs.reduce import Reduced
 from taut.logs.schema import NATIVE
@@ -85,7 +85,7 @@ def read_rollouts(
         progress=progress,
         threads=threads,
     ):
-        rejected += len(piece.rejected)
+        rejected += piece.left_out
         for name, values in _compact(piece, names).items():
             parts.setdefault(name, []).append(values)
     return _assemble(
@@ -97,14 +97,6 @@ def read_rollouts(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Converted:
-    """What `convert` did: rollouts written, and rows left out by a lenient reader."""
-
-    rollouts: int
-    rejected_rows: int
-
-
 def convert(
     sources: Sources,
     output: str | os.PathLike,
@@ -114,7 +106,7 @@ def convert(
     token_clip: float | None = None,
     progress: Progress | None = None,
     threads: int | None = None,
-) -> Converted:
+) -> int:
     """Write any log as a reduced native one: sums in place of token lists, ids and names kept.
 
     An audit of the result equals an audit of the log, bit for bit. Memory stays bounded, and on
@@ -124,31 +116,27 @@ def convert(
         output: Parquet file to write; it must not be one of the sources.
         sources, mapping, lenient, token_clip, progress, threads: As in `read_rollouts`.
 
+    Returns:
+        The number of rollouts written. The number of rejected rows is kept in the file.
+
     Raises:
         LogError: As `read_rollouts`; or the output cannot be written.
     """
     files = find(sources)
-    rejected = 0
-
-    def pieces() -> Iterator[Reduced]:
-        nonlocal rejected
-        for piece in stream(
-            files,
-            mapping=mapping,
-            lenient=lenient,
-            token_clip=token_clip,
-            progress=progress,
-            threads=threads,
-        ):
-            rejected += len(piece.rejected)
-            yield Reduced(_complete(piece.columns))
-
     if lenient is not None:
         refuse_overwrite(os.fspath(output), [os.fspath(lenient)])
-    rollouts = write_native(
-        pieces(), output, token_clip=token_clip, inputs=[file.name for file in files]
+    pieces = stream(
+        files,
+        mapping=mapping,
+        lenient=lenient,
+        token_clip=token_clip,
+        progress=progress,
+        threads=threads,
     )
-    return Converted(rollouts, rejected)
+    complete = (replace(piece, columns=_complete(piece.columns)) for piece in pieces)
+    return write_native(
+        complete, output, token_clip=token_clip, inputs=[file.name for file in files]
+    )
 
 
 def stream(
@@ -171,21 +159,26 @@ def stream(
         paths=check_mapping(mapping), lenient=lenient is not None, token_clip=_clip(token_clip)
     )
     cut = (task for file in files for task in tasks(file, request))
-    rows, done, labelled = 0, 0.0, set()
+    rows, done, labelled, seen = 0, 0.0, False, set()
     first: tuple[str, frozenset[str]] | None = None
     with RejectedRows(lenient, avoid=[file.name for file in files]) as rejected:
         for task, pieces in in_order(cut, threads or os.cpu_count() or 1):
             done += task.bytes
+            if task.source not in seen and pieces:
+                seen.add(task.source)
+                pieces[0] = replace(pieces[0], left_out_before=task.plan.rejected_rows)
             for piece in pieces:
                 first = first or (task.source.name, _solid(piece))
                 _check_same(first, task.source.name, piece)
-                labelled |= _labelled(piece)
+                labelled = labelled or _is_labelled(piece)
                 rejected.add(piece.rejected)
                 rows += len(piece.columns["reward"])
                 yield piece
             if progress:
                 progress(rows, round(done))
-        _check_some(rows, files, request, labelled)
+        _check_rows(rows, files)
+        if request.paths["gold"] != "gold" and not labelled:
+            raise no_labels(task.source.name, request.paths["gold"], task.plan)
 
 
 def in_order(cut: Iterator[Task], threads: int) -> Iterator[tuple[Task, list[Reduced]]]:
@@ -226,21 +219,15 @@ def _check_same(first: tuple[str, frozenset[str]], file: str, piece: Reduced) ->
         )
 
 
-def _labelled(piece: Reduced) -> set[str]:
+def _is_labelled(piece: Reduced) -> bool:
     gold = piece.columns.get("gold")
-    return {"gold"} if gold is not None and not np.isnan(gold).all() else set()
+    return gold is not None and not np.isnan(gold).all()
 
 
-def _check_some(rows: int, files: tuple[Source, ...], request: Request, labelled: set[str]) -> None:
+def _check_rows(rows: int, files: tuple[Source, ...]) -> None:
     if not rows:
         names = ", ".join(file.name for file in files[:3])
         raise LogError(f"{names}: expected rollouts, found no row; check how the log was written.")
-    path = request.paths["gold"]
-    if path != "gold" and "gold" not in labelled:
-        raise LogError(
-            f"{files[0].name}: expected labels in '{path}' (mapped to 'gold'), found none in any "
-            "row; correct the mapping, or leave it out."
-        )
 
 
 def _compact(piece: Reduced, names: dict[str, dict[str, int]]) -> dict[str, np.ndarray]:

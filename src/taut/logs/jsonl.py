@@ -20,6 +20,10 @@ MAX_LINE = 64 << 20  # bytes; 128k tokens with three lists of 17 digits are 8 Mi
 _BLOCK = 4 << 20
 _FIRST_BLOCK = 256 << 10  # read by itself to learn the columns
 _BOM = b"\xef\xbb\xbf"
+_TOO_LONG = (
+    f"expected one rollout per line, found a line of more than {MAX_LINE >> 20} MiB; "
+    "write one object per line"
+)
 _LIMITS = np.iinfo(np.int64)
 
 Task = Callable[[], Iterator[Chunk]]
@@ -62,7 +66,7 @@ def chunks(
     with source.open() as stream:
         done = 0
         for block in _blocks(stream):
-            if plan is None and block.text is not None:
+            if plan is None:
                 plan, kinds = _plan(source.name, block, paths, token_clip)
             at = stream.tell()
 
@@ -118,6 +122,8 @@ def _plan(
     name: str, block: Block, paths: Mapping[str, str], token_clip: float | None
 ) -> tuple[Plan, dict[str, type]]:
     """Learn from the first lines which columns the file has, and the type of its ids."""
+    if block.text is None:
+        raise LogError(f"{name}:{block.first}: {_TOO_LONG}.")
     docs, seen, failure = [], set(), None
     for offset, line in enumerate(block.cut(0, block.size).split(b"\n")):
         if not line.strip():
@@ -134,7 +140,8 @@ def _plan(
     for native, path in paths.items():
         values = _column(docs, path)
         known = next((value for value in values if value is not None), None)
-        if known is not None or NATIVE[native].nullable or path in seen:
+        sparse = native == "gold" or (NATIVE[native].nullable and path == native)
+        if known is not None or sparse or path in seen:
             present.append(native)
         if NATIVE[native].kind in ("id", "text"):
             kinds[native] = type(known)
@@ -188,12 +195,9 @@ def _parse_leniently(line: bytes, problem: orjson.JSONDecodeError) -> tuple[dict
 
 
 def _chunk(
-    name: str, block: Block, plan: Plan | None, kinds: Mapping[str, type], keep_text: bool
+    name: str, block: Block, plan: Plan, kinds: Mapping[str, type], keep_text: bool
 ) -> Chunk:
     problems = Problems()
-    if block.text is None:
-        problems.add(0, "", f"expected one rollout per line, found more than {MAX_LINE >> 20} MiB")
-        return Chunk(file=name, numbers=np.array([block.first]), columns={}, problems=problems)
     lines = _lines(block, plan, problems)
     docs, numbers = lines.docs, block.first + lines.offsets
     for native, path in plan.absent.items():
@@ -202,6 +206,7 @@ def _chunk(
         native: _values(native, _column(docs, path), lines, kinds, problems)
         for native, path in plan.read.items()
     }
+    keep_text = keep_text and block.text is not None
     text = [block.cut(*place) for place in lines.places.tolist()] if keep_text else None
     return Chunk(file=name, numbers=numbers, columns=columns, problems=problems, text=text)
 
@@ -228,6 +233,9 @@ class _Lines:
 
 
 def _lines(block: Block, plan: Plan, problems: Problems) -> _Lines:
+    if block.text is None:
+        problems.add(0, "", _TOO_LONG)
+        block = Block(block.first, np.frombuffer(b"{}" + bytes(PADDING), dtype=np.uint8), 2)
     lists, others = _keys(plan)
     found = scan(block.text, block.size, lists, others)
     flags = found.lines[:, 5]

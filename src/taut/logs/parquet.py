@@ -7,6 +7,7 @@ a file with one giant row group needs no more memory than one with many (field-n
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from taut.errors import LogError
 from taut.logs.plan import Plan, make_plan
 from taut.logs.reduce import Chunk, Problems, Tokens, Values
-from taut.logs.schema import EXPECTED, NATIVE, TOKEN_CLIP_KEY, Kind
+from taut.logs.schema import EXPECTED, NATIVE, REJECTED_KEY, TOKEN_CLIP_KEY, Kind
 from taut.logs.sources import Source
 
 _BATCH_BYTES = 8 << 20  # decoded; a batch and its sums then stay near the caches
@@ -76,8 +77,9 @@ def _chunks(
         present,
         _leaves(schema),
         token_clip=token_clip,
-        stored_clip=_stored_clip(metadata),
+        stored_clip=_stored(metadata, TOKEN_CLIP_KEY),
     )
+    plan = replace(plan, rejected_rows=int(_stored(metadata, REJECTED_KEY) or 0))
     for native in plan.read:
         _check_type(name, native, plan.read[native], fields[native])
     rows = max(metadata.num_rows, 1)
@@ -104,9 +106,9 @@ def _open(path: str, name: str, metadata: pq.FileMetaData | None = None) -> pq.P
         raise _damaged(name, problem) from None
 
 
-def _stored_clip(metadata: pq.FileMetaData) -> float | None:
-    """Return what `token_clipped_log_ratio` was clipped at, where `convert` wrote it, nats."""
-    value = (metadata.metadata or {}).get(TOKEN_CLIP_KEY)
+def _stored(metadata: pq.FileMetaData, key: bytes) -> float | None:
+    """Return a number that `convert` wrote into the file's metadata."""
+    value = (metadata.metadata or {}).get(key)
     try:
         return None if value is None else float(value)
     except ValueError:

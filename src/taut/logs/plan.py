@@ -15,10 +15,14 @@ class Plan:
     Attributes:
         read: Native name to path in the file, of the columns to read.
         absent: Native name to path of the columns that the file does not have.
+        columns: All columns of the file, for messages.
+        rejected_rows: Rows that were left out when the file was converted.
     """
 
     read: dict[str, str]
     absent: dict[str, str]
+    columns: tuple[str, ...] = ()
+    rejected_rows: int = 0
 
 
 def check_mapping(mapping: Mapping[str, str] | None) -> dict[str, str]:
@@ -90,6 +94,16 @@ def make_plan(
     return Plan(
         read={name: path for name, path in paths.items() if name in wanted},
         absent={name: path for name, path in paths.items() if name not in present},
+        columns=tuple(sorted(columns)),
+    )
+
+
+def no_labels(file: str, path: str, plan: Plan) -> LogError:
+    """Return the error for a mapped gold column in which no row has a value."""
+    return LogError(
+        f"{file}: expected labels in '{path}' (mapped to 'gold'), found none in any row; columns "
+        f"are {_names(plan.columns)}{_close(path, plan.columns)}: correct the mapping, or leave "
+        "it out."
     )
 
 

@@ -102,10 +102,19 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
-    """Rows as numbers: native name to array of shape (rows,), and the rows left out."""
+    """Rows as numbers: native name to array of shape (rows,), and the rows left out.
+
+    `left_out_before` counts rows that were left out when the file was converted.
+    """
 
     columns: dict[str, np.ndarray | pa.Array]
     rejected: tuple[Rejected, ...] = ()
+    left_out_before: int = 0
+
+    @property
+    def left_out(self) -> int:
+        """Rows left out, now or before."""
+        return len(self.rejected) + self.left_out_before
 
 
 @numba.njit(cache=True, nogil=True)

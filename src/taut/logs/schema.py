@@ -17,6 +17,7 @@ EXPECTED: dict[Kind, str] = {
 }
 
 TOKEN_CLIP_KEY = b"taut.token_clip"  # Parquet metadata: nats that token ratios were clipped at
+REJECTED_KEY = b"taut.rejected_rows"  # Parquet metadata: rows left out by a lenient convert
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

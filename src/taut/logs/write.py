@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from taut.errors import LogError
 from taut.logs.reduce import Reduced, Rejected
-from taut.logs.schema import COLUMNS, NATIVE, TOKEN_CLIP_KEY, Kind
+from taut.logs.schema import COLUMNS, NATIVE, REJECTED_KEY, TOKEN_CLIP_KEY, Kind
 
 ROW_GROUP = 8192  # rows; small enough to read in pieces, large enough to compress
 
@@ -59,7 +59,7 @@ def write_native(
 
 
 def _write(pieces: Iterable[Reduced], file: BinaryIO, path: str, token_clip: float | None) -> int:
-    writer, held, rows = None, [], 0
+    writer, held, rows, left_out = None, [], 0, 0
     try:
         for piece in pieces:
             table = _table(piece.columns, path, held[0].schema if held else None)
@@ -70,11 +70,14 @@ def _write(pieces: Iterable[Reduced], file: BinaryIO, path: str, token_clip: flo
                 )
                 held = [table.schema.empty_table()]
             rows += table.num_rows
+            left_out += piece.left_out
             held.append(table)
             held = _flush(writer, held, at_least=ROW_GROUP)
         if writer is None:
             raise LogError(f"{path}: expected rollouts to write, found none.")
         _flush(writer, held, at_least=1)
+        if left_out:
+            writer.add_key_value_metadata({REJECTED_KEY: str(left_out)})
         return rows
     finally:
         if writer is not None:
