@@ -20,6 +20,7 @@ _GROUP = 16  # cells that one pass of the scan tests at once
 _ROUNDS = 3  # 33^3 = 36,000 parts of a cell: far below any statistical error
 _STAKE = 0.99  # largest share of the fortune that one bet may lose
 _DEAD = 1e-250  # smaller fortunes count as lost: they could only return by rounding
+_LEAST_VARIANCE = 1e-12  # keeps the bets against m = 1 finite
 _LEAD_SHARE = 32  # from `_LEARN` blocks on, the first n/32 blocks place the cells
 _LEARN = 512
 _CELL = 0.125  # width of the cells around the expected end, in standard errors
@@ -54,11 +55,45 @@ def star_end(x: np.ndarray, *, origin: float, scale: float, eta: float) -> float
     With origin = high and scale = -1/(high - low) this is the upper end, measured downwards from
     high. Blocks are mapped while they are read, so no second copy of the data is made.
     """
-    lead = len(x) // _LEAD_SHARE if len(x) >= _LEARN else 0
-    edges = _cells(len(x), (x[:lead] - origin) * scale)
-    goal = math.exp(math.log(1.0 / eta) + _slack(len(x)))
-    end = _scan(x, origin, scale, goal, lead, edges)
+    end = _scan(x, origin, scale, _goal(len(x), eta), *_plan(x, origin, scale))
     return max(0.0, end - 8.0 * np.finfo(np.float64).eps)
+
+
+def star_bets(x: np.ndarray, eta: float, m: float) -> np.ndarray:
+    """Return the bets that `star_lower` makes against candidate mean m, for inspection.
+
+    Args:
+        x: Blocks in [0, 1] in draw order, shape (n,).
+        eta: Allowed probability of a miss on this side, in (0, 1).
+        m: Candidate mean, in (0, 1).
+
+    Returns:
+        Shares of the fortune per unit of (x - m), shape (n,); 0 from when the goal is reached.
+
+    Raises:
+        AssumptionError: As in `star_lower`.
+
+    Source: theory §2.4.
+    """
+    blocks = _unit_blocks(x, eta)
+    lead, edges = _plan(blocks, 0.0, 1.0)
+    edge = edges[np.searchsorted(edges, m)]
+    goal = _goal(len(blocks), eta)
+    shared = np.empty(lead)
+    _lead_bets(blocks, 0.0, 1.0, 1.0 / _target(len(blocks), goal), shared)
+    record = np.zeros(len(blocks))
+    _reached_in_cell(blocks, 0.0, 1.0, goal, shared, edge, np.array([m]), record)
+    return record
+
+
+def _plan(x: np.ndarray, origin: float, scale: float) -> tuple[int, np.ndarray]:
+    """Return how many blocks lead, and the cell edges that they fix."""
+    lead = len(x) // _LEAD_SHARE if len(x) >= _LEARN else 0
+    return lead, _cells(len(x), (x[:lead] - origin) * scale)
+
+
+def _goal(n: int, eta: float) -> float:
+    return math.exp(math.log(1.0 / eta) + _slack(n))
 
 
 def _slack(n: int) -> float:
@@ -164,7 +199,7 @@ def _reached_in_cell(x, origin, scale, goal, lead, ref, lanes, record):
     caution = _caution(n)
     per_target = 1.0 / _target(n, goal)
     prior = _prior(n, ref)
-    variance = ref * (1.0 - ref)
+    variance = max(ref * (1.0 - ref), _LEAST_VARIANCE)
     cap = _STAKE / ref
     fortunes = np.ones(lanes.size)
     reached = 0
@@ -205,7 +240,7 @@ def _reached_edges(x, origin, scale, goal, lead, refs):
     caution = _caution(n)
     per_target = 1.0 / _target(n, goal)
     priors = _prior(n, refs)
-    variances = refs * (1.0 - refs)
+    variances = np.maximum(refs * (1.0 - refs), _LEAST_VARIANCE)
     caps = _STAKE / refs
     bets = np.empty(size)
     fortunes = np.ones(size)

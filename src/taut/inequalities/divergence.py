@@ -57,7 +57,7 @@ def _largest_shift(p: np.ndarray, budget: np.ndarray, sign: float = 1.0) -> np.n
     room = 1.0 - p if sign > 0 else p
     inner, outer = np.zeros_like(room), room.copy()
     budget = budget * (1.0 + _ULPS * np.finfo(np.float64).eps)
-    for _ in range(100):  # halves the bracket each time: ends at one unit in the last place
+    for _ in range(60):  # halves the bracket each time: ends below one unit in the last place
         middle = inner + 0.5 * (outer - inner)
         inside = _kl_at(p, sign * middle) <= budget
         inner, outer = np.where(inside, middle, inner), np.where(inside, outer, middle)
