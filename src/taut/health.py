@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from taut.bounds.reward_shift import label_counts
+from taut.coverage import log_e_value_of_mean
 from taut.logs.keys import row_keys
 from taut.rollouts import Blocks, Rollouts
 
@@ -21,7 +22,6 @@ _DOUBT_Z = 3.0
 _SURE_E = 1e3  # an e-value: betting against the claim multiplied the stake this often
 _DOUBT_E = 20.0
 _CONFIDENT = -0.1  # mean nats per token above which sampled text is implausible
-_BETS = 2.0 ** -np.arange(1, 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,10 +237,7 @@ def log_e_value(log_ratio: np.ndarray, blocks: Blocks) -> float:
 
     Under honest log-probs it exceeds ln(1/p) with probability at most p.
     """
-    with np.errstate(over="ignore"):
-        ratios = blocks.means(np.exp(np.minimum(-log_ratio, 700.0)))
-    capitals = [float(np.log1p(bet * (ratios - 1)).sum()) for bet in _BETS]
-    return float(np.logaddexp.reduce(capitals) - math.log(len(capitals)))
+    return log_e_value_of_mean(blocks.means(np.exp(np.minimum(-log_ratio, 700.0))))
 
 
 def _exp_minus(rollouts: Rollouts, blocks: Blocks) -> Check:
