@@ -322,6 +322,8 @@ def test_an_audit_whose_ends_cross_has_missed():
     assert 0 < tally.refused < 40
     assert tally.trials == tally.guaranteed + tally.refused == tally.audits == 40
     assert tally.misses >= tally.refused
+    tally.estimated = 100
+    assert tally.trials == tally.guaranteed  # refusals of mostly estimated intervals are not judged
 
 
 def test_another_error_of_the_audit_is_not_a_miss():

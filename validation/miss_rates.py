@@ -104,14 +104,22 @@ class Tally:
             self.to_paper.append(paper / width)
 
     @property
+    def judged_refusals(self) -> int:
+        """Refusals held against a guarantee: in an honest world each is an end that missed.
+
+        A refusal has no status, so it counts as what most intervals of the cell are.
+        """
+        return self.refused if self.guaranteed > self.estimated + self.vacuous else 0
+
+    @property
     def misses(self) -> int:
-        """Misses on either side, and refusals: in an honest world each is an end that missed."""
-        return self.missed_below + self.missed_above + self.refused
+        """Misses of guarantees, on either side or noticed by the audit itself."""
+        return self.missed_below + self.missed_above + self.judged_refusals
 
     @property
     def trials(self) -> int:
         """Intervals that claimed a guarantee, or would have had their ends not crossed."""
-        return self.guaranteed + self.refused if self.guaranteed else 0
+        return self.guaranteed + self.judged_refusals
 
 
 def run_cell(cell: Cell, audits: int, audit=audit) -> list[Tally]:
