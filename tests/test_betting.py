@@ -92,10 +92,10 @@ def test_leading_bets_are_shared_by_all_cells():
 # A slow transcription: one candidate at a time, plain Python, no shared code.
 
 
-def slow_bet(share, caution, left, done, moment):
+def slow_bet(share, caution, left, moment):
     root = math.sqrt(share)
     missing = 12 * (1 - root) / (1 + root + 4 * math.sqrt(root))
-    return math.sqrt(2 * missing**2 / (missing + caution) / (left * moment)) if done >= 0 else 0
+    return math.sqrt(2 * missing**2 / (missing + caution) / (left * moment))
 
 
 def slow_hit(x, edge, m, eta, lead):
@@ -108,11 +108,11 @@ def slow_hit(x, edge, m, eta, lead):
     for t, value in enumerate(x):
         if t < lead:
             moment = min(0.25, (spread + 0.3 * math.log(1 + n)) / (t + 1))
-            bet = min(slow_bet(1 / target, caution, n - t, t, moment), 0.99)
+            bet = min(slow_bet(1 / target, caution, n - t, moment), 0.99)
         else:
             seen = (squares + (0.1 + 0.2 * edge) * edge * math.log(1 + n)) / (t + 1)
             moment = min(max(edge * (1 - edge), 1e-12), seen)
-            bet = min(slow_bet(at_edge / target, caution, n - t, t, moment), 0.99 / edge)
+            bet = min(slow_bet(at_edge / target, caution, n - t, moment), 0.99 / edge)
         at_m *= 1 + bet * (value - m)
         if at_m >= goal:
             return True
@@ -252,7 +252,8 @@ def test_anytime_bets_are_the_published_ones():
         means = [(0.5 + x[:i].sum()) / (i + 1) for i in range(1, t)]
         before = [0.5, *means[:-1]] if means else []
         v = 0.25 + sum(
-            (x[i] - old) * (x[i] - new) for i, (old, new) in enumerate(zip(before, means))
+            (x[i] - old) * (x[i] - new)
+            for i, (old, new) in enumerate(zip(before, means, strict=True))
         )
         expected = math.sqrt(2 * log_goal / (v / t * t * math.log(1 + t)))
         assert math.isclose(found[t - 1], expected, rel_tol=1e-9)
