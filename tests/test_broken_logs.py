@@ -42,7 +42,7 @@ def packed(columns: pa.Table) -> bytes:
 
 def damaged_pages() -> bytes:
     data = bytearray(packed(pa.table({"prompt_id": ["a"] * 5000, "reward": np.random.rand(5000)})))
-    data[200:2000] = b"\xff" * 1800
+    data[4:60] = b"\xff" * 56  # the header of the first page
     return bytes(data)
 
 

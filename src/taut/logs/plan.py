@@ -131,6 +131,9 @@ def _names(columns: Collection[str]) -> str:
 
 
 def _close(name: str, columns: Collection[str]) -> str:
-    leaf = {column: column for column in columns} | {c.rsplit(".", 1)[-1]: c for c in columns}
-    near = difflib.get_close_matches(name.rsplit(".", 1)[-1], leaf, n=1, cutoff=0.5)
-    return f" (did you mean '{leaf[near[0]]}'?)" if near and leaf[near[0]] != name else ""
+    """Return a guess at what was meant: by the whole path, else by its last part."""
+    leaves = {column.rsplit(".", 1)[-1]: column for column in sorted(columns, reverse=True)}
+    whole = difflib.get_close_matches(name, sorted(columns), n=1, cutoff=0.7)
+    leaf = difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, n=1, cutoff=0.5)
+    guess = whole[0] if whole else leaves[leaf[0]] if leaf else name
+    return f" (did you mean '{guess}'?)" if guess != name else ""
