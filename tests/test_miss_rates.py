@@ -108,7 +108,7 @@ def test_what_is_known_decides_what_is_guaranteed(tallies):
 
 def both_ends_get_all_of_delta(patch):
     """Forgotten split: each end may miss with probability delta."""
-    patch.setattr(compose, "_spend", lambda delta, side, tail: compose._Budget(delta, tail, delta))
+    patch.setattr(compose, "_spend", lambda delta, side, tail: compose.Budget(delta, tail, delta))
     return audit
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from taut.bounds.kl_clipping import clip_log_ratio, describe_log_ratio, token_clipping
 from taut.bounds.reward_shift import FEW_LABELS, label_counts, paper_shift
 from taut.calibration import FEWEST_DRAWS, Split, Thresholds, choose_thresholds, split_draws
-from taut.compose import Design, TargetCertificate, Terms, UnitData, certify
+from taut.compose import TargetCertificate, Terms, certify
 from taut.errors import AssumptionError, LogError, UsageError
 from taut.health import FAIL, Check, check_health, outcome, policy_changes, recurs_across_steps
 from taut.inequalities.concentration import paper_alpha
 from taut.options import TARGETS, Options
 from taut.rollouts import Blocks, Rollouts
+from taut.target import Design, UnitData
 from taut.types import Status
 
 BY_COLUMNS = ("step", "policy", "run")

@@ -94,7 +94,7 @@ def inclusion_varies(counts: np.ndarray, sizes: np.ndarray) -> bool:
     return not whole and bool((sizes != sizes[0]).any())
 
 
-def _labelled_means(values: np.ndarray, gold: np.ndarray, blocks: Blocks) -> np.ndarray:
+def labelled_means(values: np.ndarray, gold: np.ndarray, blocks: Blocks) -> np.ndarray:
     """Mean of values over the labelled rows of each block; NaN where a block has none."""
     mask = labelled_rows(gold)
     counts = blocks.sums(mask.astype(np.float64))
@@ -128,7 +128,7 @@ def gold_blocks(
     counts = label_counts(gold, blocks)
     if not (counts > 0).any():
         raise AssumptionError("no certifying draw carries a gold label; label some or drop gold.")
-    residual = _labelled_means(gold - plan.weight * reward, gold, blocks)
+    residual = labelled_means(gold - plan.weight * reward, gold, blocks)
     control = blocks.means(plan.weight * reward - kl_cost)
     if inclusion_varies(counts, blocks.sizes):
         return _weighted_blocks(plan.weight, residual, control, counts, blocks.sizes, kl_range)
@@ -204,7 +204,7 @@ def choose_gold_plan(
     weights = (0.0,) if blind else _WEIGHTS
 
     def half_width(plan: GoldPlan) -> float:
-        residual = _labelled_means(gold - plan.weight * reward, gold, calibration)
+        residual = labelled_means(gold - plan.weight * reward, gold, calibration)
         residual = (proxy if blind else residual)[known]
         moments = _moments(plan, residual, plan.weight * proxy - cost, known, unlabelled / labelled)
         low, high = _range(

@@ -99,29 +99,35 @@ def predicted_half_width(
 def half_width_forecast(
     mean: float, variance: float, *, low: float, high: float, blocks: int, delta: float
 ) -> float:
-    """Forecast the half-width of a betting interval from the moments of a block.
-
-    The bet aims at sqrt(2T/(nV)) but may not exceed 1/(distance from the mean to the end of the
-    range), lest one block ruin the bettor. Where that cap binds, the width is T d/n + V/(2d); far
-    below it, normal; in between the square of how near the cap is joins the two (measured to
-    within 10% from n = 50 to 1000 on bounded laws with ranges up to 60 standard deviations).
-    """
-    log_term = math.log(2 / delta)
-    z = math.sqrt(2) * _erf_inverse(1 - delta)
-    variance = max(variance, 1e-12 * (high - low) ** 2)
-    bet = math.sqrt(2 * log_term / (blocks * variance))
-    ends = []
-    for distance in (mean - low, high - mean):
-        strain = bet * max(distance, 1e-12 * (high - low))
-        if strain > 1:
-            ends.append(log_term * distance / blocks + variance / (2 * distance))
-        else:
-            factor = z + strain**2 * (math.sqrt(2 * log_term) - z)
-            ends.append(factor * math.sqrt(variance / blocks))
+    """Forecast the half-width of a betting interval, both ends at delta / 2; see `end_forecast`."""
+    ends = (
+        end_forecast(distance, variance, blocks=blocks, eta=delta / 2)
+        for distance in (mean - low, high - mean)
+    )
     return sum(ends) / 2
 
 
-def _erf_inverse(value: float) -> float:
-    from scipy.special import erfinv
+def end_forecast(distance: float, variance: float, *, blocks: float, eta: float) -> float:
+    """Forecast how far one end of a betting interval will lie from the mean.
 
-    return float(erfinv(value))
+    The bet aims at sqrt(2T/(nV)) but may not exceed 1/distance, lest one block ruin the bettor.
+    Where that cap binds, the end lies T d/n + V/(2d) away; far below it, as far as a normal one;
+    in between the square of how near the cap is joins the two. A forecast only: no bound uses it.
+
+    Args:
+        distance: From the mean to the far end of the range, on the side of the end.
+        variance: Variance of a block.
+        blocks: Number of blocks.
+        eta: Probability that the end may miss.
+    """
+    from scipy.special import ndtri
+
+    log_term = math.log(1 / eta)
+    z = float(ndtri(1 - eta))
+    distance = max(distance, 1e-12)
+    variance = max(variance, 1e-12 * distance**2)
+    strain = math.sqrt(2 * log_term / (blocks * variance)) * distance
+    if strain > 1:
+        return log_term * distance / blocks + variance / (2 * distance)
+    factor = z + strain**2 * (math.sqrt(2 * log_term) - z)
+    return factor * math.sqrt(variance / blocks)

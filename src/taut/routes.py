@@ -1,0 +1,173 @@
+"""Routes from the learned reward to the true one: gold labels, declared constants, or nothing.
+
+Each route joins sampling and reward shift into one interval on the unit scale (theory §3, §5).
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from taut.bounds.reward_shift import (
+    GoldPlan,
+    choose_gold_plan,
+    gold_blocks,
+    label_counts,
+    paper_shift,
+)
+from taut.target import Budget, TargetMean, exact_mean
+from taut.types import Interval, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Sampling and reward shift together: an interval and its two shares, unit scale.
+
+    Attributes:
+        interval: For E[r* - cost], before the tails of the KL cost.
+        sampling, shift: The two shares of what moves the measured mean there.
+        delta: What the lower and the upper end spend.
+        status, assumes, route, source: Of the reward-shift term.
+        values: The blocks behind the interval, for comparison with a normal one.
+    """
+
+    interval: Interval
+    sampling: Interval
+    shift: Interval
+    delta: tuple[float, float]
+    status: Status
+    assumes: tuple[str, ...]
+    route: str
+    source: str
+    values: np.ndarray
+
+
+def reward_route(mean, learned, budget, options, delta) -> Joined:
+    """Gold labels where there are any, else declared constants, else the trivial bound."""
+    gold = mean.data.gold
+    if gold is not None and (label_counts(gold, mean.blocks) > 0).any():
+        return _gold(mean, budget, delta, mean.design.labels_blind)
+    if options.coverage is not None:
+        shift = paper_shift(options.coverage, mean.data.reward_mse)
+        if shift < 1:
+            return _declared(mean, learned, budget, shift, options)
+    return _trivial(mean, learned, budget)
+
+
+def _gold(mean: TargetMean, budget: Budget, delta: float, blind: bool) -> Joined:
+    data, blocks = mean.data, mean.blocks
+    labelled = int((label_counts(data.gold, blocks) > 0).sum())
+    parts = {
+        "reward": data.reward,
+        "gold": data.gold,
+        "kl_cost": mean.cost,
+        "kl_range": mean.cost_range,
+    }
+    plan = GoldPlan(0.0, 1.0)
+    if labelled < len(blocks) or len(mean.split.calibration):
+        plan = choose_gold_plan(
+            **parts,
+            calibration=mean.split.calibration,
+            labelled=labelled,
+            unlabelled=len(blocks) - labelled,
+            delta=delta,
+        )
+    if math.isinf(mean.high - mean.low):
+        plan = replace(plan, own=1.0)
+    joint = gold_blocks(plan, **parts, blocks=blocks)
+    interval = mean.interval(
+        joint.values, joint.low, joint.high, budget, np.ones(len(joint.values), dtype=np.int64)
+    )
+    sampling, shift = _shares(mean, joint.values, interval)
+    return Joined(
+        interval=interval,
+        sampling=sampling,
+        shift=shift,
+        delta=(budget.lower, budget.upper),
+        status=Status.CERTIFIED if joint.exact and blind else Status.ESTIMATED,
+        assumes=_gold_assumes(joint.exact, blind),
+        route=_gold_route(plan, labelled),
+        source="theory §3.6",
+        values=joint.values,
+    )
+
+
+def _gold_assumes(exact: bool, blind: bool) -> tuple[str, ...]:
+    text = "which rows carry gold labels does not depend on outcomes"
+    text += "" if blind else ", although labelled rows look different"
+    if exact:
+        return (text,)
+    return (
+        text,
+        "rows were labelled one by one at a rate read off this log, and draws have unequal "
+        "numbers of rollouts; label whole prompts for a certificate",
+    )
+
+
+def _gold_route(plan: GoldPlan, labelled: int) -> str:
+    if plan.own == 1.0:
+        return f"gold labels on {labelled} draws alone"
+    return f"gold labels on {labelled} draws, rectified with weight {plan.weight:g}"
+
+
+def _shares(mean: TargetMean, values: np.ndarray, interval: Interval) -> tuple[Interval, Interval]:
+    """Show one joint bound as two shares, in proportion to variance; a display, no second bound."""
+    measured, centre = exact_mean(mean.draws), exact_mean(values)
+    gold = mean.data.gold
+    residual = gold_blocks(
+        GoldPlan(0.0, 1.0),
+        reward=mean.data.reward,
+        gold=gold - mean.data.reward,
+        kl_cost=np.zeros_like(mean.cost),
+        kl_range=(-1.0, 1.0),
+        blocks=mean.blocks,
+    ).values
+    drift = exact_mean(residual)
+    ours = float(mean.draws.var()) / len(mean.draws)
+    theirs = float(residual.var()) / len(residual)
+    part = ours / (ours + theirs) if ours + theirs > 0 else 0.5
+    below, above = interval.lower - centre, interval.upper - centre
+    offset = centre - measured - drift
+    return (
+        Interval(offset + part * below, offset + part * above),
+        Interval(drift + (1 - part) * below, drift + (1 - part) * above),
+    )
+
+
+def _declared(mean, learned, budget, shift, options) -> Joined:
+    measured = exact_mean(mean.draws)
+    return Joined(
+        interval=Interval(learned.lower - shift, learned.upper + shift),
+        sampling=Interval(learned.lower - measured, learned.upper - measured),
+        shift=Interval(-shift, shift),
+        delta=(budget.lower, budget.upper),
+        status=Status.CONDITIONAL,
+        assumes=(
+            f"coverage C is at most {options.coverage:g} (declared)",
+            "the reward model's mean squared error on its data is at most the declared L",
+        ),
+        route="declared C and L",
+        source="theory §3.1",
+        values=mean.draws,
+    )
+
+
+def _trivial(mean: TargetMean, learned: Interval, budget: Budget) -> Joined:
+    """Rewards lie in [0, 1], so E r* does; only the KL cost is left to bound (theory §3.9)."""
+    measured = exact_mean(mean.draws)
+    cost = Interval(0.0, 0.0)
+    if mean.beta:
+        low, high = -mean.cost_range[1], -mean.cost_range[0]
+        draws = np.clip(mean.blocks.means(-mean.cost), low, high)
+        cost = mean.interval(draws, low, high, budget)
+    return Joined(
+        interval=Interval(cost.lower, 1 + cost.upper),
+        sampling=Interval(learned.lower - measured, learned.upper - measured),
+        shift=Interval(cost.lower - learned.lower, 1 + cost.upper - learned.upper),
+        delta=(budget.lower, budget.upper),
+        status=Status.VACUOUS,
+        assumes=(),
+        route="trivial",
+        source="theory §3.9",
+        values=mean.draws,
+    )
