@@ -7,6 +7,8 @@ import numpy as np
 
 from taut.bounds.kl_clipping import clip_log_ratio
 from taut.bounds.sampling import block_interval
+from taut.calibration import Split, Thresholds
+from taut.options import Options
 from taut.rollouts import Blocks
 from taut.types import Interval, Status, weakest
 
