@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taut.bounds.kl_clipping import clip_log_ratio
+from taut.bounds.kl_clipping import clip_log_ratio, second_moment_tail
 from taut.bounds.reward_shift import FEW_LABELS, inclusion_varies, label_counts
 from taut.bounds.sampling import predicted_half_width
 from taut.rollouts import Blocks
@@ -107,7 +107,7 @@ def choose_thresholds(
         if second_moment is None:
             tail = float(calibration.means(np.maximum(log_ratio - tau, 0.0)).mean())
         else:
-            tail = second_moment / (4 * tau) if root <= 2 * tau else root - tau
+            tail = second_moment_tail(tau, second_moment).bound
         return 2 * sampling + beta * tail
 
     tau = min((float(tau) for tau in candidates), key=width)

@@ -19,19 +19,11 @@ from taut.calibration import Split, Thresholds
 from taut.errors import AssumptionError
 from taut.options import Options
 from taut.routes import Joined, reward_route
-from taut.target import Budget, Design, TargetMean, UnitData, exact_mean
+from taut.target import Budget, Design, Event, TargetMean, UnitData, exact_mean
 from taut.types import Interval, Status, Term, weakest
 
 # Share of the lower side's budget given to the positive tail, where that tail is a random event.
 _TAIL_SHARE = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One random event of the delta ledger and the probability it may fail with."""
-
-    event: str
-    delta: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +119,7 @@ def certify(
         Term(
             lower=joined.sampling.lower,
             upper=joined.sampling.upper,
-            delta=sum(joined.delta),
+            delta=math.fsum(item.delta for item in joined.events),
             status=mean.status,
             assumes=design.assumes,
             source=mean.source,
@@ -135,7 +127,7 @@ def certify(
         Term(
             lower=joined.shift.lower,
             upper=joined.shift.upper,
-            delta=0.0,
+            delta=math.fsum(item.delta for item in joined.shift_events),
             status=joined.status,
             assumes=joined.assumes,
             source=joined.source,
@@ -197,7 +189,7 @@ def _positive_tail(target: str, mean: TargetMean, options: Options, delta: float
             method=mean.method,
         )
         return tail
-    if options.log_ratio_second_moment is not None and 0 < tau < math.inf:
+    if options.log_ratio_second_moment is not None and tau < math.inf:
         return second_moment_tail(tau, options.log_ratio_second_moment)
     return estimated_tail(log_ratio, mean.blocks, tau=tau, delta=share)
 
@@ -231,9 +223,6 @@ def _proxy(learned: Interval, clipping: Term, trivial: tuple[float, float]) -> I
 
 
 def _ledger(joined: Joined, clipping: Term) -> tuple[Event, ...]:
-    joint = "gold" if joined.route.startswith("gold") else "learned reward and KL cost"
-    names = (f"lower end of the mean of {joint} blocks", f"upper end of the mean of {joint} blocks")
-    events = [Event(name, spent) for name, spent in zip(names, joined.delta, strict=True) if spent]
-    if clipping.delta:
-        events.append(Event("positive tail of the log-ratio", clipping.delta))
-    return tuple(events)
+    tail = Event("positive tail of the log-ratio", clipping.delta)
+    events = (*joined.events, *joined.shift_events, tail)
+    return tuple(item for item in events if item.delta)

@@ -15,7 +15,7 @@ from taut.bounds.reward_shift import (
     label_counts,
     paper_shift,
 )
-from taut.target import Budget, TargetMean, exact_mean
+from taut.target import Budget, Event, TargetMean, exact_mean
 from taut.types import Interval, Status
 
 
@@ -26,7 +26,8 @@ class Joined:
     Attributes:
         interval: For E[r* - cost], before the tails of the KL cost.
         sampling, shift: The two shares of what moves the measured mean there.
-        delta: What the lower and the upper end spend.
+        events, shift_events: Random events that the sampling term (or both terms, where they
+            share one mean) and the reward-shift term spend delta on.
         status, assumes, route, source: Of the reward-shift term.
         values: The blocks behind the interval, for comparison with a normal one.
     """
@@ -34,12 +35,21 @@ class Joined:
     interval: Interval
     sampling: Interval
     shift: Interval
-    delta: tuple[float, float]
+    events: tuple[Event, ...]
     status: Status
     assumes: tuple[str, ...]
     route: str
     source: str
     values: np.ndarray
+    shift_events: tuple[Event, ...] = ()
+
+
+def both_ends(what: str, budget: Budget) -> tuple[Event, ...]:
+    """Return the events of the two ends of one mean."""
+    return (
+        Event(f"lower end of the mean of {what}", budget.lower),
+        Event(f"upper end of the mean of {what}", budget.upper),
+    )
 
 
 def reward_route(mean, learned, budget, options, delta) -> Joined:
@@ -83,7 +93,7 @@ def _gold(mean: TargetMean, budget: Budget, delta: float, blind: bool) -> Joined
         interval=interval,
         sampling=sampling,
         shift=shift,
-        delta=(budget.lower, budget.upper),
+        events=both_ends("gold blocks", budget),
         status=Status.CERTIFIED if joint.exact and blind else Status.ESTIMATED,
         assumes=_gold_assumes(joint.exact, blind),
         route=_gold_route(plan, labelled),
@@ -140,7 +150,7 @@ def _declared(mean, learned, budget, shift, options) -> Joined:
         interval=Interval(learned.lower - shift, learned.upper + shift),
         sampling=Interval(learned.lower - measured, learned.upper - measured),
         shift=Interval(-shift, shift),
-        delta=(budget.lower, budget.upper),
+        events=both_ends("learned reward less KL cost", budget),
         status=Status.CONDITIONAL,
         assumes=(
             f"coverage C is at most {options.coverage:g} (declared)",
@@ -164,7 +174,7 @@ def _trivial(mean: TargetMean, learned: Interval, budget: Budget) -> Joined:
         interval=Interval(cost.lower, 1 + cost.upper),
         sampling=Interval(learned.lower - measured, learned.upper - measured),
         shift=Interval(cost.lower - learned.lower, 1 + cost.upper - learned.upper),
-        delta=(budget.lower, budget.upper),
+        events=both_ends("KL cost", budget) if mean.beta else (),
         status=Status.VACUOUS,
         assumes=(),
         route="trivial",

@@ -47,6 +47,14 @@ class Design:
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """One random event of the delta ledger and the probability it may fail with."""
+
+    event: str
+    delta: float
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """Probability that each part may fail: lower end, positive tail, upper end."""
 

@@ -95,7 +95,7 @@ def second_moment_tail(tau: float, second_moment: float) -> Tail:
     Source: theory §4.4 (b).
     """
     root = math.sqrt(second_moment)
-    bound = second_moment / (4 * tau) if root <= 2 * tau else root - tau
+    bound = root - tau if root > 2 * tau or tau == 0 else second_moment / (4 * tau)
     assumes = (f"the mean squared log-ratio is at most {second_moment:g} nats² (declared)",)
     return Tail(bound, 0.0, Status.CONDITIONAL, assumes, "theory §4.4 (b)")
 
