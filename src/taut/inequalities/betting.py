@@ -15,15 +15,16 @@ import numpy as np
 
 from taut.errors import AssumptionError
 
-_LANES = 32  # candidates that one pass over a cell tries at once
-_GROUP = 16  # cells that one pass of the scan tests at once
-_ROUNDS = 3  # 33^3 = 36,000 parts of a cell: far below any statistical error
+_LANES = 64  # candidates that one pass over a cell tries at once
+_GROUP = 32  # cells that one pass of the scan tests at once
+_ROUNDS = 2  # 65^2 = 4,225 parts of a cell: far below any statistical error
 _STAKE = 0.99  # largest share of the fortune that one bet may lose
 _DEAD = 1e-250  # smaller fortunes count as lost: they could only return by rounding
 _LEAST_VARIANCE = 1e-12  # keeps the bets against m = 1 finite
 _LEAD_SHARE = 32  # from `_LEARN` blocks on, the first n/32 blocks place the cells
 _LEARN = 512
 _CELL = 0.125  # width of the cells around the expected end, in standard errors
+_ZERO, _ONE, _TWO, _FOUR, _TWELVE = np.float32([0.0, 1.0, 2.0, 4.0, 12.0])
 
 # Division by zero cannot happen below; checking for it would keep loops from running abreast.
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -160,10 +161,12 @@ def _aimed_bet(share, caution, rate, moments):
     to 1e-3: any rule is valid, and without a library's logarithm the same data give the same
     bets to the last bit, one cell at a time or many abreast.
     """
-    root = math.sqrt(share)
-    over = max(12.0 * (1.0 - root), 0.0)  # zero for a cell that is done and rides along
-    under = 1.0 + root + 4.0 * math.sqrt(root)
-    return math.sqrt(2.0 * over * over * rate / (under * (over + caution * under) * moments))
+    # Single precision: twice the cells abreast, and a bet need not be exact, only made in time.
+    root = np.sqrt(np.float32(share))
+    over = max(_TWELVE * (_ONE - root), _ZERO)  # zero for a cell that is done and rides along
+    under = _ONE + root + _FOUR * np.sqrt(root)
+    missing = np.float32(rate) * _TWO * over * over
+    return np.sqrt(missing / (under * (over + np.float32(caution) * under) * np.float32(moments)))
 
 
 @_compiled
@@ -211,7 +214,7 @@ def _reached_in_cell(x, origin, scale, goal, lead, ref, lanes, record):
         else:
             rate = (t + 1.0) / (n - t)
             moments = min(variance * (t + 1.0), squares + prior)
-            bet = min(_aimed_bet(fortune * per_target, caution, rate, moments), cap)
+            bet = min(np.float64(_aimed_bet(fortune * per_target, caution, rate, moments)), cap)
         if t < record.size:
             record[t] = bet
         z = _unit(x[t], origin, scale)
@@ -254,7 +257,7 @@ def _reached_edges(x, origin, scale, goal, lead, refs):
             for j in range(size):
                 moments = min(variances[j] * (t + 1.0), squares[j] + priors[j])
                 bet = _aimed_bet(fortunes[j] * per_target, caution, rate, moments)
-                bets[j] = min(bet, caps[j])
+                bets[j] = min(np.float64(bet), caps[j])
         z = _unit(x[t], origin, scale)
         for j in range(size):
             gap = z - refs[j]
@@ -455,7 +458,7 @@ def _anytime_scan(x, times, origin, scale, log_goal):
     found = 0.0
     for i in range(times.size):
         inner, outer = found, 1.0
-        for _ in range(_ROUNDS + 2):
+        for _ in range(2 * _ROUNDS):
             step = (outer - inner) / (_LANES + 1)
             for j in range(_LANES):
                 lanes[j] = inner + (j + 1) * step
