@@ -310,6 +310,17 @@ def test_one_value_is_enough():
             assert found.lower <= value <= found.upper and found.width > 0.9
 
 
+def test_a_tiny_delta_gives_a_true_interval():
+    """However small delta is, the interval is finite, ordered and no wider than the range."""
+    x = np.random.default_rng(0).beta(2, 5, 400)
+    for method in ("betting", "mixture", "anytime"):
+        widths = [
+            mean_interval(x, low=0, high=1, delta=delta, method=method).width
+            for delta in (0.05, 1e-3, 1e-6, 1e-12, 1e-60, 1e-199, 1e-300)
+        ]
+        assert np.all(np.diff(widths) > 0) and widths[-1] <= 1
+
+
 def test_anytime_path_ends_where_the_anytime_interval_is():
     """The last row of the path is the interval; the path only shrinks; default times end at n."""
     x = np.random.default_rng(0).beta(2, 5, 500) * 10

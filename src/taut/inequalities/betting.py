@@ -20,6 +20,7 @@ _GROUP = 32  # cells that one pass of the scan tests at once
 _ROUNDS = 2  # 65^2 = 4,225 parts of a cell: far below any statistical error
 _STAKE = 0.99  # largest share of the fortune that one bet may lose
 _DEAD = 1e-250  # smaller fortunes count as lost: they could only return by rounding
+_LEAST_ETA = 1e-200  # below, a fortune of 1/eta leaves no room to compute: the end is trivial
 _LEAST_VARIANCE = 1e-12  # keeps the bets against m = 1 finite
 _LEAD_SHARE = 32  # from `_LEARN` blocks on, the first n/32 blocks place the cells
 _LEARN = 512
@@ -56,6 +57,8 @@ def star_end(x: np.ndarray, *, origin: float, scale: float, eta: float) -> float
     With origin = high and scale = -1/(high - low) this is the upper end, measured downwards from
     high. Blocks are mapped while they are read, so no second copy of the data is made.
     """
+    if eta < _LEAST_ETA:
+        return 0.0
     end = _scan(x, origin, scale, _goal(len(x), eta), *_plan(x, origin, scale))
     return max(0.0, end - 8.0 * np.finfo(np.float64).eps)
 
@@ -410,6 +413,8 @@ def anytime_end(
 
     Source: theory §2.5; Waudby-Smith & Ramdas (2024), predictable plug-in bets.
     """
+    if eta < _LEAST_ETA:
+        return np.zeros(len(times))
     log_goal = math.log(1.0 / eta) + _slack(len(x))
     ends = _anytime_scan(x, np.asarray(times, dtype=np.int64), origin, scale, log_goal)
     return np.maximum(0.0, ends - 8.0 * np.finfo(np.float64).eps)
