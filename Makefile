@@ -24,7 +24,6 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 
 validate: $(VENV)/.test
-	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m validation.miss_rates --output docs/validation.md
 
 bench: $(VENV)/.test

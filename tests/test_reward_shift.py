@@ -134,7 +134,7 @@ def test_good_reward_models_are_used_and_poor_ones_are_not():
             labelled=800,
             unlabelled=8000,
             delta=0.05,
-        )
+        )[0]
 
     assert plan(np.clip(gold + 0.02 * rng.normal(size=n), 0, 1)).weight > 0.5
     assert plan(rng.random(n)).weight == 0.0

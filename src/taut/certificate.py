@@ -8,8 +8,11 @@ import numpy as np
 
 from taut.bounds.kl_clipping import clip_log_ratio, describe_log_ratio, token_clipping
 from taut.bounds.reward_shift import FEW_LABELS, label_counts, paper_shift
+from taut.bounds.transfer import RewardData
 from taut.calibration import FEWEST_DRAWS, Split, Thresholds, choose_thresholds, split_draws
 from taut.compose import TargetCertificate, Terms, certify
+from taut.coverage import density_ratio
+from taut.density import Shift
 from taut.errors import AssumptionError, LogError, UsageError
 from taut.health import FAIL, Check, check_health, outcome, policy_changes, recurs_across_steps
 from taut.inequalities.concentration import paper_alpha
@@ -136,12 +139,20 @@ class Certificate:
         return certificate_html(self.document)
 
 
-def audit(rollouts: Rollouts, *, beta: float | None = None, **settings) -> Certificate:
+def audit(
+    rollouts: Rollouts,
+    *,
+    beta: float | None = None,
+    reward_data: Rollouts | None = None,
+    **settings,
+) -> Certificate:
     """Certify what a log of rollouts says about the true objective.
 
     Args:
         rollouts: The log of one policy, or of several whose average is meant.
         beta: KL strength, reward units per nat; needed unless the target is "reward".
+        reward_data: Rows on which the reward model is trusted, with the log-probs of the audited
+            policy and of the behaviour policy that made them, and gold where it is known.
         reward_range, gold_range: (low, high) in reward units, fixed before the data. Without a
             reward range one is read off the data and the result is "estimated".
         tau: Clip threshold in nats, "auto" (chosen on the calibration split) or None (no clip).
@@ -150,6 +161,8 @@ def audit(rollouts: Rollouts, *, beta: float | None = None, **settings) -> Certi
         target: "objective" (J*), "clipped" (E[r* - beta l^tau]) or "reward" (E r*).
         method: "betting", "bernstein", "hoeffding" or "paper".
         side: "both", or all of delta for the "lower" or the "upper" end.
+        route: How to bound the reward shift: "auto" (forecast narrowest), "gold", "paper",
+            "centred", "truncated", "importance", "score" or "trivial".
         reward_mse, coverage: Declared L (squared reward units) and C = sqrt(1 + chi-square).
         log_ratio_max: Declared upper bound on the log-ratio, nats.
         log_ratio_second_moment: Declared bound on E l^2, nats squared.
@@ -165,11 +178,17 @@ def audit(rollouts: Rollouts, *, beta: float | None = None, **settings) -> Certi
     Source: theory §5.
     """
     options = Options(beta=beta, **settings)
-    return _audit(rollouts, options, recurs=recurs_across_steps(rollouts), simultaneous=1)
+    recurs = recurs_across_steps(rollouts)
+    return _audit(rollouts, options, reward_data, recurs=recurs, simultaneous=1)
 
 
 def audit_by(
-    rollouts: Rollouts, by: str, *, beta: float | None = None, **settings
+    rollouts: Rollouts,
+    by: str,
+    *,
+    beta: float | None = None,
+    reward_data: Rollouts | None = None,
+    **settings,
 ) -> dict[int | str, Certificate]:
     """Certify each step, policy or run of a log; all certificates hold together at 1 - delta.
 
@@ -178,7 +197,7 @@ def audit_by(
     Args:
         rollouts: The log.
         by: "step", "policy" or "run".
-        beta, settings: As for `audit`.
+        beta, reward_data, settings: As for `audit`.
 
     Raises:
         UsageError: Unknown column. LogError: The log does not have it. Others as `audit`.
@@ -196,7 +215,11 @@ def audit_by(
     recurs = recurs_across_steps(rollouts)
     return {
         (names[value] if names else int(value)): _audit(
-            rollouts.take(column == value), options, recurs=recurs, simultaneous=len(values)
+            rollouts.take(column == value),
+            options,
+            reward_data,
+            recurs=recurs,
+            simultaneous=len(values),
         )
         for value in values
     }
@@ -214,8 +237,20 @@ def health(rollouts: Rollouts, *, reward_range=None, gold_range=None, held_out=F
     )
 
 
-def _audit(rollouts: Rollouts, options: Options, *, recurs: bool, simultaneous: int) -> Certificate:
+def _audit(
+    rollouts: Rollouts,
+    options: Options,
+    reward_data: Rollouts | None,
+    *,
+    recurs: bool,
+    simultaneous: int,
+) -> Certificate:
     _require_columns(rollouts, options)
+    if options.coverage is not None and options.reward_mse is None and reward_data is None:
+        raise UsageError(
+            "coverage without reward_mse: C sqrt(L) needs both a declared coverage C and a reward "
+            "MSE L, or labelled reward data to bound L on."
+        )
     recurs_here = recurs_across_steps(rollouts)
     blocks = rollouts.blocks(options.seed, merge_steps=recurs_here)
     low, high, declared = _reward_range(rollouts, options)
@@ -229,16 +264,18 @@ def _audit(rollouts: Rollouts, options: Options, *, recurs: bool, simultaneous: 
     )
     design = _design(rollouts, options, declared, recurs, checks)
     delta = options.delta / simultaneous
-    split = split_draws(blocks, data.gold, _calibration_share(data, blocks, options))
+    share = _calibration_share(data, blocks, options, reward_data is not None)
+    split = split_draws(blocks, data.gold, share)
     if len(split.certifying) == 0:
         raise LogError("the log holds no draw to certify with; it needs at least one prompt.")
     thresholds = _thresholds(data, split, options, delta)
     available = TARGETS if data.log_ratio is not None and options.beta is not None else ("reward",)
+    shift = _shift(rollouts, reward_data, split, options, low, high)
     targets: dict[str, TargetCertificate | None] = dict.fromkeys(TARGETS)
     unavailable = dict.fromkeys(set(TARGETS) - set(available), "needs log-probs and beta")
     for name in available:
         try:
-            found = certify(name, data, split, thresholds, design, options, delta)
+            found = certify(name, data, split, thresholds, design, options, delta, shift)
             targets[name] = found.rescaled(low, high - low)
         except AssumptionError as error:
             if name == options.target:
@@ -342,7 +379,53 @@ def _design(rollouts, options, declared: bool, recurs: bool, checks) -> Design:
     )
 
 
-def _calibration_share(data: UnitData, blocks: Blocks, options: Options) -> float:
+def _shift(rollouts, reward_data, split: Split, options: Options, low, high) -> Shift | None:
+    """Put reward data on the unit scale and split them as the audited draws are split."""
+    if reward_data is None:
+        return None
+    blocks = reward_data.blocks(options.seed, merge_steps=recurs_across_steps(reward_data))
+    # Repeated draws, marked by `group` in both logs, are independent even of the same prompt.
+    paired = rollouts.group is None or reward_data.group is None
+    paired = paired and bool(np.isin(reward_data.prompt, rollouts.prompt).any())
+    chooses = _choosing_draws(blocks, reward_data, rollouts, split, options, paired)
+    gold = None
+    if reward_data.gold is not None and not np.isnan(reward_data.gold).all():
+        gold = _to_unit(reward_data.gold, *(options.gold_range or (low, high)))
+    return Shift(
+        data=RewardData(
+            weight=_weights(reward_data),
+            reward=_to_unit(reward_data.reward, low, high),
+            gold=gold,
+            blocks=blocks.subset(~chooses),
+            calibration=blocks.subset(chooses),
+            prompt=reward_data.prompt,
+        ),
+        weight=_weights(rollouts),
+        prompt=rollouts.prompt,
+        paired=paired,
+    )
+
+
+def _weights(rollouts: Rollouts) -> np.ndarray | None:
+    if rollouts.policy_logprob is None or rollouts.behaviour_logprob is None:
+        return None
+    return density_ratio(rollouts.policy_logprob, rollouts.behaviour_logprob)
+
+
+def _choosing_draws(blocks: Blocks, reward_data, rollouts, split: Split, options, paired):
+    """Mark the draws of reward data that choose; a prompt in both logs is on one side in both."""
+    share = options.calibration if options.calibration * len(blocks) >= FEWEST_DRAWS else 0.0
+    chooses = np.arange(len(blocks)) < math.floor(share * len(blocks))
+    if paired:
+        mine = reward_data.prompt[blocks.rows[blocks.starts[:-1]]]
+        chooses &= ~np.isin(mine, rollouts.prompt[split.certifying.rows])
+        chooses |= np.isin(mine, rollouts.prompt[split.calibration.rows])
+    return chooses
+
+
+def _calibration_share(
+    data: UnitData, blocks: Blocks, options: Options, chooses_truncation: bool
+) -> float:
     """Nothing to choose, or too few draws to choose by: then every draw certifies."""
     if options.calibration * len(blocks) < FEWEST_DRAWS:
         return 0.0
@@ -350,7 +433,7 @@ def _calibration_share(data: UnitData, blocks: Blocks, options: Options) -> floa
     chooses_tau = costs and options.tau == "auto" and options.log_ratio_max is None
     labelled = 0 if data.gold is None else int((label_counts(data.gold, blocks) > 0).sum())
     chooses_plan = labelled >= FEW_LABELS or (labelled > 0 and costs)
-    return options.calibration if chooses_tau or chooses_plan else 0.0
+    return options.calibration if chooses_tau or chooses_plan or chooses_truncation else 0.0
 
 
 def _thresholds(data: UnitData, split: Split, options: Options, delta: float) -> Thresholds | None:
@@ -413,7 +496,7 @@ def _paper(data, blocks: Blocks, thresholds, options: Options, width: float, del
         hidden = blocks.means(np.abs(data.log_ratio - cut))
         clipping = data.beta * float(hidden.mean())
     shift = None
-    if options.coverage is not None:
+    if options.coverage is not None and data.reward_mse is not None:
         shift = width * paper_shift(options.coverage, data.reward_mse)
     finite = sampling * alpha * width if math.isfinite(sampling) else None
     parts = (finite, shift, clipping * width)

@@ -16,9 +16,11 @@ from taut.bounds.kl_clipping import (
 )
 from taut.bounds.sampling import normal_interval
 from taut.calibration import Split, Thresholds
+from taut.density import Shift
 from taut.errors import AssumptionError
 from taut.options import Options
-from taut.routes import Joined, reward_route
+from taut.routes import Joined
+from taut.routing import Route, reward_routes
 from taut.target import Budget, Design, Event, TargetMean, UnitData, exact_mean
 from taut.types import Interval, Status, Term, weakest
 
@@ -39,6 +41,21 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteEntry:
+    """One line of the table of routes: what a route would give, and why it was not taken.
+
+    `lower` and `upper` are None where it is not open; `reason` is empty for the route taken.
+    """
+
+    route: str
+    description: str
+    status: Status | None
+    lower: float | None
+    upper: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TargetCertificate:
     """The certificate of one target.
 
@@ -51,6 +68,8 @@ class TargetCertificate:
         proxy: Interval for the same target with the learned reward in place of the true one.
         proxy_status: What that interval is worth.
         ledger: Random events used; their deltas sum to at most delta.
+        routes: Every way to bound the reward shift, and why it was or was not taken. Each interval
+            would hold on its own, had its route been taken.
         normal: Clustered normal interval of the same mean, for comparison only (theory §2.7).
     """
 
@@ -64,6 +83,7 @@ class TargetCertificate:
     proxy_status: Status
     ledger: tuple[Event, ...]
     normal: Interval
+    routes: tuple[RouteEntry, ...]
 
     def rescaled(self, low: float, width: float) -> "TargetCertificate":
         """Return the certificate in reward units of the range [low, low + width]."""
@@ -79,6 +99,12 @@ class TargetCertificate:
             terms=Terms(*map(term, self.terms)),
             proxy=Interval(low + width * self.proxy.lower, low + width * self.proxy.upper),
             normal=Interval(low + width * self.normal.lower, low + width * self.normal.upper),
+            routes=tuple(
+                item
+                if item.lower is None
+                else replace(item, lower=low + width * item.lower, upper=low + width * item.upper)
+                for item in self.routes
+            ),
         )
 
 
@@ -90,8 +116,9 @@ def certify(
     design: Design,
     options: Options,
     delta: float,
+    shift: Shift | None = None,
 ) -> TargetCertificate:
-    """Compose the certificate of one target from the certifying draws.
+    """Compose the certificate of one target from the certifying draws, and from reward data.
 
     Raises:
         AssumptionError: The lower end lies above the upper end, so some assumption is false.
@@ -102,7 +129,7 @@ def certify(
     tail = _positive_tail(target, mean, options, delta)
     budget = _spend(delta, options.side, tail.delta)
     learned = mean.interval(mean.draws, mean.low, mean.high, budget)
-    joined = reward_route(mean, learned, budget, options, delta)
+    joined, listed = reward_routes(mean, learned, budget, options, delta, shift)
     free = _negative_tail(thresholds, design) if target == "objective" else no_tail()
     beta = mean.beta
     clipping = Term(
@@ -136,17 +163,19 @@ def certify(
         clipping,
     )
     measured = exact_mean(mean.draws)
+    trivial = _trivial_range(target, mean, options)
     lower, upper = _within(
         measured + math.fsum(term.lower for term in terms),
         measured + math.fsum(term.upper for term in terms),
-        _trivial_range(target, mean, options),
+        trivial,
     )
     status = weakest(term.status for term in terms)
     if lower > upper:
         raise AssumptionError(
             f"the lower end {lower:.6g} of the {target} certificate lies above its upper end "
-            f"{upper:.6g} (unit scale): a declared constant or an assumption must be false. "
-            "Check the declared ranges, C, L and the log-ratio maximum, and `taut check`."
+            f"{upper:.6g} (unit scale): a declared constant or an assumption must be false, but "
+            f"for a chance of at most {delta:g}. Check the declared ranges, C, L and the log-ratio "
+            "maximum, and run `taut check`."
         )
     return TargetCertificate(
         target=target,
@@ -155,10 +184,13 @@ def certify(
         upper=upper,
         status=status,
         terms=terms,
-        proxy=_proxy(learned, clipping, _trivial_range(target, mean, options)),
+        proxy=_proxy(learned, clipping, trivial),
         proxy_status=weakest((mean.status, clipping.status)),
         ledger=_ledger(joined, clipping),
         normal=normal_interval(joined.values, delta / 2, delta / 2),
+        routes=tuple(
+            _entry(item, clipping, _trivial_range(target, mean, options)) for item in listed
+        ),
     )
 
 
@@ -214,6 +246,14 @@ def _trivial_range(target: str, mean: TargetMean, options: Options) -> tuple[flo
 
 def _within(lower: float, upper: float, trivial: tuple[float, float]) -> tuple[float, float]:
     return max(lower, trivial[0]), min(upper, trivial[1])
+
+
+def _entry(route: Route, clipping: Term, trivial: tuple[float, float]) -> RouteEntry:
+    if route.joined is None:
+        return RouteEntry(route.name, "", None, None, None, route.reason)
+    interval, status = route.joined.interval, weakest((route.joined.status, clipping.status))
+    ends = _within(interval.lower + clipping.lower, interval.upper + clipping.upper, trivial)
+    return RouteEntry(route.name, route.joined.route, status, *ends, route.reason)
 
 
 def _proxy(learned: Interval, clipping: Term, trivial: tuple[float, float]) -> Interval:

@@ -19,3 +19,7 @@ class AssumptionError(TautError, ValueError):
 
 class UsageError(TautError, ValueError):
     """The request itself makes no sense: options that exclude each other or lack a partner."""
+
+
+class CoverageError(AssumptionError):
+    """A route from reward data is not open: columns are missing, or the weights contradict it."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taut.bounds.reward_shift import label_counts
+from taut.bounds.reward_shift import inclusion_varies, label_counts
 from taut.coverage import log_e_value_of_mean
 from taut.logs.keys import row_keys
 from taut.rollouts import Blocks, Rollouts
@@ -179,16 +179,11 @@ def _labels_blind(rollouts: Rollouts, blocks: Blocks) -> Check:
     name = "labels_blind"
     if rollouts.gold is None:
         return Check(name, NOT_CHECKED, "no gold labels")
-    labelled = label_counts(rollouts.gold, blocks) > 0
-    if labelled.all() or labelled.sum() < 2 or (~labelled).sum() < 2:
+    found = _label_gap(rollouts, blocks)
+    if found is None:
         return Check(name, NOT_CHECKED, "too few labelled or unlabelled draws to compare")
-    means = blocks.means(rollouts.reward)
-    gap = float(means[labelled].mean() - means[~labelled].mean())
-    spread = math.sqrt(
-        sum(float(part.var(ddof=1)) / len(part) for part in (means[labelled], means[~labelled]))
-    )
-    z = abs(gap) / spread if spread > 0 else 0.0
-    text = f"labelled draws have mean reward {gap:+.3g} against unlabelled ones (z = {z:.1f})"
+    gap, z = found
+    text = f"labelled rollouts have mean reward {gap:+.3g} against unlabelled ones (z = {z:.1f})"
     if z < _DOUBT_Z:
         return Check(name, PASS, text)
     return Check(
@@ -197,6 +192,32 @@ def _labels_blind(rollouts: Rollouts, blocks: Blocks) -> Check:
         text + ": labels seem to depend on the outcome",
         "Choose the rollouts to label at random, before looking at them.",
     )
+
+
+def _label_gap(rollouts: Rollouts, blocks: Blocks) -> tuple[float, float] | None:
+    """Gap in mean reward between labelled and unlabelled, and its z; None for too few draws.
+
+    Where draws differ in their chance of a label (rows labelled one by one, K unequal) they are
+    compared within themselves, since draws with many rollouts may differ from the others.
+    """
+    counts = label_counts(rollouts.gold, blocks)
+    if inclusion_varies(counts, blocks.sizes):
+        partly = (counts > 0) & (counts < blocks.sizes)
+        if partly.sum() < _FEW_PROMPTS:
+            return None
+        part = blocks.subset(partly)
+        mine = part.sums(np.where(np.isnan(rollouts.gold), 0.0, rollouts.reward)) / counts[partly]
+        rest = part.sums(np.where(np.isnan(rollouts.gold), rollouts.reward, 0.0))
+        differences = mine - rest / (part.sizes - counts[partly])
+        gap, variance = float(differences.mean()), float(differences.var(ddof=1)) / len(differences)
+    else:
+        means = blocks.means(rollouts.reward)
+        groups = means[counts > 0], means[counts == 0]
+        if min(map(len, groups)) < _FEW_PROMPTS:
+            return None
+        gap = float(groups[0].mean() - groups[1].mean())
+        variance = sum(float(group.var(ddof=1)) / len(group) for group in groups)
+    return gap, abs(gap) / math.sqrt(variance) if variance > 0 else 0.0
 
 
 def _zero_log_ratio(rollouts: Rollouts) -> Check:

@@ -8,6 +8,7 @@ from taut.errors import UsageError
 
 TARGETS = ("reward", "clipped", "objective")
 SIDES = ("both", "lower", "upper")
+ROUTES = ("auto", "gold", "paper", "centred", "truncated", "importance", "score", "trivial")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class Options:
     target: str = "objective"
     method: str = "betting"
     side: str = "both"
+    route: str = "auto"
     reward_mse: float | None = None
     coverage: float | None = None
     log_ratio_max: float | None = None
@@ -35,6 +37,7 @@ class Options:
         _one_of("target", self.target, TARGETS)
         _one_of("method", self.method, METHODS)
         _one_of("side", self.side, SIDES)
+        _one_of("route", self.route, ROUTES)
         _between("delta", self.delta, 0, 1, "a probability above 0 and below 1", open_low=True)
         _between("calibration", self.calibration, 0, 1, "a share, 0 or more and below 1")
         for name in ("beta", "tau_negative", "reward_mse", "log_ratio_second_moment"):
@@ -49,11 +52,8 @@ class Options:
             _at_least("tau", self.tau, 0)
         if self.tau is None and self.tau_negative is not None:
             raise UsageError("tau_negative without tau: with tau none nothing is clipped.")
-        if (self.reward_mse is None) != (self.coverage is None):
-            raise UsageError(
-                "the declared reward-shift route needs both a coverage C and a reward MSE L; "
-                "give both or neither."
-            )
+        if self.reward_mse is not None and self.coverage is None:
+            raise UsageError("reward_mse without coverage: C sqrt(L) needs both; declare C too.")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

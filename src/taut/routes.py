@@ -13,8 +13,8 @@ from taut.bounds.reward_shift import (
     choose_gold_plan,
     gold_blocks,
     label_counts,
-    paper_shift,
 )
+from taut.options import Options
 from taut.target import Budget, Event, TargetMean, exact_mean
 from taut.types import Interval, Status
 
@@ -28,6 +28,7 @@ class Joined:
         sampling, shift: The two shares of what moves the measured mean there.
         events, shift_events: Random events that the sampling term (or both terms, where they
             share one mean) and the reward-shift term spend delta on.
+        guaranteed: Whether the route has a guarantee by its design, whatever the data look like.
         status, assumes, route, source: Of the reward-shift term.
         values: The blocks behind the interval, for comparison with a normal one.
     """
@@ -42,6 +43,7 @@ class Joined:
     source: str
     values: np.ndarray
     shift_events: tuple[Event, ...] = ()
+    guaranteed: bool = True
 
 
 def both_ends(what: str, budget: Budget) -> tuple[Event, ...]:
@@ -52,19 +54,8 @@ def both_ends(what: str, budget: Budget) -> tuple[Event, ...]:
     )
 
 
-def reward_route(mean, learned, budget, options, delta) -> Joined:
-    """Gold labels where there are any, else declared constants, else the trivial bound."""
-    gold = mean.data.gold
-    if gold is not None and (label_counts(gold, mean.blocks) > 0).any():
-        return _gold(mean, budget, delta, mean.design.labels_blind)
-    if options.coverage is not None:
-        shift = paper_shift(options.coverage, mean.data.reward_mse)
-        if shift < 1:
-            return _declared(mean, learned, budget, shift, options)
-    return _trivial(mean, learned, budget)
-
-
-def _gold(mean: TargetMean, budget: Budget, delta: float, blind: bool) -> Joined:
+def gold(mean: TargetMean, budget: Budget, delta: float) -> Joined:
+    """Gold labels on audited rollouts, joined with the learned reward (theory §3.6)."""
     data, blocks = mean.data, mean.blocks
     labelled = int((label_counts(data.gold, blocks) > 0).sum())
     parts = {
@@ -73,17 +64,7 @@ def _gold(mean: TargetMean, budget: Budget, delta: float, blind: bool) -> Joined
         "kl_cost": mean.cost,
         "kl_range": mean.cost_range,
     }
-    plan = GoldPlan(0.0, 1.0)
-    if labelled < len(blocks) or len(mean.split.calibration):
-        plan = choose_gold_plan(
-            **parts,
-            calibration=mean.split.calibration,
-            labelled=labelled,
-            unlabelled=len(blocks) - labelled,
-            delta=delta,
-        )
-    if math.isinf(mean.high - mean.low):
-        plan = replace(plan, own=1.0)
+    plan, _ = _gold_plan(mean, delta)
     joint = gold_blocks(plan, **parts, blocks=blocks)
     interval = mean.interval(
         joint.values, joint.low, joint.high, budget, np.ones(len(joint.values), dtype=np.int64)
@@ -94,12 +75,35 @@ def _gold(mean: TargetMean, budget: Budget, delta: float, blind: bool) -> Joined
         sampling=sampling,
         shift=shift,
         events=both_ends("gold blocks", budget),
-        status=Status.CERTIFIED if joint.exact and blind else Status.ESTIMATED,
-        assumes=_gold_assumes(joint.exact, blind),
+        status=Status.CERTIFIED if joint.exact and mean.design.labels_blind else Status.ESTIMATED,
+        assumes=_gold_assumes(joint.exact, mean.design.labels_blind),
         route=_gold_route(plan, labelled),
         source="theory §3.6",
         values=joint.values,
+        guaranteed=joint.exact,
     )
+
+
+def gold_forecast(mean: TargetMean, delta: float) -> float:
+    """Width that the gold route will have, judged on the calibration split."""
+    return 2 * _gold_plan(mean, delta)[1]
+
+
+def _gold_plan(mean: TargetMean, delta: float) -> tuple[GoldPlan, float]:
+    labelled = int((label_counts(mean.data.gold, mean.blocks) > 0).sum())
+    plan, half_width = choose_gold_plan(
+        reward=mean.data.reward,
+        gold=mean.data.gold,
+        kl_cost=mean.cost,
+        kl_range=mean.cost_range,
+        calibration=mean.split.calibration,
+        labelled=labelled,
+        unlabelled=len(mean.blocks) - labelled,
+        delta=delta,
+    )
+    if math.isinf(mean.high - mean.low):
+        plan = replace(plan, own=1.0)
+    return plan, half_width
 
 
 def _gold_assumes(exact: bool, blind: bool) -> tuple[str, ...]:
@@ -144,7 +148,10 @@ def _shares(mean: TargetMean, values: np.ndarray, interval: Interval) -> tuple[I
     )
 
 
-def _declared(mean, learned, budget, shift, options) -> Joined:
+def declared(
+    mean: TargetMean, learned: Interval, budget: Budget, shift: float, options: Options
+) -> Joined:
+    """The paper's C sqrt(L) from declared constants, unit scale (theory §3.1)."""
     measured = exact_mean(mean.draws)
     return Joined(
         interval=Interval(learned.lower - shift, learned.upper + shift),
@@ -162,7 +169,7 @@ def _declared(mean, learned, budget, shift, options) -> Joined:
     )
 
 
-def _trivial(mean: TargetMean, learned: Interval, budget: Budget) -> Joined:
+def trivial(mean: TargetMean, learned: Interval, budget: Budget) -> Joined:
     """Rewards lie in [0, 1], so E r* does; only the KL cost is left to bound (theory §3.9)."""
     measured = exact_mean(mean.draws)
     cost = Interval(0.0, 0.0)

@@ -187,7 +187,7 @@ def choose_gold_plan(
     labelled: int,
     unlabelled: int,
     delta: float,
-) -> GoldPlan:
+) -> tuple[GoldPlan, float]:
     """Choose lambda and grouping by predicted width on the calibration split (theory §3.6).
 
     Args:
@@ -195,6 +195,9 @@ def choose_gold_plan(
         calibration: Draws that will not certify.
         labelled, unlabelled: Certifying draws with and without labels (counts only).
         delta: Error probability.
+
+    Returns:
+        The plan and the half-width that it is forecast to have.
     """
     cost, proxy = calibration.means(kl_cost), calibration.means(reward)
     known = label_counts(gold, calibration) > 0
@@ -212,7 +215,8 @@ def choose_gold_plan(
         )
         return half_width_forecast(*moments, low=low, high=high, blocks=labelled, delta=delta)
 
-    return min((GoldPlan(w, own) for w in weights for own in (1.0, None)), key=half_width)
+    plan = min((GoldPlan(w, own) for w in weights for own in (1.0, None)), key=half_width)
+    return plan, half_width(plan)
 
 
 def _moments(plan, residual, control, known, group) -> tuple[float, float]:

@@ -35,7 +35,8 @@ class Block:
 
     Attributes:
         first: Number of the first line, from 1.
-        text: Their bytes and PADDING zeros, uint8; None for a line longer than MAX_LINE.
+        text: Their bytes, uint8, up to a newline or PADDING zeros, and others behind them; None
+            for a line longer than MAX_LINE.
         size: Bytes without the padding.
     """
 
@@ -90,21 +91,15 @@ def _blocks(stream: Stream) -> Iterator[Block]:
             break
         cut = last_line_end(buffer[:size])
         if cut:
-            yield _block(number, buffer, cut)
+            yield Block(number, buffer, cut)
             number += count_lines(buffer[:cut])
         elif size > MAX_LINE:
             yield Block(number)
             number, buffer, size = number + 1, *_after_line(stream)
         held, want = buffer[cut:size].copy(), _BLOCK
     if held.size:
-        yield _block(number, buffer, held.size)
-
-
-def _block(number: int, buffer: np.ndarray, size: int) -> Block:
-    text = np.empty(size + PADDING, dtype=np.uint8)
-    text[:size] = buffer[:size]
-    text[size:] = 0
-    return Block(number, text, size)
+        buffer[held.size : held.size + PADDING] = 0
+        yield Block(number, buffer, held.size)
 
 
 def _after_line(stream: Stream) -> tuple[np.ndarray, int]:

@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-PADDING = 16  # zero bytes behind a text, so that eight can be read at any place
+PADDING = 16  # bytes behind a text, so that eight can be read at any place
 SLOW, REPEATED = 1, 2  # flags of a line: for orjson alone; a wanted key comes twice
 
 _U = np.uint64
@@ -118,7 +118,7 @@ def _trailing_zeros(typing, word):
     return types.int64(types.uint64), codegen
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _bits(digits, power):
     """Return the float64 bits of digits * 10^power, and whether they are surely right."""
     if digits == _U(0):
@@ -170,12 +170,12 @@ def _digits(data, at, word):
         eight = _load8(data, at) ^ _ZEROS
         other = ((eight + _ABOVE_NINE) | eight) & _TOPS
     size = _trailing_zeros(other) >> 3
-    if size:
-        word = word * _SHIFTS[size] + _eight_digits(eight << _U(64 - 8 * size))
-    return word, at + size
+    # No branch on the size, which is not predictable; in two steps, since 64 is no valid shift.
+    rest = eight << _U(56 - 8 * size) << _U(8)
+    return word * _SHIFTS[size] + _eight_digits(rest), at + size
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _number(data, at):
     """Parse a JSON number; return its float64 bits and where it ends, or -1 to give up.
 
@@ -199,7 +199,7 @@ def _number(data, at):
     if _byte(data, at) == 46:
         at += 1
         first = at
-        while size == 0 and _byte(data, at) == 48:
+        while _byte(data, at) == 48 and size == 0:
             at += 1
         lead = at
         word, at = _digits(data, at, word)
@@ -447,7 +447,8 @@ def scan(text: np.ndarray, size: int, lists: frozenset[str], others: frozenset[s
     """Take the flat lists of numbers under some keys out of JSON lines.
 
     Args:
-        text: Bytes, uint8, of shape (size + PADDING,) or more; zeros behind `size`.
+        text: Bytes, uint8, of shape (size + PADDING,) or more; whatever is behind `size` must be
+            zeros if the last line has no newline.
         size: Bytes of whole lines in it.
         lists: Keys whose lists are wanted, at any depth.
         others: Further keys; a line where one of either comes twice at the top is flagged.

@@ -1,7 +1,7 @@
 """Finite worlds whose every truth is a finite sum: what certificates are tested against."""
 
 from taut.worlds.families import FAMILIES, random_world
-from taut.worlds.sample import sample_rollouts, simulate
+from taut.worlds.sample import sample_reward_data, sample_rollouts, simulate
 from taut.worlds.world import Truth, World, expected, log_ratio_quantile, truth
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "expected",
     "log_ratio_quantile",
     "random_world",
+    "sample_reward_data",
     "sample_rollouts",
     "simulate",
     "truth",

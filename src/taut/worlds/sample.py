@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -55,6 +55,31 @@ def sample_rollouts(
         UsageError: A count or probability out of range.
     """
     draws = _draw(world, prompts, per_prompt, rng, gold_prompts, gold_rows)
+    return _rollouts(world, draws, prompts)
+
+
+def sample_reward_data(
+    world: World,
+    prompts: int,
+    per_prompt: int | None = None,
+    *,
+    rng: np.random.Generator,
+    gold_prompts: int | None = None,
+    gold_rows: float | None = None,
+) -> Rollouts:
+    """Draw reward data: prompts from rho, responses from the behaviour policy (theory §1).
+
+    As `sample_rollouts`, with the same columns: `policy_logprob` is that of the audited policy,
+    `behaviour_logprob` that of the policy that sampled. Prompts are fresh draws, marked by
+    prompt ids of their own.
+    """
+    behaviour = replace(world, policy=world.behaviour)
+    draws = _draw(behaviour, prompts, per_prompt, rng, gold_prompts, gold_rows)
+    found = _rollouts(world, draws, prompts)
+    return replace(found, prompt=found.prompt ^ np.uint64(1) << np.uint64(63))
+
+
+def _rollouts(world: World, draws: _Draws, prompts: int) -> Rollouts:
     at = (draws.prompt, draws.response)
     if world.recurring:
         prompt = hash_ids(_kind_names(len(world.policy)))[draws.prompt]

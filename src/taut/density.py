@@ -1,0 +1,364 @@
+"""Routes through reward data: from where the reward model is trusted to the policy's own rollouts.
+
+Each function is one route of theory §3: it bounds E[r* - cost] from the audited rollouts and from
+reward data with weights w = pi_theta/pi_b, and names what it assumes. A route that the data
+contradict is refused with a reason (theory §3.7).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from taut.bounds.reward_shift import label_counts
+from taut.bounds.sampling import block_interval, end_forecast
+from taut.bounds.transfer import (
+    TRUNCATIONS,
+    EndBlocks,
+    Ingredients,
+    RewardData,
+    centred_shift,
+    error_bounds,
+    importance_blocks,
+    join_means,
+    truncated_shift,
+    weight_bounds,
+)
+from taut.coverage import log_e_value_of_mean, mahalanobis_shift
+from taut.errors import CoverageError
+from taut.rollouts import Blocks
+from taut.routes import Joined, both_ends
+from taut.target import Budget, Event, TargetMean, exact_mean
+from taut.types import Interval, Status
+
+_SURE = math.log(1e3)  # an e-value this large refuses a route
+_CHECK_LEVEL = 3.0  # where both samples of the covered mass are compared
+_TRUSTED = "the log-probs of policy and behaviour are right, from one engine"
+_REACH = "reward data and audited rollouts share the law of prompts"
+_UNSEEN = "the gold labels on the reward data were not used to fit the reward model"
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """What the density routes work on: reward data beside the audited rollouts.
+
+    Attributes:
+        data: Reward data.
+        weight: w of the audited rollouts, shape (rollouts,); None where they lack the
+            behaviour's log-probs.
+        prompt: uint64 key of each audited row's prompt.
+        paired: Prompts may occur in both logs; draws of one prompt then share a block.
+    """
+
+    data: RewardData
+    weight: np.ndarray | None
+    prompt: np.ndarray
+    paired: bool
+
+
+def check_weights(mean: TargetMean, shift: Shift) -> None:
+    """Refuse weights that cannot be density ratios, whatever the policies are.
+
+    E_train w <= 1; and where the audited rollouts carry weights, E_train min(w, M) equals
+    E_theta min(1, M/w), so that the two samples must agree.
+
+    Raises:
+        CoverageError: No log-probs, a mean weight above 1, or samples that disagree, all beyond
+            chance (1e-3).
+
+    Source: theory §3.7.
+    """
+    data = shift.data
+    if data.weight is None:
+        raise CoverageError("needs `policy_logprob` and `behaviour_logprob` in the reward data")
+    means = data.blocks.means(data.weight)
+    if log_e_value_of_mean(means) >= _SURE:
+        raise CoverageError(
+            f"the mean weight on the reward data is {means.mean():.3g} where at most 1 can be: "
+            "the log-probs are not those of the policies that they are said to be"
+        )
+    if shift.weight is None:
+        return
+    trained, audited = (
+        weight_bounds(weight, blocks, _CHECK_LEVEL, on_policy=on, delta=1e-3, method=mean.method)[0]
+        for weight, blocks, on in (
+            (data.weight, data.blocks, False),
+            (shift.weight, mean.blocks, True),
+        )
+    )
+    if trained.lower > audited.upper or audited.lower > trained.upper:
+        raise CoverageError(
+            f"the mass that weights up to {_CHECK_LEVEL:g} cover is between {trained.lower:.3g} "
+            f"and {trained.upper:.3g} on the reward data, between {audited.lower:.3g} and "
+            f"{audited.upper:.3g} on the audited rollouts: one of the log-probs is wrong"
+        )
+
+
+def check_labels(shift: Shift) -> None:
+    """Refuse routes that need gold on the reward data where there is none.
+
+    Raises:
+        CoverageError: Fewer than two labelled draws that certify.
+    """
+    data = shift.data
+    if data.gold is None or (label_counts(data.gold, data.blocks) > 0).sum() < 2:
+        raise CoverageError("needs gold labels on the reward data")
+
+
+def importance(mean: TargetMean, shift: Shift, learned: Interval, budget: Budget) -> Joined:
+    """Truncated importance weighting with a double lower bound.
+
+    Raises:
+        CoverageError: Reward data without labels or weights, or weights that contradict themselves.
+
+    Source: theory §3.4, §5.
+    """
+    check_weights(mean, shift)
+    check_labels(shift)
+    form = min(_forms(mean, shift), key=lambda form: _forecast(mean, shift, form, budget))
+    ends, spent = [], (budget.lower, budget.upper)
+    for upper in (False, True):
+        joined = _end_blocks(mean, shift, form, upper, shift.data.blocks, mean.blocks)
+        ends.append(_lower_end(joined, spent[upper], mean.method))
+    truncation, controlled = form
+    shown = _end_blocks(mean, shift, form, False, shift.data.blocks, mean.blocks).values
+    return _beside(
+        mean,
+        learned,
+        Interval(ends[0], 1 - ends[1]),
+        events=both_ends("truncated importance weights", budget),
+        status=Status.CERTIFIED,
+        assumes=(_TRUSTED, _REACH, _UNSEEN),
+        route=f"importance weights cut at {truncation:g}"
+        + (", r as control variate" if controlled else ""),
+        source="theory §3.4",
+        values=shown,
+    )
+
+
+def _forms(mean: TargetMean, shift: Shift) -> list[tuple[float, bool]]:
+    """Truncations and forms (with the learned reward as control variate, or pure)."""
+    largest = float(shift.data.weight[shift.data.calibration.rows].max(initial=1.0))
+    # A level above every weight cuts nothing; one such level is enough.
+    levels = [level for level in TRUNCATIONS if level / 2 <= largest]
+    controls = (False, True) if shift.weight is not None else (False,)
+    return [(level, control) for level in levels for control in controls]
+
+
+def _end_blocks(mean, shift: Shift, form, upper: bool, train: Blocks, audited: Blocks) -> EndBlocks:
+    """Blocks whose mean bounds E[r* - cost] (or 1 - E[r* - cost]) from below."""
+    truncation, controlled = form
+    on_policy = (mean.data.reward, shift.weight) if controlled else None
+    first, control = importance_blocks(
+        shift.data, train, truncation, on_policy=on_policy, upper=upper
+    )
+    cost = -mean.cost if not upper else mean.cost
+    low, high = sorted((cost_end if upper else -cost_end) for cost_end in mean.cost_range)
+    if not controlled and not mean.beta:
+        return first
+    second = np.clip(
+        audited.means(control + cost if controlled else cost),
+        low,
+        high + (1.0 if controlled else 0),
+    )
+    partner = _partners(shift, train, audited)
+    values = join_means(first.values, second, partner)
+    return EndBlocks(values, first.low + low, first.high + high + (1.0 if controlled else 0.0))
+
+
+def _partners(shift: Shift, train: Blocks, audited: Blocks) -> np.ndarray:
+    """Index of the audited draw of the same prompt for each labelled draw of reward data, or -1."""
+    counts = label_counts(shift.data.gold, train)
+    chosen = np.flatnonzero(counts > 0)
+    if not shift.paired:
+        return np.full(len(chosen), -1)
+    mine = shift.data.prompt[train.rows[train.starts[chosen]]]
+    theirs = shift.prompt[audited.rows[audited.starts[:-1]]]
+    order = np.argsort(theirs)
+    place = np.searchsorted(theirs[order], mine)
+    place = np.minimum(place, len(theirs) - 1)
+    return np.where(theirs[order][place] == mine, order[place], -1)
+
+
+def _lower_end(blocks: EndBlocks, eta: float, method: str) -> float:
+    return block_interval(
+        np.clip(blocks.values, blocks.low, blocks.high),
+        low=blocks.low,
+        high=blocks.high,
+        delta_lower=eta,
+        delta_upper=0.0,
+        method=method,
+    ).lower
+
+
+def importance_forecast(mean: TargetMean, shift: Shift, budget: Budget) -> float:
+    """Width that the importance route will have, judged on both calibration splits."""
+    return min(_forecast(mean, shift, form, budget) for form in _forms(mean, shift))
+
+
+def _forecast(mean: TargetMean, shift: Shift, form, budget: Budget) -> float:
+    """Width that this form will have, judged on both calibration splits."""
+    train, audited = shift.data.calibration, mean.split.calibration
+    if label_counts(shift.data.gold, train).astype(bool).sum() < 2 or len(audited) < 2:
+        return form[0] + form[1]  # nothing to judge by: the smallest truncation, the pure form
+    labelled = int((label_counts(shift.data.gold, shift.data.blocks) > 0).sum())
+    width = 1.0
+    for upper, eta in ((False, budget.lower), (True, budget.upper)):
+        found = _end_blocks(mean, shift, form, upper, train, audited)
+        centre = float(found.values.mean())
+        variance = float(found.values.var(ddof=1)) if len(found.values) > 1 else 1.0
+        far = centre - found.low
+        width -= centre - end_forecast(far, variance, blocks=labelled, eta=eta or 0.5)
+    return width
+
+
+def truncated(mean: TargetMean, shift: Shift, budget: Budget, options_delta: float) -> Joined:
+    """m_M |E e| + s_M sd(e) + (1 - m_M), every ingredient bounded.
+
+    Half of delta goes to the learned reward's mean, a quarter to the error on reward data, a
+    quarter to the weights; M is the one that the calibration split forecasts best.
+
+    Raises:
+        CoverageError: As for `importance`.
+
+    Source: theory §3.3.
+    """
+    check_weights(mean, shift)
+    check_labels(shift)
+    quarter = options_delta / 4
+    bias, mse = error_bounds(shift.data, quarter, mean.method)
+    level = min(TRUNCATIONS, key=lambda level: _truncation_loss(shift, level))
+    on_policy = shift.weight is not None
+    sample, blocks = (
+        (shift.weight, mean.blocks) if on_policy else (shift.data.weight, shift.data.blocks)
+    )
+    mass, square = weight_bounds(
+        sample, blocks, level, on_policy=on_policy, delta=quarter, method=mean.method
+    )
+    found = truncated_shift(Ingredients(bias, mse, mass, square))
+    return _added(
+        mean,
+        budget,
+        found,
+        status=Status.CERTIFIED,
+        assumes=(_TRUSTED, _REACH, _UNSEEN),
+        route=f"truncated coverage, weights cut at {level:g}",
+        source="theory §3.3",
+        shift_events=(
+            Event("mean and mean square of the reward error", quarter),
+            Event("covered mass and mean square of the cut weights", quarter),
+        ),
+    )
+
+
+def truncated_forecast(mean: TargetMean, shift: Shift) -> float:
+    """Width that the truncated route will have, judged on the calibration split."""
+    return 2 * min(_truncation_loss(shift, level) for level in TRUNCATIONS)
+
+
+def centred_forecast(shift: Shift, coverage: float) -> float:
+    """Width that the centred route will have, judged on the calibration split."""
+    return 2 * math.sqrt(coverage**2 - 1) * _error_size(shift)
+
+
+def _truncation_loss(shift: Shift, level: float) -> float:
+    """Plug-in size of the truncated bound on the calibration split, for choosing M only."""
+    blocks = shift.data.calibration
+    if len(blocks) < 5:
+        return level
+    cut = blocks.means(np.minimum(shift.data.weight, level))
+    return _error_size(shift) * float(cut.std()) + 1 - min(1.0, float(cut.mean()))
+
+
+def _error_size(shift: Shift) -> float:
+    """Root mean square error of the learned reward on the calibration split; 1/2 if unknown."""
+    error = (shift.data.reward - shift.data.gold)[shift.data.calibration.rows]
+    error = error[~np.isnan(error)]
+    return float(np.sqrt((error**2).mean())) if len(error) else 0.5
+
+
+def centred(
+    mean: TargetMean, shift: Shift, budget: Budget, options_delta: float, coverage: float
+) -> Joined:
+    """|E e| + sqrt(chi^2) sd(e) with declared coverage and the error bounded on reward data.
+
+    Raises:
+        CoverageError: Reward data without gold labels.
+
+    Source: theory §3.2, §5 (paper).
+    """
+    check_labels(shift)
+    half = options_delta / 2
+    bias, mse = error_bounds(shift.data, half, mean.method)
+    return _added(
+        mean,
+        budget,
+        centred_shift(bias, mse, coverage**2 - 1),
+        status=Status.CONDITIONAL,
+        assumes=(f"coverage C is at most {coverage:g} (declared)", _REACH, _UNSEEN),
+        route="centred, declared C and measured error",
+        source="theory §3.2",
+        shift_events=(Event("mean and mean square of the reward error", half),),
+    )
+
+
+def mahalanobis(mean: TargetMean, shift: Shift, budget: Budget) -> Joined:
+    """|E e| + Delta sd(e) for errors that are linear in the score: an estimate.
+
+    Raises:
+        CoverageError: No gold labels, or a shift outside the range of the reward data.
+
+    Source: theory §3.5.
+    """
+    check_labels(shift)
+    data = shift.data
+    theirs = data.blocks.means(data.reward)[:, None]
+    ours = mean.blocks.means(mean.data.reward)[:, None]
+    delta, outside = mahalanobis_shift(ours, theirs)
+    if outside > 1e-6:
+        raise CoverageError("the score never varies on the reward data, yet its mean shifts")
+    error = (data.reward - data.gold)[data.blocks.rows]
+    error = error[~np.isnan(error)]
+    reach = delta * float(error.std())
+    centre = -float(error.mean())
+    return _added(
+        mean,
+        budget,
+        Interval(centre - reach, centre + reach),
+        status=Status.ESTIMATED,
+        assumes=("the reward model's error is a linear function of its score", _REACH, _UNSEEN),
+        route="shift of the mean score",
+        source="theory §3.5",
+        shift_events=(),
+    )
+
+
+def _added(mean: TargetMean, budget: Budget, shift: Interval, *, shift_events, **named) -> Joined:
+    """Add a bound on the shift to the learned reward's interval at what is left of delta."""
+    spent = sum(item.delta for item in shift_events)
+    whole = budget.lower + budget.upper
+    part = max(0.0, 1 - spent / whole)
+    left = Budget(budget.lower * part, budget.tail, budget.upper * part)
+    learned = mean.interval(mean.draws, mean.low, mean.high, left)
+    # Rewards lie in [0, 1], so no shift is larger than 1 (theory §3.9).
+    shift = Interval(max(shift.lower, -1.0), min(shift.upper, 1.0))
+    return _beside(
+        mean,
+        learned,
+        Interval(learned.lower + shift.lower, learned.upper + shift.upper),
+        events=both_ends("learned reward less KL cost", left),
+        shift_events=shift_events,
+        values=mean.draws,
+        **named,
+    )
+
+
+def _beside(mean: TargetMean, learned: Interval, interval: Interval, **named) -> Joined:
+    """Show an interval as the learned reward's sampling error and what is left, the shift."""
+    measured = exact_mean(mean.draws)
+    return Joined(
+        interval=interval,
+        sampling=Interval(learned.lower - measured, learned.upper - measured),
+        shift=Interval(interval.lower - learned.lower, interval.upper - learned.upper),
+        **named,
+    )
