@@ -96,12 +96,12 @@ def widths(audits: int) -> None:
                 normal.append(plain.width)
                 misses += not found.lower <= truth <= found.upper
                 normal_misses += not plain.lower <= truth <= plain.upper
-            few = [draw(rng, n) for _ in range(40 if n <= 1000 else 3)]
+            few = [draw(rng, n) for _ in range(max(3, min(100, 40_000 // n)))]
             mean = {
                 method: np.mean([mean_interval(x, low=0, high=1, method=method).width for x in few])
                 for method in others[:-1]
             }
-            grid = "–" if n > 1000 else f"{np.mean([grid_interval(x).width for x in few[:8]]):.4f}"
+            grid = "–" if n > 1000 else f"{np.mean([grid_interval(x).width for x in few]):.4f}"
             print(
                 f"| {n} | {name} | {np.mean(ours):.4f} ({misses / len(ours):.3f}) "
                 f"| {np.mean(ours) / np.mean(normal):.3f} | {grid} | {mean['mixture']:.4f} "

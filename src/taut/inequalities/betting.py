@@ -35,8 +35,9 @@ def star_lower(x: np.ndarray, eta: float) -> float:
     """Return a lower end for the mean of blocks in [0, 1], taken in draw order.
 
     The mean lies below it with probability at most eta. The bets are STaR bets (they re-aim at
-    the goal 1/eta before each block) frozen within cells of candidate means: inside a cell the
-    fortune falls with m, so that scanning the cells finds the exact end of the confidence set.
+    the goal 1/eta before each block; see `_aimed_bet` for what is ours), the same within a cell of
+    candidate means. Inside a cell the fortune therefore falls with m, and scanning the cells from
+    below finds the end of the confidence set, to 1/4,000 of a cell and never above it.
 
     Args:
         x: Blocks in [0, 1], shape (n,), n >= 1, in an order that does not depend on their values.
