@@ -165,6 +165,28 @@ _audit_options = _stack(
         show_default=True,
         help="Spend all of delta on one end, where only that end is needed.",
     ),
+    click.option(
+        "--reward-data",
+        multiple=True,
+        metavar="LOG",
+        help="Rows on which the reward model is trusted, with `policy_logprob` of the audited "
+        "policy, `behaviour_logprob` of the one that sampled them, and gold where it is known.",
+    ),
+    click.option(
+        "--reward-map",
+        multiple=True,
+        metavar="NAME=PATH",
+        help="--map for the reward data; without any, --map holds for both.",
+    ),
+    click.option(
+        "--route",
+        type=click.Choice(
+            ["auto", "gold", "paper", "centred", "truncated", "importance", "score", "trivial"]
+        ),
+        default="auto",
+        show_default=True,
+        help="How to bound the reward shift; auto takes the one forecast to be narrowest.",
+    ),
     click.option("--coverage", type=float, help="Declared C = sqrt(1 + chi-square), 1 or more."),
     click.option("--reward-mse", type=float, help="Declared L = E[(r - r*)^2], squared units."),
     click.option("--log-ratio-max", type=float, metavar="NATS", help="Declared maximum of l."),
@@ -216,7 +238,19 @@ def cli():
     help="Exit 3 unless a certified or conditional lower end is at least X, reward units.",
 )
 @_json_option
-def audit(log, mapping, lenient, token_clip, quiet, by, require_lower, json_path, **settings):
+def audit(
+    log,
+    mapping,
+    lenient,
+    token_clip,
+    quiet,
+    by,
+    require_lower,
+    json_path,
+    reward_data,
+    reward_map,
+    **settings,
+):
     """Certify what a rollout LOG (Parquet or JSONL files, globs, folders) says.
 
     The certificate is an interval for the true objective, split into sampling, reward shift and
@@ -228,6 +262,11 @@ def audit(log, mapping, lenient, token_clip, quiet, by, require_lower, json_path
 
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
     rollouts = _read(log, mapping, lenient, token_clip, quiet)
+    if reward_data:
+        rows = _read(reward_data, reward_map or mapping, None, None, quiet)
+        settings["reward_data"] = rows
+    elif reward_map:
+        raise UsageError("--reward-map without --reward-data: there is nothing to map.")
     if by is None:
         certificates = [audit_one(rollouts, **settings)]
         document = certificate_document(certificates[0])

@@ -102,7 +102,7 @@ def _open(candidate: _Candidate) -> Route:
 
 
 def _candidates(mean, learned, budget, options, delta, shift) -> list[_Candidate]:
-    base = learned.upper - learned.lower
+    base = mean.forecast_width(delta)
     coverage = options.coverage
 
     def paper() -> Joined:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from taut.bounds.kl_clipping import clip_log_ratio
-from taut.bounds.sampling import block_interval
+from taut.bounds.sampling import block_interval, predicted_half_width
 from taut.calibration import Split, Thresholds
 from taut.options import Options
 from taut.rollouts import Blocks
@@ -129,6 +129,16 @@ class TargetMean:
             delta_upper=budget.upper,
             method=self.method,
             sizes=self.blocks.sizes if sizes is None else sizes,
+        )
+
+    def forecast_width(self, delta: float) -> float:
+        """Width that the learned reward's interval will have, judged on the calibration split."""
+        calibration = self.split.calibration
+        if len(calibration) < 2 or math.isinf(self.high - self.low):
+            return self.high - self.low
+        draws = calibration.means(self.data.reward - self.cost)
+        return 2 * predicted_half_width(
+            draws, low=self.low, high=self.high, blocks=len(self.blocks), delta=delta
         )
 
 
