@@ -3,7 +3,7 @@
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from taut.errors import AssumptionError
@@ -71,6 +71,9 @@ def test_inverses_are_vectorised():
 
 
 @given(st.floats(0, 1), st.floats(0, 50), st.floats(0, 50))
+@example(2e-309, 0.0, 0.0)
+@example(1e-201, 1e-9, 1.0)
+@example(1.0 - 1e-16, 0.0, 30.0)
 def test_inverses_grow_with_the_budget(p, one, other):
     """A larger budget never gives a smaller region, and p is always inside."""
     small, large = sorted((one, other))
@@ -80,7 +83,8 @@ def test_inverses_grow_with_the_budget(p, one, other):
 
 def test_impossible_is_infinitely_far():
     """kl is infinite where q excludes what p allows, and zero where they agree."""
-    assert np.all(np.isinf(bernoulli_kl([0.0, 1.0, 0.5, 0.5], [1.0, 0.0, 0.0, 1.0])))
+    p, q = [0.0, 1.0, 0.5, 0.5, 1e-300], [1.0, 0.0, 0.0, 1.0, 0.0]
+    assert np.all(np.isinf(bernoulli_kl(p, q)))
     assert np.all(bernoulli_kl([0.0, 0.3, 1.0], [0.0, 0.3, 1.0]) == 0)
 
 

@@ -70,7 +70,8 @@ def _kl_at(p: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 def _part(mass: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """Return mass * phi(shift / mass), whose limit at mass = 0 is the shift itself."""
-    empty = mass <= 0.0
+    # A mass this small adds less than 1e-197 to the shift, and the ratio would overflow.
+    empty = (mass <= 0.0) | ((mass < 1e-200) & (shift > 0.0))
     ratio = np.maximum(shift / np.where(empty, 1.0, mass), -1.0)
     return np.where(empty, np.maximum(shift, 0.0), mass * _log_gap(ratio))
 
