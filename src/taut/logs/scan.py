@@ -253,15 +253,32 @@ def _list(data, at, bits, count):
 
 
 @numba.njit(cache=True, nogil=True)
-def _find(data, at, end, first, second):
-    """Return the first position from `at` of either byte, eight at a time; `end` if there is none.
+def _line_end(data, at, end):
+    """Return the first newline from `at`, eight bytes at a time; `end` if there is none."""
+    while at < end:
+        found = _zero_bytes(_load8(data, at) ^ _NEWLINES)
+        if found != _U(0):
+            return min(at + (_trailing_zeros(found) >> 3), end)
+        at += 8
+    return end
 
-    `first` and `second` hold the byte looked for eight times.
-    """
+
+@numba.njit(cache=True, nogil=True)
+def _zero_bytes(eight):
+    """Mark the bytes that are 0 by their top bit; marks above the lowest may be wrong."""
+    return (eight - _ONES) & ~eight & _TOPS
+
+
+@numba.njit(cache=True, nogil=True)
+def _special(data, at, end):
+    """Return the first quote, backslash or newline from `at`; `end` if there is none."""
     while at < end:
         eight = _load8(data, at)
-        a, b = eight ^ first, eight ^ second
-        found = (((a - _ONES) & ~a) | ((b - _ONES) & ~b)) & _TOPS
+        found = (
+            _zero_bytes(eight ^ _QUOTES)
+            | _zero_bytes(eight ^ _SLASHES)
+            | _zero_bytes(eight ^ _NEWLINES)
+        )
         if found != _U(0):
             return min(at + (_trailing_zeros(found) >> 3), end)
         at += 8
@@ -270,13 +287,20 @@ def _find(data, at, end, first, second):
 
 @numba.njit(cache=True, nogil=True)
 def _string_end(data, at, end):
-    """Return the position after a string that begins at `at`, and whether it holds an escape."""
-    at = _find(data, at + 1, end, _QUOTES, _SLASHES)
+    """Return the position after a string that begins at `at`, and whether it holds an escape.
+
+    A string that its line does not close ends at the newline.
+    """
+    at = _special(data, at + 1, end)
     escaped = False
     while at < end and _byte(data, at) == 92:
         escaped = True
-        at = _find(data, at + 2, end, _QUOTES, _SLASHES)
-    return min(at + 1, end), escaped
+        if _byte(data, at + 1) == 10:
+            return at + 1, escaped
+        at = _special(data, at + 2, end)
+    if at < end and _byte(data, at) == 34:
+        at += 1
+    return min(at, end), escaped
 
 
 @numba.njit(cache=True, nogil=True)
@@ -332,18 +356,20 @@ def _value(data, at, bits, count):
 
 
 @numba.njit(cache=True, nogil=True)
-def _scan_line(data, start, end, names, ends, lists, short, to, bits, count, cuts, cut, seen):
-    """Shorten one line; return its flags and the new lengths of short, bits and cuts."""
+def _scan_line(data, start, size, names, ends, lists, short, to, bits, count, cuts, cut, seen):
+    """Shorten one line; return its flags, its end, and the new lengths of short, bits and cuts."""
     seen[:] = False
     flags, depth, copied, at = 0, 0, start, start
     first_to, first_count, first_cut = to, count, cut
-    while at < end and not flags & SLOW:
+    while at < size and not flags & SLOW:
         byte = _byte(data, at)
+        if byte == 10:
+            break
         if byte != 34:
             depth += (byte == 123) - (byte == 125)
             at += 1
             continue
-        stop, after, escaped = _key(data, at, end)
+        stop, after, escaped = _key(data, at, size)
         if after < 0:
             at = stop
             continue
@@ -367,9 +393,11 @@ def _scan_line(data, start, end, names, ends, lists, short, to, bits, count, cut
         to = _write_index(short, to, cut)
         cut += 1
         copied = at = stop
+    end = at
     if flags & SLOW:
+        end = _line_end(data, at, size)
         to, count, cut, copied = first_to, first_count, first_cut, start
-    return flags, _copy(data, copied, end, short, to), count, cut
+    return flags, end, _copy(data, copied, end, short, to), count, cut
 
 
 @numba.njit(cache=True, nogil=True)
@@ -385,11 +413,11 @@ def _scan(data, size, names, ends, lists, short, bits, cuts, lines):
     at = to = count = cut = number = kept = 0
     seen = np.zeros(ends.size, dtype=np.bool_)
     while at < size:
-        end = _find(data, at, size, _NEWLINES, _NEWLINES)
-        if _skip(data, at) < end:
+        end = _skip(data, at)
+        if end < size and _byte(data, end) != 10:
             begin = to
-            flags, to, count, cut = _scan_line(
-                data, at, end, names, ends, lists, short, to, bits, count, cuts, cut, seen
+            flags, end, to, count, cut = _scan_line(
+                data, at, size, names, ends, lists, short, to, bits, count, cuts, cut, seen
             )
             row = lines[kept]
             row[0], row[1], row[2], row[3], row[4], row[5] = number, at, end, begin, to, flags
