@@ -132,6 +132,12 @@ BROKEN: dict[str, tuple[str, bytes | Callable[[], bytes], dict, list[str]]] = {
         {},
         ["a.jsonl:2:", "'reward' comes twice", "drop one"],
     ),
+    "key twice beside lists": (
+        "a.jsonl",
+        lines(LISTS, json.dumps(LISTS)[:-1] + ', "policy_logprobs": [-1.0, -2.0]}'),
+        {},
+        ["a.jsonl:2:", "'policy_logprobs' comes twice", "drop one"],
+    ),
     "no reward": (
         "a.jsonl",
         lines({"prompt_id": "a", "rewards": 1}),

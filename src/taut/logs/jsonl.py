@@ -232,19 +232,18 @@ def _lines(block: Block, plan: Plan, problems: Problems) -> _Lines:
         problems.add(0, "", _TOO_LONG)
         block = Block(block.first, np.frombuffer(b"{}" + bytes(PADDING), dtype=np.uint8), 2)
     lists, others = _keys(plan)
+    if not lists:
+        return _whole_lines(block, others, problems)
     found = scan(block.text, block.size, lists, others)
-    flags = found.lines[:, 5]
-    whole = (flags & SLOW) != 0
+    whole = (found.lines[:, 5] & SLOW) != 0
     docs = []
     for row, (_, start, end, short_start, short_end, flag) in enumerate(found.lines.tolist()):
         if flag & REPEATED:
-            problems.add(row, *_repeated(block.cut(start, end), lists | others))
+            _note_repeated(row, block.cut(start, end), lists | others, problems)
         doc = None if flag & SLOW else _parse_short(found.short[short_start:short_end])
         if doc is None:
             whole[row] = True
-            doc, problem = _parse(block.cut(start, end))
-            if problem:
-                problems.add(row, "", problem)
+            doc = _parse_noted(row, block.cut(start, end), problems)
         docs.append(doc)
     return _Lines(
         docs=docs,
@@ -254,6 +253,35 @@ def _lines(block: Block, plan: Plan, problems: Problems) -> _Lines:
         offsets=found.lines[:, 0],
         places=found.lines[:, 1:3],
     )
+
+
+def _whole_lines(block: Block, keys: frozenset[str], problems: Problems) -> _Lines:
+    """Parse lines without token lists: orjson alone is as fast, and nothing need be compiled."""
+    quoted = [f'"{key}"'.encode() for key in keys]
+    docs, offsets, places, start = [], [], [], 0
+    for offset, line in enumerate(block.cut(0, block.size).split(b"\n")):
+        if line and not line.isspace():
+            if any(line.count(key) > 1 for key in quoted):
+                _note_repeated(len(docs), line, keys, problems)
+            docs.append(_parse_noted(len(docs), line, problems))
+            offsets.append(offset)
+            places.append((start, start + len(line)))
+        start += len(line) + 1
+    return _Lines(
+        docs=docs,
+        whole=np.ones(len(docs), dtype=bool),
+        values=np.empty(0),
+        cuts=np.empty((0, 2), dtype=np.int64),
+        offsets=np.array(offsets, dtype=np.int64),
+        places=np.array(places, dtype=np.int64).reshape(-1, 2),
+    )
+
+
+def _parse_noted(row: int, line: bytes, problems: Problems) -> dict:
+    doc, problem = _parse(line)
+    if problem:
+        problems.add(row, "", problem)
+    return doc
 
 
 def _keys(plan: Plan) -> tuple[frozenset[str], frozenset[str]]:
@@ -277,14 +305,19 @@ def _parse_short(line: memoryview) -> dict | None:
     return doc if type(doc) is dict else None
 
 
-def _repeated(line: bytes, keys: frozenset[str]) -> tuple[str, str]:
-    """Return the key that comes twice in an object, and what to do; later values would win."""
+def _note_repeated(row: int, line: bytes, keys: frozenset[str], problems: Problems) -> None:
+    """Note a key that comes twice in the object on a line; a parser would take the later value."""
     pairs: list = []
     with suppress(ValueError, RecursionError):
         json.loads(line, object_pairs_hook=lambda found: pairs.__setitem__(slice(None), found))
     names = [key for key, _ in pairs]
-    twice = next((key for key in names if key in keys and names.count(key) > 1), "")
-    return twice, "comes twice in this object; expected it once: rename or drop one of them"
+    for key in sorted(keys):
+        if names.count(key) > 1:
+            problems.add(
+                row,
+                key,
+                "comes twice in this object; expected it once: rename or drop one of them",
+            )
 
 
 def _refuse_late(
