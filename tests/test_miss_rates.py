@@ -190,7 +190,7 @@ def normal_interval_is_certified(patch):
         error = values.std(ddof=1) / math.sqrt(len(values))
         return Interval(values.mean() - 1.96 * error, values.mean() + 1.96 * error)
 
-    patch.setattr(compose, "block_interval", normal)
+    patch.setattr("taut.target.block_interval", normal)
     return audit
 
 

@@ -12,7 +12,7 @@ from taut.bounds.transfer import RewardData
 from taut.calibration import FEWEST_DRAWS, Split, Thresholds, choose_thresholds, split_draws
 from taut.compose import TargetCertificate, Terms, certify
 from taut.coverage import density_ratio
-from taut.density import Shift
+from taut.density import Shift, describe_coverage
 from taut.errors import AssumptionError, LogError, UsageError
 from taut.health import FAIL, Check, check_health, outcome, policy_changes, recurs_across_steps
 from taut.inequalities.concentration import paper_alpha
@@ -66,7 +66,8 @@ class Certificate:
         unavailable: Why, for each target that cannot be had.
         level: Probability 1 - delta, for each target on its own.
         tau, tau_negative: Clip thresholds used, nats; None without log-probs.
-        measured, paper, health, options, split: The evidence.
+        measured, paper, health, options, log, log_ratio, token_clipping: The evidence.
+        coverage: What the weights of the reward data look like (theory §3.7); None without.
         simultaneous: How many certificates hold together at `level`.
     """
 
@@ -83,6 +84,7 @@ class Certificate:
     log: Mapping
     log_ratio: Mapping | None
     token_clipping: Mapping | None
+    coverage: Mapping | None = None
     simultaneous: int = 1
 
     @property
@@ -299,6 +301,7 @@ def _audit(
             data.log_ratio, split.certifying, thresholds.tau, thresholds.tau_negative
         ),
         token_clipping=_token_level(rollouts, split.certifying),
+        coverage=describe_coverage(shift, split.certifying, delta),
         simultaneous=simultaneous,
     )
 

@@ -26,6 +26,8 @@ from taut.types import Interval, Status, Term, weakest
 
 # Share of the lower side's budget given to the positive tail, where that tail is a random event.
 _TAIL_SHARE = 0.2
+# An interval within this share of the trivial one at both ends is called vacuous.
+_NOTHING = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ def certify(
             lower=joined.shift.lower,
             upper=joined.shift.upper,
             delta=math.fsum(item.delta for item in joined.shift_events),
-            status=joined.status,
+            status=Status.VACUOUS if _says_nothing(joined, listed) else joined.status,
             assumes=joined.assumes,
             source=joined.source,
             route=joined.route,
@@ -192,6 +194,14 @@ def certify(
             _entry(item, clipping, _trivial_range(target, mean, options)) for item in listed
         ),
     )
+
+
+def _says_nothing(joined: Joined, listed: tuple[Route, ...]) -> bool:
+    """Whether an interval is no narrower at either end than what is true without any data."""
+    trivial = listed[-1].joined.interval
+    slack = _NOTHING * (trivial.upper - trivial.lower)
+    ours = joined.interval
+    return ours.lower <= trivial.lower + slack and ours.upper >= trivial.upper - slack
 
 
 def _spend(delta: float, side: str, tail: float) -> Budget:

@@ -24,7 +24,12 @@ from taut.bounds.transfer import (
     truncated_shift,
     weight_bounds,
 )
-from taut.coverage import log_e_value_of_mean, mahalanobis_shift
+from taut.coverage import (
+    coverage_floor,
+    describe_weights,
+    log_e_value_of_mean,
+    mahalanobis_shift,
+)
 from taut.errors import CoverageError
 from taut.rollouts import Blocks
 from taut.routes import Joined, both_ends
@@ -92,6 +97,33 @@ def check_weights(mean: TargetMean, shift: Shift) -> None:
             f"and {trained.upper:.3g} on the reward data, between {audited.lower:.3g} and "
             f"{audited.upper:.3g} on the audited rollouts: one of the log-probs is wrong"
         )
+
+
+def describe_coverage(shift: Shift | None, audited: Blocks, delta: float) -> dict | None:
+    """Describe the weights of the reward data: diagnostics, beside every density route.
+
+    Args:
+        shift: Reward data beside the audited rollouts; None gives None.
+        audited: The certifying draws of the audited rollouts.
+        delta: Error probability of the interval for the covered mass.
+
+    Source: theory §3.7.
+    """
+    if shift is None or shift.data.weight is None:
+        return None
+    weight, blocks = shift.data.weight, shift.data.blocks
+    mass, _ = weight_bounds(
+        weight, blocks, _CHECK_LEVEL, on_policy=False, delta=delta, method="betting"
+    )
+    found = describe_weights(blocks.means(weight))
+    on_policy = None if shift.weight is None else np.log(audited.means(shift.weight))
+    return {
+        "draws": len(blocks),
+        **{name: getattr(found, name) for name in found.__slots__},
+        "covered_mass": {"level": _CHECK_LEVEL, "lower": mass.lower, "upper": mass.upper},
+        "coverage_floor": None if on_policy is None else coverage_floor(on_policy),
+        "identical_share": float((weight == 1).mean()),
+    }
 
 
 def check_labels(shift: Shift) -> None:

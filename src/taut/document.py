@@ -35,6 +35,7 @@ def certificate_document(certificate: Certificate) -> dict:
             "targets": {
                 name: _target(name, item, certificate) for name, item in certificate.targets.items()
             },
+            "coverage": certificate.coverage,
             "routes": [_fields(item) for item in main.routes],
             "paper": _fields(certificate.paper),
             "comparison": {

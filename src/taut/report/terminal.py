@@ -171,6 +171,7 @@ def _certificate(document: Mapping, ink: Ink) -> list[RenderableType]:
         _picture,
         _terms,
         _targets,
+        _routes,
         _paper,
         _foundations,
         _health,
@@ -394,6 +395,29 @@ def _target_cells(entry: Mapping, digits: int, note: str, ink: Ink) -> list[Text
         ink.text(interval(*bounds, digits) if bounds else "–"),
         ink.status(look(entry, "status") or "vacuous", note),
     ]
+
+
+def _routes(document: Mapping, ink: Ink) -> list[RenderableType]:
+    """Show every way to bound the reward shift beside the one taken, where there is a choice."""
+    entries = [item for item in look(document, "routes") or [] if isinstance(item, Mapping)]
+    diagnosed = isinstance(look(document, "coverage"), Mapping)
+    if not diagnosed and not any(
+        item.get("route") in ("paper", "centred") for item in entries if ends(item)
+    ):
+        return []
+    digits = wording.table_decimals(document)
+    table = _grid(LABEL, NUMBER, LABEL, PROSE, gap=1 if ink.narrow else 2)
+    for item in entries:
+        bounds = ends(item)
+        taken = bool(bounds) and not item.get("reason")
+        table.add_row(
+            ink.text(wording.ROUTE_LABELS.get(item.get("route"), str(item.get("route")))),
+            ink.text(interval(*bounds, digits) if bounds else "–"),
+            ink.status(str(item["status"])) if bounds else ink.text("not open", "dim"),
+            ink.text("taken" if taken else str(item.get("reason", "")), "bold" if taken else "dim"),
+        )
+    lines = [_heading(ink, "Ways to the true reward", "each would hold on its own"), table]
+    return [*lines, *_flow(wording.coverage_text(document), ink)] if diagnosed else lines
 
 
 def _paper(document: Mapping, ink: Ink) -> list[RenderableType]:

@@ -54,6 +54,16 @@ ROUTE_NAMES = {
     "pareto_tail": "fitted tail",
 }
 
+ROUTE_LABELS = {
+    "gold": "gold labels",
+    "paper": "paper, C √L",
+    "centred": "centred",
+    "truncated": "truncated",
+    "importance": "importance",
+    "score": "mean score",
+    "trivial": "trivial",
+}
+
 CHECK_NAMES = {
     "exp_minus_log_ratio": "mean e^−ℓ",
     "kl_sign": "sign of the KL",
@@ -420,6 +430,35 @@ def _source_names(log: Mapping | None) -> str:
     if len(names) > 2:
         return f"{names[0]} and {len(names) - 1} more files"
     return " and ".join(names)
+
+
+def coverage_text(document: Mapping) -> str:
+    """Return what the weights of the reward data look like: estimates, none of them a bound."""
+    parts = []
+    size, draws = (
+        number(document, "coverage.effective_sample_size"),
+        look(document, "coverage.draws"),
+    )
+    if size is not None:
+        parts.append(f"weights worth {short(size)} of {draws} draws")
+    largest = number(document, "coverage.largest_share")
+    if largest is not None:
+        parts.append(f"largest {percent(largest)} of the sum")
+    mean = number(document, "coverage.mean")
+    if mean is not None:
+        parts.append(f"mean {short(mean)}, 1 if covered")
+    tail = number(document, "coverage.pareto_k")
+    parts.append("tail tied" if tail is None else f"Pareto shape {short(tail)}")
+    mass = ends(look(document, "coverage.covered_mass"))
+    if mass is not None:
+        parts.append(f"covered mass {short(mass[0])} to {short(mass[1])}")
+    floor = number(document, "coverage.coverage_floor")
+    if floor is not None:
+        parts.append(f"C at least about {short(floor)}")
+    noise = number(document, "coverage.identical_share")
+    if noise:
+        parts.append(f"{percent(noise)} of the weights exactly 1")
+    return " · ".join(parts)
 
 
 def ledger_text(document: Mapping) -> str:
