@@ -121,7 +121,8 @@ class Reduced:
 def _fold(lanes):
     width = lanes.size // 2
     while width:
-        lanes[:width] += lanes[width : 2 * width]
+        for j in range(width):
+            lanes[j] += lanes[width + j]
         width //= 2
     return lanes[0]
 

@@ -358,7 +358,8 @@ def _value(data, at, bits, count):
 @numba.njit(cache=True, nogil=True)
 def _scan_line(data, start, size, names, ends, lists, short, to, bits, count, cuts, cut, seen):
     """Shorten one line; return its flags, its end, and the new lengths of short, bits and cuts."""
-    seen[:] = False
+    for name in range(seen.size):
+        seen[name] = False
     flags, depth, copied, at = 0, 0, start, start
     first_to, first_count, first_cut = to, count, cut
     while at < size and not flags & SLOW:
@@ -402,8 +403,9 @@ def _scan_line(data, start, size, names, ends, lists, short, to, bits, count, cu
 
 @numba.njit(cache=True, nogil=True)
 def _copy(data, start, end, short, to):
-    """Copy bytes; return where the copy ends."""
-    short[to : to + end - start] = data[start:end]
+    """Copy bytes; return where the copy ends. A loop: slices take seconds to compile."""
+    for at in range(end - start):
+        short[to + at] = data[start + at]
     return to + end - start
 
 
