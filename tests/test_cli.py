@@ -210,3 +210,59 @@ def test_output_to_a_closed_pipe_is_no_error(log):
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+@pytest.fixture
+def reward_data(tmp_path):
+    """Rows of two behaviour policies, all labelled, on prompts of their own."""
+    path = tmp_path / "trusted.jsonl"
+    rows = [
+        {
+            "prompt_id": f"t{i}",
+            "reward": (i * 53 % 100) / 100,
+            "gold": (i * 53 % 100) / 125,
+            "policy_logprob": -10.0 - 0.1 * (i % 3),
+            "first": -10.0 - 0.1 * ((i + 1) % 3),
+            "second": -10.2,
+        }
+        for i in range(400)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_reward_data_open_a_route(log, reward_data, monkeypatch, capsys):
+    """--reward-data bounds the reward shift without on-policy labels; every route is listed."""
+    arguments = ("audit", log, *AUDIT[:-3], "--target", "reward", "--held-out", "--json", "-")
+    extra = ("--reward-data", reward_data, "--reward-map", "behaviour_logprob=first")
+    extra += ("--route", "importance")
+    status, out, err = run(monkeypatch, capsys, *arguments, *extra)
+    document = json.loads(out)
+    assert (status, err) == (0, "")
+    assert document["terms"]["reward_shift"]["route"].startswith("importance weights")
+    assert len(document["routes"]) == 7
+    assert document["coverage"]["draws"] > 0
+
+
+def test_mixed_behaviour_is_weighed_against_the_mixture(log, reward_data, monkeypatch, capsys):
+    """Several behaviour policies with their shares give weights against their mixture."""
+    arguments = ("audit", log, *AUDIT[:-3], "--target", "reward", "--held-out", "--json", "-")
+    shares = ("--behaviour", "first=0.25", "--behaviour", "second=0.75")
+    extra = ("--reward-data", reward_data, "--reward-map", "reward=reward")
+    status, out, _ = run(monkeypatch, capsys, *arguments, *extra, *shares)
+    assert status == 0
+    mean = json.loads(out)["coverage"]["mean"]
+    single = run(
+        monkeypatch, capsys, *arguments, *extra, "--reward-map", "behaviour_logprob=first"
+    )[1]
+    assert mean != json.loads(single)["coverage"]["mean"]
+    status, _, err = run(monkeypatch, capsys, *arguments, *extra, "--behaviour", "first=0.4")
+    assert status == 1
+    assert "sum to 0.4" in err
+
+
+def test_a_route_that_is_not_open_is_refused(log, monkeypatch, capsys):
+    """Naming a route without its data is a usage error with the reason."""
+    status, _, err = run(monkeypatch, capsys, "audit", log, *AUDIT, "--route", "importance")
+    assert status == 2
+    assert "needs reward data" in err

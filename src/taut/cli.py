@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from taut.arguments import audit_options, json_option, log_options, range_options
 from taut.errors import TautError, UsageError
 from taut.version import __version__
 
@@ -52,160 +53,6 @@ def _system_error(error: Exception) -> str:
     return f"{name}{error.strerror or error}"
 
 
-class _Range(click.ParamType):
-    name = "nats|auto|none"
-
-    def convert(self, value, param, ctx):
-        """Read a clip threshold: a number of nats, auto or none."""
-        if value in ("auto", None) or isinstance(value, float):
-            return value
-        if value == "none":
-            return "none"
-        try:
-            return float(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither auto, none nor a number of nats", param, ctx)
-
-
-def _pair(name: str, help_text: str):
-    return click.option(name, nargs=2, type=float, metavar="LOW HIGH", help=help_text)
-
-
-def _stack(*options):
-    def decorate(function):
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-_log_options = _stack(
-    click.argument("log", nargs=-1, required=True, metavar="LOG..."),
-    click.option(
-        "--map",
-        "mapping",
-        multiple=True,
-        metavar="NAME=PATH",
-        help="Read the native column NAME from the dotted PATH, as in reward=scores.judge.",
-    ),
-    click.option(
-        "--lenient",
-        type=click.Path(dir_okay=False),
-        metavar="FILE",
-        help="Write rows that break the schema to FILE and go on; they are counted in all output.",
-    ),
-    click.option(
-        "--token-clip",
-        type=float,
-        metavar="NATS",
-        help="Also report what clamping each token's log-ratio at this constant changes.",
-    ),
-    click.option("--quiet", is_flag=True, help="No progress bar."),
-)
-
-_range_options = _stack(
-    _pair("--reward-range", "Range of the reward, reward units, fixed before the data."),
-    _pair("--gold-range", "Range of gold, where it is on another scale than reward."),
-    click.option(
-        "--held-out",
-        is_flag=True,
-        help="No policy was trained or chosen on these prompts (they may recur across steps).",
-    ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw order."),
-)
-
-_json_option = click.option(
-    "--json",
-    "json_path",
-    metavar="PATH|-",
-    help="Write the result as JSON; - writes it to standard output in place of the report.",
-)
-
-_audit_options = _stack(
-    click.option("--beta", type=float, help="KL strength, reward units per nat."),
-    click.option(
-        "--target",
-        type=click.Choice(["objective", "clipped", "reward"]),
-        default="objective",
-        show_default=True,
-        help="J* = E[r* - beta l], E[r* - beta l^tau], or E r*; the report shows all three.",
-    ),
-    click.option(
-        "--tau",
-        type=_Range(),
-        default="auto",
-        show_default=True,
-        help="Clip threshold of the sequence log-ratio, nats.",
-    ),
-    click.option(
-        "--tau-negative",
-        type=float,
-        metavar="NATS",
-        help="Threshold for negative log-ratios, where it differs from --tau.",
-    ),
-    click.option(
-        "--delta",
-        type=float,
-        default=0.05,
-        show_default=True,
-        help="Error probability of each target's interval.",
-    ),
-    click.option(
-        "--method",
-        type=click.Choice(["betting", "bernstein", "hoeffding", "paper"]),
-        default="betting",
-        show_default=True,
-        help="Sampling bound.",
-    ),
-    click.option(
-        "--side",
-        type=click.Choice(["both", "lower", "upper"]),
-        default="both",
-        show_default=True,
-        help="Spend all of delta on one end, where only that end is needed.",
-    ),
-    click.option(
-        "--reward-data",
-        multiple=True,
-        metavar="LOG",
-        help="Rows on which the reward model is trusted, with `policy_logprob` of the audited "
-        "policy, `behaviour_logprob` of the one that sampled them, and gold where it is known.",
-    ),
-    click.option(
-        "--reward-map",
-        multiple=True,
-        metavar="NAME=PATH",
-        help="--map for the reward data; without any, --map holds for both.",
-    ),
-    click.option(
-        "--route",
-        type=click.Choice(
-            ["auto", "gold", "paper", "centred", "truncated", "importance", "score", "trivial"]
-        ),
-        default="auto",
-        show_default=True,
-        help="How to bound the reward shift; auto takes the one forecast to be narrowest.",
-    ),
-    click.option("--coverage", type=float, help="Declared C = sqrt(1 + chi-square), 1 or more."),
-    click.option("--reward-mse", type=float, help="Declared L = E[(r - r*)^2], squared units."),
-    click.option("--log-ratio-max", type=float, metavar="NATS", help="Declared maximum of l."),
-    click.option(
-        "--log-ratio-second-moment",
-        type=float,
-        metavar="NATS²",
-        help="Declared bound on the mean of l².",
-    ),
-    click.option(
-        "--calibration",
-        type=float,
-        default=0.2,
-        show_default=True,
-        help="Share of the prompts that choose tau and weights, where there is a choice.",
-    ),
-)
-
-
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 done; 1 the log or the data is wrong; 2 usage; 3 a --require gate "
@@ -223,9 +70,9 @@ def cli():
 @cli.command(
     epilog="Example: taut audit rollouts/*.parquet --beta 0.05 --reward-range -4 4 --tau auto"
 )
-@_log_options
-@_audit_options
-@_range_options
+@log_options
+@audit_options
+@range_options
 @click.option(
     "--by",
     type=click.Choice(["step", "policy", "run"]),
@@ -237,7 +84,7 @@ def cli():
     metavar="X",
     help="Exit 3 unless a certified or conditional lower end is at least X, reward units.",
 )
-@_json_option
+@json_option
 def audit(
     log,
     mapping,
@@ -249,6 +96,7 @@ def audit(
     json_path,
     reward_data,
     reward_map,
+    behaviour,
     **settings,
 ):
     """Certify what a rollout LOG (Parquet or JSONL files, globs, folders) says.
@@ -263,10 +111,14 @@ def audit(
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
     rollouts = _read(log, mapping, lenient, token_clip, quiet)
     if reward_data:
-        rows = _read(reward_data, reward_map or mapping, None, None, quiet)
-        settings["reward_data"] = rows
-    elif reward_map:
-        raise UsageError("--reward-map without --reward-data: there is nothing to map.")
+        settings["reward_data"] = _reward_data(reward_data, reward_map or mapping, behaviour, quiet)
+        if behaviour and rollouts.behaviour_logprob is not None:
+            raise UsageError(
+                "--behaviour describes the reward data; the audited log has a `behaviour_logprob` "
+                "of its own, of one policy. Map it away, or log that of the mixture in both."
+            )
+    elif reward_map or behaviour:
+        raise UsageError("--reward-map and --behaviour describe --reward-data; give that too.")
     if by is None:
         certificates = [audit_one(rollouts, **settings)]
         document = certificate_document(certificates[0])
@@ -281,9 +133,9 @@ def audit(
 
 
 @cli.command(epilog="Example: taut check rollouts/ --reward-range 0 1")
-@_log_options
-@_range_options
-@_json_option
+@log_options
+@range_options
+@json_option
 def check(log, mapping, lenient, token_clip, quiet, json_path, reward_range, **settings):
     """Check the health of a LOG: what would make a certificate wrong. Exit 1 if a check fails."""
     from taut.certificate import health
@@ -302,7 +154,7 @@ def check(log, mapping, lenient, token_clip, quiet, json_path, reward_range, **s
 
 
 @cli.command(epilog="Example: taut convert run/*.jsonl.gz -o run.parquet --map reward=score")
-@_log_options
+@log_options
 @click.option("-o", "--output", required=True, metavar="FILE", help="Native Parquet to write.")
 def convert(log, mapping, lenient, token_clip, quiet, output):
     """Reduce any LOG to native Parquet: token lists become sequence sums, once."""
@@ -350,7 +202,7 @@ def simulate(world, output, prompts, rollouts_per_prompt, gold, seed):
 
 
 @cli.command()
-@_json_option
+@json_option
 def demo(json_path):
     """Audit the bundled example: an over-optimised policy whose truth is known."""
     from taut.certificate import audit as audit_one
@@ -377,9 +229,9 @@ def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
     for pair in pairs:
         name, sign, path = pair.partition("=")
         if not (sign and name and path):
-            raise UsageError(f"--map {pair!r}: expected NAME=PATH, as in reward=scores.judge.")
+            raise UsageError(f"{pair!r}: expected NAME=PATH, as in --map reward=scores.judge.")
         if name in mapping:
-            raise UsageError(f"--map names '{name}' twice; each column is read from one path.")
+            raise UsageError(f"'{name}' is named twice; each name takes one value.")
         mapping[name] = path
     return mapping
 
@@ -395,6 +247,31 @@ def _read(log, mapping, lenient, token_clip, quiet):
             token_clip=token_clip,
             progress=progress,
         )
+
+
+def _reward_data(log, mapping, behaviour, quiet):
+    """Read reward data; of several behaviour policies, one pass for each one's log-probs."""
+    if not behaviour:
+        return _read(log, mapping, None, None, quiet)
+    from dataclasses import replace
+
+    from taut.coverage import mixture_logprob
+
+    shares = {path: _share(path, share) for path, share in _mapping(behaviour).items()}
+    needed = [pair for pair in mapping if pair.startswith(("prompt_id=", "prompt=", "reward="))]
+    columns = [
+        _read(log, (*needed, f"behaviour_logprob={path}"), None, None, quiet).behaviour_logprob
+        for path in shares
+    ]
+    mixed = mixture_logprob(columns, list(shares.values()))
+    return replace(_read(log, mapping, None, None, quiet), behaviour_logprob=mixed)
+
+
+def _share(path: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--behaviour {path}={text}: expected PATH=SHARE, a number.") from None
 
 
 def _show(document: dict, json_path: str | None) -> None:

@@ -1,0 +1,166 @@
+"""Options that several commands share, with their units."""
+
+import click
+
+
+class Threshold(click.ParamType):
+    """A clip threshold: a number of nats, auto or none."""
+
+    name = "nats|auto|none"
+
+    def convert(self, value, param, ctx):
+        """Read a clip threshold: a number of nats, auto or none."""
+        if value in ("auto", None) or isinstance(value, float):
+            return value
+        if value == "none":
+            return "none"
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither auto, none nor a number of nats", param, ctx)
+
+
+def _pair(name: str, help_text: str):
+    return click.option(name, nargs=2, type=float, metavar="LOW HIGH", help=help_text)
+
+
+def _stack(*options):
+    def decorate(function):
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+log_options = _stack(
+    click.argument("log", nargs=-1, required=True, metavar="LOG..."),
+    click.option(
+        "--map",
+        "mapping",
+        multiple=True,
+        metavar="NAME=PATH",
+        help="Read the native column NAME from the dotted PATH, as in reward=scores.judge.",
+    ),
+    click.option(
+        "--lenient",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="Write rows that break the schema to FILE and go on; they are counted in all output.",
+    ),
+    click.option(
+        "--token-clip",
+        type=float,
+        metavar="NATS",
+        help="Also report what clamping each token's log-ratio at this constant changes.",
+    ),
+    click.option("--quiet", is_flag=True, help="No progress bar."),
+)
+
+range_options = _stack(
+    _pair("--reward-range", "Range of the reward, reward units, fixed before the data."),
+    _pair("--gold-range", "Range of gold, where it is on another scale than reward."),
+    click.option(
+        "--held-out",
+        is_flag=True,
+        help="No policy was trained or chosen on these prompts (they may recur across steps).",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw order."),
+)
+
+json_option = click.option(
+    "--json",
+    "json_path",
+    metavar="PATH|-",
+    help="Write the result as JSON; - writes it to standard output in place of the report.",
+)
+
+audit_options = _stack(
+    click.option("--beta", type=float, help="KL strength, reward units per nat."),
+    click.option(
+        "--target",
+        type=click.Choice(["objective", "clipped", "reward"]),
+        default="objective",
+        show_default=True,
+        help="J* = E[r* - beta l], E[r* - beta l^tau], or E r*; the report shows all three.",
+    ),
+    click.option(
+        "--tau",
+        type=Threshold(),
+        default="auto",
+        show_default=True,
+        help="Clip threshold of the sequence log-ratio, nats.",
+    ),
+    click.option(
+        "--tau-negative",
+        type=float,
+        metavar="NATS",
+        help="Threshold for negative log-ratios, where it differs from --tau.",
+    ),
+    click.option(
+        "--delta",
+        type=float,
+        default=0.05,
+        show_default=True,
+        help="Error probability of each target's interval.",
+    ),
+    click.option(
+        "--method",
+        type=click.Choice(["betting", "bernstein", "hoeffding", "paper"]),
+        default="betting",
+        show_default=True,
+        help="Sampling bound.",
+    ),
+    click.option(
+        "--side",
+        type=click.Choice(["both", "lower", "upper"]),
+        default="both",
+        show_default=True,
+        help="Spend all of delta on one end, where only that end is needed.",
+    ),
+    click.option(
+        "--reward-data",
+        multiple=True,
+        metavar="LOG",
+        help="Rows on which the reward model is trusted, with `policy_logprob` of the audited "
+        "policy, `behaviour_logprob` of the one that sampled them, and gold where it is known.",
+    ),
+    click.option(
+        "--reward-map",
+        multiple=True,
+        metavar="NAME=PATH",
+        help="--map for the reward data; without any, --map holds for both.",
+    ),
+    click.option(
+        "--behaviour",
+        multiple=True,
+        metavar="PATH=SHARE",
+        help="Reward data made by several policies: the column of each one's log-prob on all rows, "
+        "and its share of the rows; shares sum to 1.",
+    ),
+    click.option(
+        "--route",
+        type=click.Choice(
+            ["auto", "gold", "paper", "centred", "truncated", "importance", "score", "trivial"]
+        ),
+        default="auto",
+        show_default=True,
+        help="How to bound the reward shift; auto takes the one forecast to be narrowest.",
+    ),
+    click.option("--coverage", type=float, help="Declared C = sqrt(1 + chi-square), 1 or more."),
+    click.option("--reward-mse", type=float, help="Declared L = E[(r - r*)^2], squared units."),
+    click.option("--log-ratio-max", type=float, metavar="NATS", help="Declared maximum of l."),
+    click.option(
+        "--log-ratio-second-moment",
+        type=float,
+        metavar="NATS²",
+        help="Declared bound on the mean of l².",
+    ),
+    click.option(
+        "--calibration",
+        type=float,
+        default=0.2,
+        show_default=True,
+        help="Share of the prompts that choose tau and weights, where there is a choice.",
+    ),
+)
