@@ -6,54 +6,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taut.bounds.kl_clipping import clip_log_ratio, describe_log_ratio, token_clipping
-from taut.bounds.reward_shift import FEW_LABELS, label_counts, paper_shift
-from taut.bounds.transfer import RewardData
+from taut.bounds.kl_clipping import describe_log_ratio
+from taut.bounds.reward_shift import FEW_LABELS, label_counts
 from taut.calibration import FEWEST_DRAWS, Split, Thresholds, choose_thresholds, split_draws
 from taut.compose import TargetCertificate, Terms, certify
-from taut.coverage import density_ratio
-from taut.density import Shift, describe_coverage
+from taut.density import describe_coverage
 from taut.errors import AssumptionError, LogError, UsageError
+from taut.evidence import (
+    Measured,
+    PaperBound,
+    describe_log,
+    measured_means,
+    paper_bound,
+    token_level,
+)
 from taut.health import FAIL, Check, check_health, outcome, policy_changes, recurs_across_steps
-from taut.inequalities.concentration import paper_alpha
 from taut.options import TARGETS, Options
 from taut.rollouts import Blocks, Rollouts
-from taut.target import Design, UnitData
+from taut.target import Design, UnitData, to_unit
+from taut.trusted import place_reward_data
 from taut.types import Status
 
 BY_COLUMNS = ("step", "policy", "run")
-
-
-@dataclass(frozen=True, slots=True)
-class PaperBound:
-    """Theorem 1 of arXiv 2602.21765 on all prompts of the log: half-widths, reward units.
-
-    None where the data or the declaration for a term is missing. The clipping term is the plug-in
-    mean of the sample, as the theorem's own is not known. Source: theory §2.1, §3.1, §4.1.
-    """
-
-    alpha: float
-    sampling: float | None
-    reward_shift: float | None
-    kl_clipping: float | None
-    total: float | None
-    coverage: float | None
-    reward_mse: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Means over the certifying prompts, prompts weighted equally; None without the columns.
-
-    Rewards in reward units, KL in nats, shares as probabilities.
-    """
-
-    objective: float | None
-    reward: float
-    gold: float | None
-    kl: float | None
-    clipped_kl: float | None
-    clipped_share: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,7 +246,7 @@ def _audit(
         raise LogError("the log holds no draw to certify with; it needs at least one prompt.")
     thresholds = _thresholds(data, split, options, delta)
     available = TARGETS if data.log_ratio is not None and options.beta is not None else ("reward",)
-    shift = _shift(rollouts, reward_data, split, options, low, high)
+    shift = place_reward_data(rollouts, reward_data, split, options, low, high)
     targets: dict[str, TargetCertificate | None] = dict.fromkeys(TARGETS)
     unavailable = dict.fromkeys(set(TARGETS) - set(available), "needs log-probs and beta")
     for name in available:
@@ -283,6 +257,8 @@ def _audit(
             if name == options.target:
                 raise
             unavailable[name] = str(error)
+    clipped = targets["clipped"]
+    objective = None if clipped is None else clipped.measured
     return Certificate(
         target=options.target,
         targets=targets,
@@ -291,16 +267,16 @@ def _audit(
         thresholds=thresholds,
         options=options,
         reward_range=(low, high),
-        measured=_measured(data, split.certifying, thresholds, targets, low, high),
-        paper=_paper(data, blocks, thresholds, options, high - low, delta),
+        measured=measured_means(data, split.certifying, thresholds, objective, low, high),
+        paper=paper_bound(data, blocks, thresholds, options, high - low, delta),
         health=checks,
-        log=_describe_log(rollouts, blocks, split, declared, data),
+        log=describe_log(rollouts, blocks, split, declared, data),
         log_ratio=None
         if data.log_ratio is None
         else describe_log_ratio(
             data.log_ratio, split.certifying, thresholds.tau, thresholds.tau_negative
         ),
-        token_clipping=_token_level(rollouts, split.certifying),
+        token_clipping=token_level(rollouts, split.certifying),
         coverage=describe_coverage(shift, split.certifying, delta),
         simultaneous=simultaneous,
     )
@@ -344,18 +320,14 @@ def _reward_range(rollouts: Rollouts, options: Options) -> tuple[float, float, b
 def _unit_data(rollouts: Rollouts, options: Options, low: float, high: float) -> UnitData:
     gold = None
     if rollouts.gold is not None and not np.isnan(rollouts.gold).all():
-        gold = _to_unit(rollouts.gold, *(options.gold_range or (low, high)))
+        gold = to_unit(rollouts.gold, *(options.gold_range or (low, high)))
     return UnitData(
-        reward=_to_unit(rollouts.reward, low, high),
+        reward=to_unit(rollouts.reward, low, high),
         gold=gold,
         log_ratio=rollouts.log_ratio,
         beta=(options.beta or 0.0) / (high - low),
         reward_mse=None if options.reward_mse is None else options.reward_mse / (high - low) ** 2,
     )
-
-
-def _to_unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    return np.clip((values - low) / (high - low), 0.0, 1.0)
 
 
 def _design(rollouts, options, declared: bool, recurs: bool, checks) -> Design:
@@ -380,50 +352,6 @@ def _design(rollouts, options, declared: bool, recurs: bool, checks) -> Design:
         labels_blind=outcome(checks, "labels_blind").status != FAIL,
         log_probs_sound=outcome(checks, "exp_minus_log_ratio").status != FAIL,
     )
-
-
-def _shift(rollouts, reward_data, split: Split, options: Options, low, high) -> Shift | None:
-    """Put reward data on the unit scale and split them as the audited draws are split."""
-    if reward_data is None:
-        return None
-    blocks = reward_data.blocks(options.seed, merge_steps=recurs_across_steps(reward_data))
-    # Repeated draws, marked by `group` in both logs, are independent even of the same prompt.
-    paired = rollouts.group is None or reward_data.group is None
-    paired = paired and bool(np.isin(reward_data.prompt, rollouts.prompt).any())
-    chooses = _choosing_draws(blocks, reward_data, rollouts, split, options, paired)
-    gold = None
-    if reward_data.gold is not None and not np.isnan(reward_data.gold).all():
-        gold = _to_unit(reward_data.gold, *(options.gold_range or (low, high)))
-    return Shift(
-        data=RewardData(
-            weight=_weights(reward_data),
-            reward=_to_unit(reward_data.reward, low, high),
-            gold=gold,
-            blocks=blocks.subset(~chooses),
-            calibration=blocks.subset(chooses),
-            prompt=reward_data.prompt,
-        ),
-        weight=_weights(rollouts),
-        prompt=rollouts.prompt,
-        paired=paired,
-    )
-
-
-def _weights(rollouts: Rollouts) -> np.ndarray | None:
-    if rollouts.policy_logprob is None or rollouts.behaviour_logprob is None:
-        return None
-    return density_ratio(rollouts.policy_logprob, rollouts.behaviour_logprob)
-
-
-def _choosing_draws(blocks: Blocks, reward_data, rollouts, split: Split, options, paired):
-    """Mark the draws of reward data that choose; a prompt in both logs is on one side in both."""
-    share = options.calibration if options.calibration * len(blocks) >= FEWEST_DRAWS else 0.0
-    chooses = np.arange(len(blocks)) < math.floor(share * len(blocks))
-    if paired:
-        mine = reward_data.prompt[blocks.rows[blocks.starts[:-1]]]
-        chooses &= ~np.isin(mine, rollouts.prompt[split.certifying.rows])
-        chooses |= np.isin(mine, rollouts.prompt[split.calibration.rows])
-    return chooses
 
 
 def _calibration_share(
@@ -460,88 +388,3 @@ def _thresholds(data: UnitData, split: Split, options: Options, delta: float) ->
         return Thresholds(chosen.tau, negative, chosen.source)
     tau = float(options.tau)
     return Thresholds(tau, tau if options.tau_negative is None else options.tau_negative, "given")
-
-
-def _measured(data, blocks: Blocks, thresholds, targets, low, high) -> Measured:
-    def mean(values: np.ndarray) -> float:
-        return math.fsum(blocks.means(values)) / len(blocks)
-
-    gold = None
-    if data.gold is not None:
-        labels = ~np.isnan(data.gold)
-        counts = label_counts(data.gold, blocks)
-        sums = blocks.sums(np.where(labels, data.gold, 0.0))
-        known = counts > 0
-        if known.any():
-            gold = low + (high - low) * math.fsum(sums[known] / counts[known]) / int(known.sum())
-    reward = low + (high - low) * mean(data.reward)
-    if data.log_ratio is None:
-        return Measured(None, reward, gold, None, None, None)
-    clipped = clip_log_ratio(data.log_ratio, thresholds.tau, thresholds.tau_negative)
-    return Measured(
-        objective=None if targets["objective"] is None else targets["objective"].measured,
-        reward=reward,
-        gold=gold,
-        kl=mean(data.log_ratio),
-        clipped_kl=mean(clipped),
-        clipped_share=mean((clipped != data.log_ratio).astype(np.float64)),
-    )
-
-
-def _paper(data, blocks: Blocks, thresholds, options: Options, width: float, delta) -> PaperBound:
-    """Theorem 1 at the same delta and tau, on all draws; for the target "reward" without KL."""
-    alpha = paper_alpha(len(blocks), blocks.sizes, delta)
-    sampling, clipping = 1.0, 0.0
-    if options.target != "reward":
-        # With one tau for both sides this is W = 1 + 2 beta tau.
-        sampling = 1 + data.beta * (thresholds.tau + thresholds.tau_negative)
-        cut = clip_log_ratio(data.log_ratio, thresholds.tau, thresholds.tau_negative)
-        hidden = blocks.means(np.abs(data.log_ratio - cut))
-        clipping = data.beta * float(hidden.mean())
-    shift = None
-    if options.coverage is not None and data.reward_mse is not None:
-        shift = width * paper_shift(options.coverage, data.reward_mse)
-    finite = sampling * alpha * width if math.isfinite(sampling) else None
-    parts = (finite, shift, clipping * width)
-    return PaperBound(
-        alpha=alpha,
-        sampling=finite,
-        reward_shift=shift,
-        kl_clipping=clipping * width,
-        total=None if None in parts else math.fsum(parts),
-        coverage=options.coverage,
-        reward_mse=options.reward_mse,
-    )
-
-
-def _token_level(rollouts: Rollouts, blocks: Blocks) -> dict | None:
-    if rollouts.token_clipped_log_ratio is None or rollouts.log_ratio is None:
-        return None
-    return token_clipping(
-        rollouts.log_ratio,
-        rollouts.token_clipped_log_ratio,
-        rollouts.n_tokens,
-        blocks,
-        rollouts.token_clip,
-    )
-
-
-def _describe_log(rollouts, blocks: Blocks, split: Split, declared: bool, data) -> dict:
-    sizes = blocks.sizes
-    labels = None if data.gold is None else label_counts(data.gold, blocks)
-    return {
-        "rollouts": len(rollouts),
-        "prompts": len(blocks),
-        "certifying_prompts": len(split.certifying),
-        "rollouts_per_prompt": {
-            "min": int(sizes.min()),
-            "mean": float(sizes.mean()),
-            "max": int(sizes.max()),
-        },
-        "gold_rollouts": 0 if labels is None else int(labels.sum()),
-        "gold_prompts": 0 if labels is None else int((labels > 0).sum()),
-        "rejected_rows": rollouts.rejected_rows,
-        "distinct_prompts": len(np.unique(rollouts.prompt)),
-        "steps": None if rollouts.step is None else len(np.unique(rollouts.step)),
-        "reward_range_source": "declared" if declared else "read off the data",
-    }

@@ -152,3 +152,8 @@ def _fitting_method(asked: str, unbounded: bool, identical: bool) -> str:
 def exact_mean(values: np.ndarray) -> float:
     """Return the mean, summed without rounding."""
     return math.fsum(values) / len(values)
+
+
+def to_unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Map reward units to [0, 1], clipping what lies outside the range (theory §1)."""
+    return np.clip((values - low) / (high - low), 0.0, 1.0)
