@@ -7,10 +7,11 @@ import numpy as np
 
 from taut.bounds.kl_clipping import clip_log_ratio, token_clipping
 from taut.bounds.reward_shift import label_counts, paper_shift
-from taut.calibration import Split
+from taut.calibration import Split, Thresholds
 from taut.inequalities.concentration import paper_alpha
 from taut.options import Options
 from taut.rollouts import Blocks, Rollouts
+from taut.target import UnitData
 
 
 @dataclass(frozen=True, slots=True)
