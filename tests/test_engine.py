@@ -266,6 +266,22 @@ def test_parquet_within_gzip_is_read(tmp_path):
     assert same(a, b)
 
 
+def test_ids_beyond_int64_are_kept_as_text(tmp_path):
+    """Unsigned 64-bit ids, as hashes give them, are read and converted like their decimal text."""
+    ids = [2**63 + 1, 7]
+    rewards = pa.array([1.0, 2.0])
+    pq.write_table(
+        pa.table({"prompt_id": pa.array(ids, pa.uint64()), "reward": rewards}),
+        tmp_path / "a.parquet",
+    )
+    pq.write_table(
+        pa.table({"prompt_id": [str(i) for i in ids], "reward": rewards}), tmp_path / "b.parquet"
+    )
+    convert(tmp_path / "a.parquet", tmp_path / "c.parquet")
+    a, b, c = (read_rollouts(tmp_path / f"{name}.parquet") for name in "abc")
+    assert same(a, b) and same(a, c)
+
+
 def test_labels_and_lengths_may_be_sparse(tmp_path):
     """A null label is NaN, no label at all is no column; unknown lengths are -1."""
     rows = [

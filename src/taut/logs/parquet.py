@@ -269,7 +269,8 @@ def _values(native: str, array: pa.Array, problems: Problems) -> Values:
     if kind == "tokens":
         return Values(_tokens(array), missing)
     if kind in ("id", "text"):
-        whole = pa.types.is_integer(array.type) and kind == "id"
+        fits = pa.types.is_integer(array.type) and array.type != pa.uint64()
+        whole = fits and kind == "id"  # else text, which hashes to the same key
         return Values(array.cast(pa.int64() if whole else pa.large_string()), missing)
     if kind == "float":
         values = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
