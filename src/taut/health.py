@@ -21,6 +21,7 @@ _SURE_Z = 5.0  # a normal deviate this large is no accident in a log (p = 6e-7)
 _DOUBT_Z = 3.0
 _SURE_E = 1e3  # an e-value: betting against the claim multiplied the stake this often
 _DOUBT_E = 20.0
+_LONG = 5  # tokens
 _CONFIDENT = -0.1  # mean nats per token above which sampled text is implausible
 
 
@@ -302,12 +303,13 @@ def _confident_tokens(rollouts: Rollouts) -> Check:
     if rollouts.policy_logprob is None or rollouts.n_tokens is None:
         missing = "policy log-probs" if rollouts.policy_logprob is None else "`n_tokens`"
         return Check(name, NOT_CHECKED, f"no {missing}")
-    known = rollouts.n_tokens > 0
+    # A sure answer of a few tokens is nothing to wonder at.
+    known = rollouts.n_tokens >= _LONG
     if not known.any():
-        return Check(name, NOT_CHECKED, "no row has a response length")
+        return Check(name, NOT_CHECKED, f"no response is known to have {_LONG} tokens or more")
     per_token = rollouts.policy_logprob[known] / rollouts.n_tokens[known]
     share = float((per_token > _CONFIDENT).mean())
-    text = f"{100 * share:.2g}% of the rollouts have more than {_CONFIDENT} nats per token"
+    text = f"{100 * share:.2g}% of the longer responses have more than {_CONFIDENT} nats per token"
     if share <= 0.05:
         return Check(name, PASS, text)
     return Check(

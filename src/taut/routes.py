@@ -125,26 +125,28 @@ def _gold_route(plan: GoldPlan, labelled: int) -> str:
 
 
 def _shares(mean: TargetMean, values: np.ndarray, interval: Interval) -> tuple[Interval, Interval]:
-    """Show one joint bound as two shares, in proportion to variance; a display, no second bound."""
+    """Show one joint bound as two shares; a display, no second bound.
+
+    The shift takes what separates the joined mean from the measured one; the width is shared in
+    proportion to the standard errors of the learned reward's mean and of the labelled residuals.
+    """
     measured, centre = exact_mean(mean.draws), exact_mean(values)
-    gold = mean.data.gold
     residual = gold_blocks(
         GoldPlan(0.0, 1.0),
         reward=mean.data.reward,
-        gold=gold - mean.data.reward,
+        gold=mean.data.gold - mean.data.reward,
         kl_cost=np.zeros_like(mean.cost),
         kl_range=(-1.0, 1.0),
         blocks=mean.blocks,
     ).values
-    drift = exact_mean(residual)
-    ours = float(mean.draws.var()) / len(mean.draws)
-    theirs = float(residual.var()) / len(residual)
+    ours = float(mean.draws.std()) / math.sqrt(len(mean.draws))
+    theirs = float(residual.std()) / math.sqrt(len(residual))
     part = ours / (ours + theirs) if ours + theirs > 0 else 0.5
     below, above = interval.lower - centre, interval.upper - centre
-    offset = centre - measured - drift
+    moved = centre - measured
     return (
-        Interval(offset + part * below, offset + part * above),
-        Interval(drift + (1 - part) * below, drift + (1 - part) * above),
+        Interval(part * below, part * above),
+        Interval(moved + (1 - part) * below, moved + (1 - part) * above),
     )
 
 

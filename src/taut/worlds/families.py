@@ -304,8 +304,15 @@ def _world(
         behaviour=behaviour,
         reward=reward,
         gold=gold,
-        n_tokens=rng.integers(1, 9, size=policy.shape),
+        n_tokens=_lengths(policy),
         beta=float(beta),
         rollouts_law=rollouts,
         recurring=recurring,
     )
+
+
+def _lengths(policy: np.ndarray) -> np.ndarray:
+    """Response lengths at 0.7 nats a token, one token at least: what sampled text looks like."""
+    with np.errstate(divide="ignore"):
+        nats = np.minimum(-np.log(policy), 1e3)
+    return np.maximum(1, np.rint(nats / 0.7)).astype(np.int64)
