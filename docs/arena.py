@@ -15,12 +15,14 @@ import taut
 
 HEAD = """# A real log: the arena sample
 
-Chatbot-Arena prompts answered by Llama policies, scored by a cheap judge (`judge_score`) and on some
-rows by a strong one (`oracle_label`, the gold reward). `python docs/arena.py FOLDER` makes this page.
+Chatbot-Arena prompts answered by Llama policies, scored by a cheap judge (`judge_score`) and on
+some rows by a strong one (`oracle_label`, the gold reward). `python docs/arena.py FOLDER` makes
+this page.
 """
 
 
 def rows(path: Path) -> list[dict]:
+    """Return the rows of a JSONL file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -101,7 +103,7 @@ def objective_table(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def routes_table(folder: Path, name: str, audited: taut.Rollouts) -> str:
+def routes_table(folder: Path, name: str, audited: taut.Rollouts, only: tuple = ()) -> str:
     """Every route to E r* of parallel_universe_prompt from the rows that base made."""
     found = taut.audit(
         audited, target="reward", reward_range=(0, 1), reward_data=logged(folder, name)
@@ -118,8 +120,10 @@ def routes_table(folder: Path, name: str, audited: taut.Rollouts) -> str:
         "|---|---|---|---|",
     ]
     for item in found.main.routes:
+        if only and item.route not in only:
+            continue
         interval = "–" if item.lower is None else f"[{item.lower:.3f}, {item.upper:.3f}]"
-        reason = item.reason or "taken"
+        reason = "" if only else item.reason or "taken"
         lines.append(f"| {item.route} | {interval} | {item.status or 'not open'} | {reason} |")
     return "\n".join(lines)
 
@@ -140,10 +144,10 @@ def page(folder: Path) -> str:
             "\nThe weights contradict themselves: their mean is above 1 beyond chance, so every "
             "density route is refused. The 50 labels give an interval that needs no weights.",
             "\n### What plug-in coverage would have claimed\n",
-            "For *unhelpful* the sampled weights have mean 0.004 and the plug-in C √L is .011, where "
-            "the true shift is .133: a false certificate. With the same weights the certified "
-            "routes say nothing, as they must:",
-            routes_table(folder, "unhelpful", audited),
+            "For the policy *unhelpful* the sampled weights have mean 0.004 and the plug-in C √L is "
+            ".011, where the true shift is .133: a false certificate. With these weights the "
+            "certified routes say nothing, as they must:",
+            routes_table(folder, "unhelpful", audited, only=("truncated", "importance")),
             "",
         ]
     )

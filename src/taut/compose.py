@@ -157,7 +157,7 @@ def certify(
             lower=joined.shift.lower,
             upper=joined.shift.upper,
             delta=math.fsum(item.delta for item in joined.shift_events),
-            status=Status.VACUOUS if _says_nothing(joined, listed) else joined.status,
+            status=_worth(joined, listed),
             assumes=joined.assumes,
             source=joined.source,
             route=joined.route,
@@ -191,17 +191,17 @@ def certify(
         ledger=_ledger(joined, clipping),
         normal=normal_interval(joined.values, delta / 2, delta / 2),
         routes=tuple(
-            _entry(item, clipping, _trivial_range(target, mean, options)) for item in listed
+            _entry(item, listed, clipping, _trivial_range(target, mean, options)) for item in listed
         ),
     )
 
 
-def _says_nothing(joined: Joined, listed: tuple[Route, ...]) -> bool:
-    """Whether an interval is no narrower at either end than what is true without any data."""
-    trivial = listed[-1].joined.interval
+def _worth(joined: Joined, listed: tuple[Route, ...]) -> Status:
+    """Return a route's status; vacuous if it is at neither end narrower than the trivial one."""
+    trivial, ours = listed[-1].joined.interval, joined.interval
     slack = _NOTHING * (trivial.upper - trivial.lower)
-    ours = joined.interval
-    return ours.lower <= trivial.lower + slack and ours.upper >= trivial.upper - slack
+    says_nothing = ours.lower <= trivial.lower + slack and ours.upper >= trivial.upper - slack
+    return Status.VACUOUS if says_nothing else joined.status
 
 
 def _spend(delta: float, side: str, tail: float) -> Budget:
@@ -258,10 +258,11 @@ def _within(lower: float, upper: float, trivial: tuple[float, float]) -> tuple[f
     return max(lower, trivial[0]), min(upper, trivial[1])
 
 
-def _entry(route: Route, clipping: Term, trivial: tuple[float, float]) -> RouteEntry:
+def _entry(route: Route, listed, clipping: Term, trivial: tuple[float, float]) -> RouteEntry:
     if route.joined is None:
         return RouteEntry(route.name, "", None, None, None, route.reason)
-    interval, status = route.joined.interval, weakest((route.joined.status, clipping.status))
+    interval = route.joined.interval
+    status = weakest((_worth(route.joined, listed), clipping.status))
     ends = _within(interval.lower + clipping.lower, interval.upper + clipping.upper, trivial)
     return RouteEntry(route.name, route.joined.route, status, *ends, route.reason)
 
