@@ -144,8 +144,8 @@ def page(folder: Path) -> str:
             "\nThe weights contradict themselves: their mean is above 1 beyond chance, so every "
             "density route is refused. The 50 labels give an interval that needs no weights.",
             "\n### What plug-in coverage would have claimed\n",
-            "For the policy *unhelpful* the sampled weights have mean 0.004 and the plug-in C √L is "
-            ".011, where the true shift is .133: a false certificate. With these weights the "
+            "For the policy *unhelpful* the sampled weights have mean 0.004 and the plug-in C √L "
+            "is .011, where the true shift is .133: a false certificate. With these weights the "
             "certified routes say nothing, as they must:",
             routes_table(folder, "unhelpful", audited, only=("truncated", "importance")),
             "",

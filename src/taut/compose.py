@@ -190,9 +190,7 @@ def certify(
         proxy_status=weakest((mean.status, clipping.status)),
         ledger=_ledger(joined, clipping),
         normal=normal_interval(joined.values, delta / 2, delta / 2),
-        routes=tuple(
-            _entry(item, listed, clipping, _trivial_range(target, mean, options)) for item in listed
-        ),
+        routes=tuple(_entry(item, listed, clipping, trivial) for item in listed),
     )
 
 

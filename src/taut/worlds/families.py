@@ -249,6 +249,124 @@ def random_world(rng: np.random.Generator) -> World:
     )
 
 
+def no_shift(rng: np.random.Generator) -> World:
+    """Reward data come from the audited policy itself; prompts carry nearly all of the variance."""
+    prompts, responses = 30, 4
+    level = rng.permutation(np.arange(prompts) % 2)[:, None]
+    policy = _laws(rng, prompts, responses)
+    gold = np.clip(level + rng.uniform(-0.02, 0.02, (prompts, responses)), 0, 1)
+    return _world(
+        "no_shift",
+        rng,
+        policy=policy,
+        reference=_laws(rng, prompts, responses),
+        behaviour=policy,
+        reward=0.25 + 0.5 * gold,
+        gold=gold,
+    )
+
+
+def linear_error(rng: np.random.Generator) -> World:
+    """The reward model's error is linear in its score, and the policy seeks a high score."""
+    prompts, responses = 30, 8
+    reward = rng.uniform(0.2, 0.9, (prompts, responses))
+    behaviour = _laws(rng, prompts, responses)
+    return _world(
+        "linear_error",
+        rng,
+        policy=_tilt(behaviour, reward, 0.3),
+        reference=behaviour,
+        behaviour=behaviour,
+        reward=reward,
+        gold=0.6 * reward + 0.1,
+        rollouts=2,
+    )
+
+
+def hidden_error(rng: np.random.Generator) -> World:
+    """Twins of one score, one good and one bad: the policy turned to the bad, scores stay put."""
+    prompts, pairs = 20, 4
+    score = np.repeat(rng.uniform(0.4, 0.6, (prompts, pairs)), 2, axis=1)
+    good = np.tile([1.0, 0.0], (prompts, pairs))
+    behaviour = np.repeat(_laws(rng, prompts, pairs), 2, axis=1) * np.where(good, 0.8, 0.2)
+    policy = behaviour * np.where(good, 0.25, 4.0)
+    return _world(
+        "hidden_error",
+        rng,
+        policy=policy,
+        reference=behaviour,
+        behaviour=behaviour,
+        reward=score,
+        gold=np.clip(score + np.where(good, 0.1, -0.4), 0, 1),
+        rollouts=2,
+    )
+
+
+def poor_coverage(rng: np.random.Generator) -> World:
+    """The policy's favourite response is 1% of the reward data, and r-hat overrates it."""
+    prompts, responses = 25, 6
+    behaviour = _laws(rng, prompts, responses - 1)
+    rare = np.full((prompts, 1), 0.01)
+    gold = rng.uniform(0.3, 0.7, (prompts, responses))
+    reward = np.clip(gold + rng.normal(0, 0.02, gold.shape), 0, 1)
+    reward[:, -1], gold[:, -1] = 0.95, 0.15
+    law = np.hstack([0.99 * behaviour, rare])
+    return _world(
+        "poor_coverage",
+        rng,
+        policy=np.hstack([0.4 * behaviour, 60 * rare]),
+        reference=law,
+        behaviour=law,
+        reward=reward,
+        gold=gold,
+        rollouts=2,
+    )
+
+
+def heavy_weights(rng: np.random.Generator) -> World:
+    """Weights double as they halve in probability under the policy, and the last one is infinite.
+
+    P_theta(w >= t) falls like 1/t, so that E_train[w^2] grows with every step: chi^2 is infinite.
+    """
+    prompts, responses = 20, 10
+    step = np.arange(responses)
+    policy = np.tile(0.5 ** (step + 1.0), (prompts, 1))
+    policy[:, -1] *= 2
+    behaviour = np.tile(0.25 ** (step + 1.0), (prompts, 1))
+    behaviour[:, -1] = 0
+    behaviour[:, 0] = 1 - behaviour[:, 1:].sum(axis=1)
+    reward = rng.uniform(0.4, 0.6, policy.shape) + 0.04 * step
+    return _world(
+        "heavy_weights",
+        rng,
+        policy=policy,
+        reference=policy[:, ::-1].copy(),
+        behaviour=behaviour,
+        reward=reward,
+        gold=np.clip(reward - 0.09 * step, 0, 1),
+        beta=0.02,
+    )
+
+
+def no_coverage(rng: np.random.Generator) -> World:
+    """Reward data show next to nothing that the policy does, and the reward model likes it all."""
+    prompts, responses = 20, 6
+    half = responses // 2
+    old, new = _laws(rng, prompts, half), _laws(rng, prompts, half)
+    gold = np.hstack([np.full_like(old, 0.9), np.full_like(new, 0.1)])
+    reference = np.hstack([0.5 * old, 0.5 * new])
+    return _world(
+        "no_coverage",
+        rng,
+        policy=np.hstack([1e-6 * old, (1 - 1e-6) * new]),
+        reference=reference,
+        behaviour=np.hstack([old, np.zeros_like(new)]),
+        reward=np.full_like(gold, 0.9),
+        gold=gold,
+        rollouts=2,
+    )
+
+
 # The names that `taut simulate` and the validation know.
 FAMILIES = {
     family.__name__: family
@@ -266,6 +384,19 @@ FAMILIES = {
         poor_reward_model,
     )
 } | {"random": random_world}
+
+# Hard for bounds through reward data: what the behaviour policy shows, and where r-hat errs.
+SHIFT_FAMILIES = {
+    family.__name__: family
+    for family in (
+        no_shift,
+        linear_error,
+        hidden_error,
+        poor_coverage,
+        heavy_weights,
+        no_coverage,
+    )
+}
 
 
 def _laws(rng, prompts: int, responses: int, *, concentration: float = 2.0) -> np.ndarray:
