@@ -99,6 +99,7 @@ def test_whole_prompt_labels_need_no_weights():
     assert inclusion_varies(np.array([1, 0, 2]), np.array([3, 4, 2]))
     assert not inclusion_varies(np.array([1, 0, 2]), np.array([4, 4, 4]))
     assert inclusion_varies(np.array([1, 0, 0]), np.array([1, 4, 2]))
+    assert not inclusion_varies(np.array([1, 1, 1]), np.array([1, 4, 2]))
 
 
 def test_declared_constants_have_their_golden_value():
@@ -106,12 +107,12 @@ def test_declared_constants_have_their_golden_value():
     assert math.isclose(
         paper_shift(1.7, 0.013), float(mpmath.mpf("1.7") * mpmath.sqrt("0.013")), rel_tol=1e-12
     )
-    assert paper_shift(100.0, 0.5) == 1.0
+    assert paper_shift(100.0, 0.5) == paper_shift(1.0, 7.0) == 1.0
 
 
-@pytest.mark.parametrize(("coverage", "mse"), [(0.5, 0.1), (NAN, 0.1), (2.0, -0.1), (2.0, 1.5)])
+@pytest.mark.parametrize(("coverage", "mse"), [(0.5, 0.1), (NAN, 0.1), (2.0, -0.1), (2.0, NAN)])
 def test_impossible_constants_are_refused(coverage, mse):
-    """C below 1 or L outside [0, 1] cannot be."""
+    """C below 1 or L below 0 cannot be."""
     with pytest.raises(AssumptionError, match="expected"):
         paper_shift(coverage, mse)
 

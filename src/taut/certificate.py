@@ -8,8 +8,16 @@ import numpy as np
 
 from taut.bounds.kl_clipping import describe_log_ratio
 from taut.bounds.reward_shift import FEW_LABELS, label_counts
-from taut.calibration import FEWEST_DRAWS, Split, Thresholds, choose_thresholds, split_draws
+from taut.calibration import (
+    FEWEST_DRAWS,
+    Split,
+    Thresholds,
+    choose_negative,
+    choose_thresholds,
+    split_draws,
+)
 from taut.compose import TargetCertificate, Terms, certify
+from taut.coverage import log_e_value_of_mean
 from taut.density import describe_coverage
 from taut.errors import AssumptionError, LogError, UsageError
 from taut.evidence import (
@@ -20,12 +28,22 @@ from taut.evidence import (
     paper_bound,
     token_level,
 )
-from taut.health import FAIL, Check, check_health, outcome, policy_changes, recurs_across_steps
+from taut.health import (
+    FAIL,
+    SURE_LOG_E,
+    WARN,
+    Check,
+    check_health,
+    outcome,
+    policy_changes,
+    recurs_across_steps,
+    steps_per_prompt_equal,
+)
 from taut.options import TARGETS, Options
 from taut.rollouts import Blocks, Rollouts
-from taut.target import Design, UnitData, to_unit
+from taut.target import Design, UnitData, gold_to_unit, to_unit
 from taut.trusted import place_reward_data
-from taut.types import Status
+from taut.types import Status, weakest
 
 BY_COLUMNS = ("step", "policy", "run")
 
@@ -201,7 +219,14 @@ def audit_by(
     }
 
 
-def health(rollouts: Rollouts, *, reward_range=None, gold_range=None, held_out=False, seed=0):
+def check(
+    rollouts: Rollouts,
+    *,
+    reward_range: tuple[float, float] | None = None,
+    gold_range: tuple[float, float] | None = None,
+    held_out: bool = False,
+    seed: int = 0,
+) -> tuple[Check, ...]:
     """Check a log's health; see `taut.health.check_health` for what is looked at."""
     blocks = rollouts.blocks(seed)
     return check_health(
@@ -227,8 +252,10 @@ def _audit(
             "coverage without reward_mse: C sqrt(L) needs both a declared coverage C and a reward "
             "MSE L, or labelled reward data to bound L on."
         )
-    recurs_here = recurs_across_steps(rollouts)
-    blocks = rollouts.blocks(options.seed, merge_steps=recurs_here)
+    # Held-out draws that carry a `group` are declared to be draws of their own.
+    drawn = options.held_out and rollouts.group is not None
+    merged = recurs_across_steps(rollouts) and not drawn
+    blocks = rollouts.blocks(options.seed, merge_steps=merged)
     low, high, declared = _reward_range(rollouts, options)
     data = _unit_data(rollouts, options, low, high)
     checks = check_health(
@@ -238,7 +265,7 @@ def _audit(
         gold_range=options.gold_range or options.reward_range,
         held_out=options.held_out,
     )
-    design = _design(rollouts, options, declared, recurs, checks)
+    design = _design(rollouts, options, declared, recurs, checks, merged)
     delta = options.delta / simultaneous
     share = _calibration_share(data, blocks, options, reward_data is not None)
     split = split_draws(blocks, data.gold, share)
@@ -285,6 +312,8 @@ def _audit(
 def _require_columns(rollouts: Rollouts, options: Options) -> None:
     if len(rollouts) == 0:
         raise LogError("the log holds no rollouts; expected at least one row.")
+    if rollouts.log_ratio is not None:
+        _check_declared(rollouts, options)
     if options.target == "reward":
         return
     if rollouts.log_ratio is None:
@@ -292,16 +321,30 @@ def _require_columns(rollouts: Rollouts, options: Options) -> None:
             f"the target '{options.target}' needs log-probs: expected the columns 'policy_logprob' "
             "and 'ref_logprob' (or 'log_ratio'). Map them with --map, or ask for --target reward."
         )
+    if options.beta is None:
+        raise UsageError(
+            f"the target '{options.target}' needs --beta, the KL strength in reward units per nat; "
+            "or ask for --target reward."
+        )
+
+
+def _check_declared(rollouts: Rollouts, options: Options) -> None:
+    """Stop where the log-ratios contradict what was declared of them."""
     largest, maximum = float(rollouts.log_ratio.max()), options.log_ratio_max
     if maximum is not None and largest > maximum:
         raise AssumptionError(
             f"a log-ratio of {largest:.6g} nats exceeds the declared maximum of {maximum:g}; "
             "declare a maximum that holds for every possible response, or none."
         )
-    if options.beta is None:
-        raise UsageError(
-            f"the target '{options.target}' needs --beta, the KL strength in reward units per nat; "
-            "or ask for --target reward."
+    moment = options.log_ratio_second_moment
+    if moment is None:
+        return
+    squares = rollouts.blocks(options.seed).means(rollouts.log_ratio**2)
+    ratios = squares / moment if moment > 0 else np.where(squares > 0, 1e300, 0.0)
+    if log_e_value_of_mean(ratios) >= SURE_LOG_E:
+        raise AssumptionError(
+            f"the mean squared log-ratio is {squares.mean():.6g} nats² on this log, beyond chance "
+            f"above the declared {moment:g}; declare a second moment that holds, or none."
         )
 
 
@@ -314,13 +357,11 @@ def _reward_range(rollouts: Rollouts, options: Options) -> tuple[float, float, b
         values.append(rollouts.gold[~np.isnan(rollouts.gold)])
     low = min(float(column.min()) for column in values if len(column))
     high = max(float(column.max()) for column in values if len(column))
-    return low, (high if high > low else low + 1.0), False
+    return low, (high if high > low else low + max(1.0, abs(low))), False
 
 
 def _unit_data(rollouts: Rollouts, options: Options, low: float, high: float) -> UnitData:
-    gold = None
-    if rollouts.gold is not None and not np.isnan(rollouts.gold).all():
-        gold = to_unit(rollouts.gold, *(options.gold_range or (low, high)))
+    gold = gold_to_unit(rollouts.gold, options.gold_range or (low, high))
     return UnitData(
         reward=to_unit(rollouts.reward, low, high),
         gold=gold,
@@ -330,7 +371,9 @@ def _unit_data(rollouts: Rollouts, options: Options, low: float, high: float) ->
     )
 
 
-def _design(rollouts, options, declared: bool, recurs: bool, checks) -> Design:
+def _design(
+    rollouts: Rollouts, options: Options, declared: bool, recurs: bool, checks, merged: bool
+) -> Design:
     """What the log's layout allows (theory §2, end; §2.4)."""
     changes = policy_changes(rollouts)
     reasons = []
@@ -342,9 +385,25 @@ def _design(rollouts, options, declared: bool, recurs: bool, checks) -> Design:
         reasons.append(
             "no policy in this log was trained on its prompts; several policies are averaged"
         )
+    if merged and not steps_per_prompt_equal(rollouts):
+        reasons.append(
+            "each distinct prompt counts once, although prompts recur at unequal numbers of steps; "
+            "mark independent draws with a column `group`"
+        )
+    if outcome(checks, "repeated_draws").status == FAIL:
+        reasons.append(
+            "draws of one prompt are independent, although each prompt recurs equally often, as in "
+            "a fixed list; without `group` they are merged per prompt"
+        )
     if not declared:
         reasons.append("the reward range, which was read off the data, holds")
     status = Status.ESTIMATED if reasons else Status.CERTIFIED
+    if outcome(checks, "rollouts_per_prompt").status == WARN:
+        status = weakest((status, Status.CONDITIONAL))
+        reasons.append(
+            "the number of rollouts of a prompt does not depend on outcomes, and rows that share "
+            "its id are one draw of it"
+        )
     return Design(
         identical=not changes,
         status=status,
@@ -371,8 +430,11 @@ def _thresholds(data: UnitData, split: Split, options: Options, delta: float) ->
     if data.log_ratio is None:
         return None
     draws = len(split.certifying)
-    if options.tau is None:
+    if options.tau is None and options.log_ratio_max is None:
         return Thresholds(math.inf, math.inf, "none: nothing is clipped")
+    if options.tau is None:
+        negative = choose_negative(draws, delta)
+        return Thresholds(options.log_ratio_max, negative, "none: the declared maximum")
     if options.tau == "auto":
         chosen = choose_thresholds(
             reward=data.reward,

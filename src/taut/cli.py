@@ -138,11 +138,11 @@ def audit(
 @json_option
 def check(log, mapping, lenient, token_clip, quiet, json_path, reward_range, **settings):
     """Check the health of a LOG: what would make a certificate wrong. Exit 1 if a check fails."""
-    from taut.certificate import health
+    from taut.certificate import check as check_log
     from taut.document import health_document
 
     rollouts = _read(log, mapping, lenient, token_clip, quiet)
-    checks = health(rollouts, reward_range=reward_range, **settings)
+    checks = check_log(rollouts, reward_range=reward_range, **settings)
     document = {
         "schema": "taut.health/1",
         "version": __version__,

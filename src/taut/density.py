@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taut.bounds.reward_shift import label_counts
+from taut.bounds.reward_shift import inclusion_varies, label_counts
 from taut.bounds.sampling import block_interval, end_forecast
 from taut.bounds.transfer import (
     TRUNCATIONS,
@@ -31,12 +31,12 @@ from taut.coverage import (
     mahalanobis_shift,
 )
 from taut.errors import CoverageError
+from taut.health import SURE_LOG_E
 from taut.rollouts import Blocks
-from taut.routes import Joined, both_ends
+from taut.routes import Joined, both_ends, what_is_left
 from taut.target import Budget, Event, TargetMean, exact_mean
 from taut.types import Interval, Status
 
-_SURE = math.log(1e3)  # an e-value this large refuses a route
 _CHECK_LEVEL = 3.0  # where both samples of the covered mass are compared
 _TRUSTED = "the log-probs of policy and behaviour are right, from one engine"
 _REACH = "reward data and audited rollouts share the law of prompts"
@@ -77,7 +77,7 @@ def check_weights(mean: TargetMean, shift: Shift) -> None:
     if data.weight is None:
         raise CoverageError("needs `policy_logprob` and `behaviour_logprob` in the reward data")
     means = data.blocks.means(data.weight)
-    if log_e_value_of_mean(means) >= _SURE:
+    if log_e_value_of_mean(means) >= SURE_LOG_E:
         raise CoverageError(
             f"the mean weight on the reward data is {means.mean():.3g} where at most 1 can be: "
             "the log-probs are not those of the policies that they are said to be"
@@ -135,6 +135,11 @@ def check_labels(shift: Shift) -> None:
     data = shift.data
     if data.gold is None or (label_counts(data.gold, data.blocks) > 0).sum() < 2:
         raise CoverageError("needs gold labels on the reward data")
+    if inclusion_varies(label_counts(data.gold, data.blocks), data.blocks.sizes):
+        raise CoverageError(
+            "needs labels on whole prompts of the reward data: their numbers of rollouts are "
+            "unequal, and rows were labelled one by one"
+        )
 
 
 def importance(mean: TargetMean, shift: Shift, learned: Interval, budget: Budget) -> Joined:
@@ -391,6 +396,8 @@ def _beside(mean: TargetMean, learned: Interval, interval: Interval, **named) ->
     return Joined(
         interval=interval,
         sampling=Interval(learned.lower - measured, learned.upper - measured),
-        shift=Interval(interval.lower - learned.lower, interval.upper - learned.upper),
+        shift=Interval(
+            what_is_left(interval.lower, learned.lower), what_is_left(interval.upper, learned.upper)
+        ),
         **named,
     )

@@ -19,8 +19,10 @@ PASS, WARN, FAIL, NOT_CHECKED = "pass", "warn", "fail", "not_checked"
 _FEW_PROMPTS = 20
 _SURE_Z = 5.0  # a normal deviate this large is no accident in a log (p = 6e-7)
 _DOUBT_Z = 3.0
-_SURE_E = 1e3  # an e-value: betting against the claim multiplied the stake this often
-_DOUBT_E = 20.0
+# e-values: betting against the claim multiplied the stake this often.
+SURE_LOG_E = math.log(1e3)
+_DOUBT_LOG_E = math.log(20.0)
+_RARE = 1e-3  # probability below which a pattern is taken for no accident
 _LONG = 5  # tokens
 _CONFIDENT = -0.1  # mean nats per token above which sampled text is implausible
 
@@ -54,6 +56,7 @@ def check_health(
     return (
         _few_prompts(blocks),
         _recurring_prompts(rollouts, held_out),
+        _repeated_draws(rollouts),
         _unequal_k(blocks),
         _duplicates(rollouts),
         _range("reward_range", rollouts.reward, reward_range),
@@ -117,6 +120,47 @@ def _recurring_prompts(rollouts: Rollouts, held_out: bool) -> Check:
         "not independent of them, so intervals are estimates",
         "Audit on prompts kept out of training and say --held-out.",
     )
+
+
+def steps_per_prompt_equal(rollouts: Rollouts) -> bool:
+    """Say whether every prompt occurs at the same number of steps."""
+    seen = np.unique(np.stack([rollouts.prompt, rollouts.step.astype(np.uint64)]), axis=1)
+    _, counts = np.unique(seen[0], return_counts=True)
+    return bool((counts == counts[0]).all())
+
+
+def _repeated_draws(rollouts: Rollouts) -> Check:
+    """Independent draws repeat prompts unevenly; a fixed list repeats them evenly."""
+    name = "repeated_draws"
+    if rollouts.group is None:
+        return Check(name, NOT_CHECKED, "no `group` column")
+    pairs = np.unique(np.stack([rollouts.prompt, rollouts.group]), axis=1)
+    _, counts = np.unique(pairs[0], return_counts=True)
+    if counts.sum() == len(counts):
+        return Check(name, PASS, "no prompt was drawn more than once")
+    text = f"{counts.sum()} draws of {len(counts)} prompts, {counts.min()} to {counts.max()} each"
+    if _evenness(counts) >= _RARE:
+        return Check(name, PASS, text)
+    return Check(
+        name,
+        FAIL,
+        text + ": too even for independent draws, as when a fixed list is gone through repeatedly",
+        "Leave the `group` column out: rows of one prompt are then merged.",
+    )
+
+
+def _evenness(counts: np.ndarray) -> float:
+    """Bound the chance that independent draws repeat prompts this evenly (uniform prompts)."""
+    from scipy.special import chdtr, gammaln
+
+    total, kinds = int(counts.sum()), len(counts)
+    if (counts == counts[0]).all():
+        logs = gammaln(total + 1) - gammaln(counts + 1.0).sum() - total * math.log(kinds)
+        return math.exp(logs)
+    mean = total / kinds
+    if mean < 5 or kinds < 5:
+        return 1.0  # too few for the chi-square law to be read this far out
+    return float(chdtr(kinds - 1, float(((counts - mean) ** 2).sum()) / mean))
 
 
 def _unequal_k(blocks: Blocks) -> Check:
@@ -270,11 +314,11 @@ def _exp_minus(rollouts: Rollouts, blocks: Blocks) -> Check:
     with np.errstate(over="ignore"):
         mean = float(blocks.means(np.exp(-rollouts.log_ratio)).mean())
     text = f"mean of exp(-log-ratio) is {mean:.3g}, at most 1 is expected"
-    if log_e < math.log(_DOUBT_E):
+    if log_e < _DOUBT_LOG_E:
         return Check(name, PASS, text)
     return Check(
         name,
-        FAIL if log_e >= math.log(_SURE_E) else WARN,
+        FAIL if log_e >= SURE_LOG_E else WARN,
         f"{text}; betting against it won a factor of 1e{log_e / math.log(10):.0f}: the log-probs "
         "are not those of the policy that sampled",
         "Check temperature, top-p and top-k, and score policy and reference with one engine.",

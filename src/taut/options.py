@@ -76,3 +76,5 @@ def _range(name: str, value: tuple[float, float] | None) -> None:
         return
     if len(value) != 2 or not all(map(math.isfinite, value)) or not value[0] < value[1]:
         raise UsageError(f"{name} is {tuple(value)}; expected two finite numbers, LOW < HIGH.")
+    if not math.isfinite(value[1] - value[0]) or value[1] - value[0] < 1e-300:
+        raise UsageError(f"{name} is {tuple(value)}; its width is beyond what doubles can hold.")

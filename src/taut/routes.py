@@ -136,18 +136,23 @@ def _shares(mean: TargetMean, values: np.ndarray, interval: Interval) -> tuple[I
         reward=mean.data.reward,
         gold=mean.data.gold - mean.data.reward,
         kl_cost=np.zeros_like(mean.cost),
-        kl_range=(-1.0, 1.0),
+        kl_range=(-math.inf, math.inf),
         blocks=mean.blocks,
     ).values
     ours = float(mean.draws.std()) / math.sqrt(len(mean.draws))
     theirs = float(residual.std()) / math.sqrt(len(residual))
-    part = ours / (ours + theirs) if ours + theirs > 0 else 0.5
+    part = ours / (ours + theirs) if ours > 0 and theirs > 0 else 0.5
     below, above = interval.lower - centre, interval.upper - centre
     moved = centre - measured
     return (
         Interval(part * below, part * above),
         Interval(moved + (1 - part) * below, moved + (1 - part) * above),
     )
+
+
+def what_is_left(end: float, taken: float) -> float:
+    """Return end - taken; an infinite end stays infinite whatever was taken before."""
+    return end if math.isinf(end) else end - taken
 
 
 def declared(
@@ -182,7 +187,9 @@ def trivial(mean: TargetMean, learned: Interval, budget: Budget) -> Joined:
     return Joined(
         interval=Interval(cost.lower, 1 + cost.upper),
         sampling=Interval(learned.lower - measured, learned.upper - measured),
-        shift=Interval(cost.lower - learned.lower, 1 + cost.upper - learned.upper),
+        shift=Interval(
+            what_is_left(cost.lower, learned.lower), what_is_left(1 + cost.upper, learned.upper)
+        ),
         events=both_ends("KL cost", budget) if mean.beta else (),
         status=Status.VACUOUS,
         assumes=(),

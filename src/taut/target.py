@@ -8,6 +8,7 @@ import numpy as np
 from taut.bounds.kl_clipping import clip_log_ratio
 from taut.bounds.sampling import block_interval, predicted_half_width
 from taut.calibration import Split, Thresholds
+from taut.errors import AssumptionError
 from taut.options import Options
 from taut.rollouts import Blocks
 from taut.types import Interval, Status, weakest
@@ -152,6 +153,24 @@ def _fitting_method(asked: str, unbounded: bool, identical: bool) -> str:
 def exact_mean(values: np.ndarray) -> float:
     """Return the mean, summed without rounding."""
     return math.fsum(values) / len(values)
+
+
+def gold_to_unit(gold: np.ndarray | None, bounds: tuple[float, float]) -> np.ndarray | None:
+    """Map gold labels to [0, 1]; None without any label.
+
+    Raises:
+        AssumptionError: A label outside the range: cutting it would change the target, where
+            cutting the learned reward only redefines that (theory §1).
+    """
+    if gold is None or np.isnan(gold).all():
+        return None
+    outside = gold[(gold < bounds[0]) | (gold > bounds[1])]
+    if len(outside):
+        raise AssumptionError(
+            f"{len(outside)} gold labels lie outside [{bounds[0]:g}, {bounds[1]:g}], for example "
+            f"{outside[0]:g}; declare --gold-range LOW HIGH, which holds for every possible label."
+        )
+    return to_unit(gold, *bounds)
 
 
 def to_unit(values: np.ndarray, low: float, high: float) -> np.ndarray:

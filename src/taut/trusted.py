@@ -11,7 +11,7 @@ from taut.density import Shift
 from taut.health import recurs_across_steps
 from taut.options import Options
 from taut.rollouts import Blocks, Rollouts
-from taut.target import to_unit
+from taut.target import gold_to_unit, to_unit
 
 
 def place_reward_data(
@@ -30,9 +30,7 @@ def place_reward_data(
     paired = rollouts.group is None or reward_data.group is None
     paired = paired and bool(np.isin(reward_data.prompt, rollouts.prompt).any())
     chooses = _choosing_draws(blocks, reward_data, rollouts, split, options, paired)
-    gold = None
-    if reward_data.gold is not None and not np.isnan(reward_data.gold).all():
-        gold = to_unit(reward_data.gold, *(options.gold_range or (low, high)))
+    gold = gold_to_unit(reward_data.gold, options.gold_range or (low, high))
     return Shift(
         data=RewardData(
             weight=_weights(reward_data),

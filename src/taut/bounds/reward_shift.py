@@ -26,7 +26,7 @@ def paper_shift(coverage: float, reward_mse: float) -> float:
 
     Args:
         coverage: C = sqrt(1 + chi-square) of deployment against reward data, at least 1.
-        reward_mse: L = E_train[e^2], unit scale, in [0, 1].
+        reward_mse: L = E_train[e^2], unit scale; above 1 it says nothing, as e^2 <= 1.
 
     Raises:
         AssumptionError: A constant outside its range.
@@ -35,11 +35,8 @@ def paper_shift(coverage: float, reward_mse: float) -> float:
         raise AssumptionError(
             f"coverage C = {coverage:g}, expected at least 1: C = sqrt(1 + chi-square)."
         )
-    if not 0 <= reward_mse <= 1:
-        raise AssumptionError(
-            f"reward MSE L = {reward_mse:g} on the unit scale, expected a value in [0, 1]; "
-            "give it in squared reward units of the declared range."
-        )
+    if not reward_mse >= 0:
+        raise AssumptionError(f"reward MSE L = {reward_mse:g}, expected 0 or more.")
     return min(1.0, coverage * math.sqrt(reward_mse))
 
 
@@ -86,9 +83,12 @@ def label_counts(gold: np.ndarray, blocks: Blocks) -> np.ndarray:
 def inclusion_varies(counts: np.ndarray, sizes: np.ndarray) -> bool:
     """Say whether draws had unequal chances of a label: rows labelled one by one, K unequal.
 
-    With equal K, or with every labelled draw labelled whole, all draws had the same chance.
+    With equal K, with every draw labelled, or with every labelled draw labelled whole, all draws
+    had the same chance.
     """
     labelled = counts > 0
+    if labelled.all():
+        return False
     # Labels on draws of one rollout alone do not show which of the two ways was taken.
     whole = _same_rows(counts, sizes) and bool((sizes[labelled] > 1).any())
     return not whole and bool((sizes != sizes[0]).any())
@@ -168,11 +168,18 @@ def _group_means(control: np.ndarray, labelled: np.ndarray, own: float | None) -
 
 
 def _weighted_blocks(weight, residual, control, counts, sizes, kl_range) -> GoldBlocks:
-    """Weight labelled draws by their inverse chance of a label, 1 - (1 - p)^K (theory §3.6)."""
-    rate = counts.sum() / sizes.sum()
-    chance = 1 - (1 - rate) ** sizes
+    """Weight labelled draws by the inverse share of labelled ones among draws of their size.
+
+    This fits every blind way of labelling whose chance depends on K alone, rows labelled one by one
+    with chance 1 - (1 - p)^K among them (theory §3.6).
+    """
+    labelled = counts > 0
+    _, kind = np.unique(sizes, return_inverse=True)
+    share = np.bincount(kind, weights=labelled) / np.bincount(kind)
+    # Sizes without a label say nothing; they are taken to be labelled like the others.
+    chance = np.where(share > 0, share, labelled.mean())[kind]
     most = 1 / chance.min()
-    values = np.where(counts > 0, np.nan_to_num(residual) / chance, 0.0) + control
+    values = np.where(labelled, np.nan_to_num(residual) / chance, 0.0) + control
     low, high = -weight * most - kl_range[1], most + weight - kl_range[0]
     return GoldBlocks(np.clip(values, low, high), low, high, False)
 

@@ -37,6 +37,8 @@ def block_interval(
 
     Source: theory §2.1-2.7.
     """
+    if low == high or (method == "bernstein" and len(values) == 1):
+        return Interval(low, high)  # nothing varies, or no variance can be had
     if method == "normal":
         return normal_interval(values, delta_lower, delta_upper)
     if method == "paper":
@@ -58,10 +60,13 @@ def normal_interval(values: np.ndarray, delta_lower: float, delta_upper: float) 
     """
     from scipy.special import ndtri
 
+    if len(values) < 2:
+        return Interval(-math.inf, math.inf)
     mean = math.fsum(values) / len(values)
-    error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    error = float(values.std(ddof=1)) / math.sqrt(len(values))
     ends = [
-        float(ndtri(1 - eta)) * error if eta > 0 else math.inf for eta in (delta_lower, delta_upper)
+        max(0.0, float(ndtri(1 - eta))) * error if eta > 0 else math.inf
+        for eta in (delta_lower, delta_upper)
     ]
     return Interval(mean - ends[0], mean + ends[1])
 

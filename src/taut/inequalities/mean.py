@@ -135,7 +135,8 @@ def ordered_mean_interval(
         lower = _betting_end(values, low, 1.0 / width, lower_eta, method)
     if upper_eta is not None:
         upper = _betting_end(values, high, -1.0 / width, upper_eta, method)
-    return from_unit(lower, 1.0 - upper, low=low, high=high)
+    # At a large delta both ends may pass each other; any interval around them is still valid.
+    return from_unit(min(lower, 1.0 - upper), max(lower, 1.0 - upper), low=low, high=high)
 
 
 def draw_order(n: int, *, seed: int, keys: np.ndarray | None = None) -> np.ndarray:
