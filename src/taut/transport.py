@@ -279,36 +279,34 @@ def audit_transport(
     """
     _check_settings(gold_range, margin, delta, folds, weight)
     blocks = rollouts.blocks(seed)
-    _check_probe(rollouts, blocks)
+    _check_labels(rollouts, blocks, reward_data)
     roles = _roles(rollouts, blocks, reward_data, seed)
     lessons = _lessons(reward_data.take(roles.teach), gold_range, seed, folds)
-    certifying = blocks.subset(roles.certify)
     probe = _Probe(
-        gold=_unit(rollouts.gold, gold_range), fitted=lessons.g(rollouts.reward), blocks=certifying
+        gold=_unit(rollouts.gold, gold_range),
+        fitted=lessons.g(rollouts.reward),
+        blocks=blocks.subset(roles.certify),
     )
     if weight is None:
         plan = _choose_plan(lessons, probe, seed, delta)
     else:
         plan = GoldPlan(weight * lessons.span, None)
     low, width = gold_range[0], gold_range[1] - gold_range[0]
-    mixed = probe.mean(plan, lessons, delta)
-    plain = probe.mean(GoldPlan(0.0, 1.0), lessons, delta)
-    residual = _in_units(probe.residual(lessons, delta), 0.0, width)
     return Transport(
-        predicted=low + width * _mean(certifying.means(probe.fitted)),
+        predicted=low + width * _mean(probe.blocks.means(probe.fitted)),
         audit=grade(
-            residual,
+            _in_units(probe.residual(lessons, delta), 0.0, width),
             margin=margin,
             delta=delta,
             prompts=probe.labelled,
             width=(1 + lessons.span) * width,
         ),
-        certified=_in_units(mixed, low, width),
-        gold_only=_in_units(plain, low, width),
-        weight=0.0 if plan.own == 1.0 or lessons.span == 0 else plan.weight / lessons.span,
+        certified=_in_units(probe.mean(plan, lessons, delta), low, width),
+        gold_only=_in_units(probe.mean(GoldPlan(0.0, 1.0), lessons, delta), low, width),
+        weight=_share(plan, lessons),
         status=Status.CERTIFIED,
         calibration=_in_calibration_units(lessons, low, width, folds),
-        certifying_draws=len(certifying),
+        certifying_draws=len(probe.blocks),
         shared=roles.shared,
     )
 
@@ -481,6 +479,11 @@ def _choose_plan(lessons: _Lessons, probe: _Probe, seed: int, delta: float) -> G
     return plan
 
 
+def _share(plan: GoldPlan, lessons: _Lessons) -> float:
+    """How much of g a plan uses; labelled draws alone use none, for it cancels there."""
+    return 0.0 if plan.own == 1.0 or lessons.span == 0 else plan.weight / lessons.span
+
+
 def _in_calibration_units(lessons: _Lessons, low, width, folds) -> Calibration:
     residual = lessons.gold - lessons.fitted
     return Calibration(
@@ -510,7 +513,11 @@ def _check_settings(gold_range, margin, delta, folds, weight) -> None:
         raise UsageError(f"weight is {weight}; expected a share in [0, 1], or None to choose.")
 
 
-def _check_probe(rollouts: Rollouts, blocks: Blocks) -> None:
+def _check_labels(rollouts: Rollouts, blocks: Blocks, reward_data: Rollouts) -> None:
+    if reward_data.gold is None or np.isnan(reward_data.gold).all():
+        raise AssumptionError(
+            "the reward data carry no gold label: nothing can teach the calibration. Label some."
+        )
     if rollouts.gold is None or np.isnan(rollouts.gold).all():
         raise AssumptionError(
             "the audited rollouts carry no gold label: nothing could show that the calibration "
