@@ -54,8 +54,12 @@ def both_ends(what: str, budget: Budget) -> tuple[Event, ...]:
     )
 
 
-def gold(mean: TargetMean, budget: Budget, delta: float) -> Joined:
-    """Gold labels on audited rollouts, joined with the learned reward (theory §3.6)."""
+def gold(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]:
+    """Gold labels on audited rollouts, joined with the learned reward (theory §3.6).
+
+    Returns:
+        The route, and the width that it was forecast to have on the calibration split.
+    """
     data, blocks = mean.data, mean.blocks
     labelled = int((label_counts(data.gold, blocks) > 0).sum())
     parts = {
@@ -64,13 +68,13 @@ def gold(mean: TargetMean, budget: Budget, delta: float) -> Joined:
         "kl_cost": mean.cost,
         "kl_range": mean.cost_range,
     }
-    plan, _ = _gold_plan(mean, delta)
+    plan, half_width = _gold_plan(mean, delta)
     joint = gold_blocks(plan, **parts, blocks=blocks)
     interval = mean.interval(
         joint.values, joint.low, joint.high, budget, np.ones(len(joint.values), dtype=np.int64)
     )
     sampling, shift = _shares(mean, joint.values, interval)
-    return Joined(
+    joined = Joined(
         interval=interval,
         sampling=sampling,
         shift=shift,
@@ -82,11 +86,7 @@ def gold(mean: TargetMean, budget: Budget, delta: float) -> Joined:
         values=joint.values,
         guaranteed=joint.exact,
     )
-
-
-def gold_forecast(mean: TargetMean, delta: float) -> float:
-    """Width that the gold route will have, judged on the calibration split."""
-    return 2 * _gold_plan(mean, delta)[1]
+    return joined, 2 * half_width
 
 
 def _gold_plan(mean: TargetMean, delta: float) -> tuple[GoldPlan, float]:

@@ -4,6 +4,7 @@ The choice is made by what the calibration splits forecast and by which columns 
 by the certifying draws.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,11 +35,8 @@ class Route:
     forecast: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    name: str
-    build: Callable[[], Joined]
-    forecast: Callable[[], float]
+# A route and the width that the calibration splits forecast for it.
+_Build = Callable[[], tuple[Joined, float]]
 
 
 def reward_routes(
@@ -54,7 +52,8 @@ def reward_routes(
     Raises:
         UsageError: A route was named that is not open, with the reason.
     """
-    found = [_open(item) for item in _candidates(mean, learned, budget, options, delta, shift)]
+    builds = _builds(mean, learned, budget, options, delta, shift)
+    found = [_open(name, build) for name, build in builds.items()]
     if options.route == "auto":
         taken = _narrowest(found)
     else:
@@ -94,70 +93,66 @@ def _explained(item: Route, taken: Route) -> Route:
     return Route(item.name, item.joined, reason, item.forecast)
 
 
-def _open(candidate: _Candidate) -> Route:
+def _open(name: str, build: _Build) -> Route:
     try:
-        return Route(candidate.name, candidate.build(), "", candidate.forecast())
+        joined, forecast = build()
     except CoverageError as error:
-        return Route(candidate.name, None, str(error), float("inf"))
+        return Route(name, None, str(error), math.inf)
+    return Route(name, joined, "", forecast)
 
 
-def _candidates(mean, learned, budget, options, delta, shift) -> list[_Candidate]:
+def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
+    """Return how to take each route, in the order of theory §3; the trivial one stands last."""
     base = mean.forecast_width(delta)
     coverage = options.coverage
 
-    def paper() -> Joined:
+    def gold() -> tuple[Joined, float]:
+        labels = mean.data.gold
+        if labels is None or not (label_counts(labels, mean.blocks) > 0).any():
+            raise CoverageError("needs gold labels on the audited rollouts")
+        return routes.gold(mean, budget, delta)
+
+    def paper() -> tuple[Joined, float]:
         if coverage is None or options.reward_mse is None:
             raise CoverageError("needs a declared C and L (--coverage, --reward-mse)")
-        return routes.declared(
-            mean, learned, budget, paper_shift(coverage, mean.data.reward_mse), options
-        )
+        bound = paper_shift(coverage, mean.data.reward_mse)
+        return routes.declared(mean, learned, budget, bound, options), base + 2 * bound
 
-    def needs_data(build: Callable[[], Joined]) -> Callable[[], Joined]:
-        def checked() -> Joined:
-            if shift is None:
-                raise CoverageError("needs reward data (--reward-data)")
-            return build()
-
-        return checked
-
-    def centred() -> Joined:
+    def centred() -> tuple[Joined, float]:
+        _needs_data(shift)
         if coverage is None:
             raise CoverageError("needs a declared C (--coverage)")
-        return density.centred(mean, shift, budget, delta, coverage)
+        found = density.centred(mean, shift, budget, delta, coverage)
+        return found, base + density.centred_forecast(shift, coverage)
 
-    return [
-        _Candidate(
-            "gold",
-            lambda: _gold(mean, budget, delta),
-            lambda: routes.gold_forecast(mean, delta),
-        ),
-        _Candidate("paper", paper, lambda: base + 2 * paper_shift(coverage, mean.data.reward_mse)),
-        _Candidate(
-            "centred",
-            needs_data(centred),
-            lambda: base + density.centred_forecast(shift, coverage),
-        ),
-        _Candidate(
-            "truncated",
-            needs_data(lambda: density.truncated(mean, shift, budget, delta)),
-            lambda: base + density.truncated_forecast(mean, shift),
-        ),
-        _Candidate(
-            "importance",
-            needs_data(lambda: density.importance(mean, shift, learned, budget)),
-            lambda: density.importance_forecast(mean, shift, budget),
-        ),
-        _Candidate(
-            "score",
-            needs_data(lambda: density.mahalanobis(mean, shift, budget)),
-            lambda: float("inf"),
-        ),
-        _Candidate("trivial", lambda: routes.trivial(mean, learned, budget), lambda: 1.0 + base),
-    ]
+    def truncated() -> tuple[Joined, float]:
+        _needs_data(shift)
+        found = density.truncated(mean, shift, budget, delta)
+        return found, base + density.truncated_forecast(mean, shift)
+
+    def importance() -> tuple[Joined, float]:
+        _needs_data(shift)
+        found = density.importance(mean, shift, learned, budget)
+        return found, density.importance_forecast(mean, shift, budget)
+
+    def score() -> tuple[Joined, float]:
+        _needs_data(shift)
+        return density.mahalanobis(mean, shift, budget), math.inf
+
+    def trivial() -> tuple[Joined, float]:
+        return routes.trivial(mean, learned, budget), 1.0 + base
+
+    return {
+        "gold": gold,
+        "paper": paper,
+        "centred": centred,
+        "truncated": truncated,
+        "importance": importance,
+        "score": score,
+        "trivial": trivial,
+    }
 
 
-def _gold(mean: TargetMean, budget: Budget, delta: float) -> Joined:
-    gold = mean.data.gold
-    if gold is None or not (label_counts(gold, mean.blocks) > 0).any():
-        raise CoverageError("needs gold labels on the audited rollouts")
-    return routes.gold(mean, budget, delta)
+def _needs_data(shift: Shift | None) -> None:
+    if shift is None:
+        raise CoverageError("needs reward data (--reward-data)")

@@ -117,26 +117,31 @@ def estimated_tail(log_ratio: np.ndarray, blocks: Blocks, *, tau: float, delta: 
     assumes = ("the positive tail of the log-ratio is no heavier than the sample suggests",)
     if math.isinf(tau):
         return Tail(0.0, delta, Status.ESTIMATED, assumes, "theory §4.4 (d)")
-    rng = np.random.default_rng(0)
     count = len(blocks)
     empirical = blocks.means(np.maximum(log_ratio - tau, 0.0))
     threshold, exceedances, weights = _tail_sample(log_ratio, blocks, tau)
     owner = np.repeat(np.arange(count), blocks.sizes)[exceedances]
     excess = log_ratio[blocks.rows][exceedances] - threshold
     order = np.argsort(excess)
-    excess, owner, weights = excess[order], owner[order], weights[exceedances][order]
-    draws = [np.ones(count)]
-    for _ in range(min(_RESAMPLES, max(20, 4_000_000 // count))):
-        draws.append(np.bincount(rng.integers(count, size=count), minlength=count))
-    bounds = [
-        max(
-            float(multiplicity @ empirical) / count,
-            _pareto_tail_mean(excess, weights * multiplicity[owner], tau - threshold),
-        )
-        for multiplicity in draws
-    ]
-    bound = max(bounds[0], float(np.quantile(bounds[1:], 1 - delta)))
+    times = _multiplicities(count)
+    fitted = _pareto_tail_means(
+        excess[order],
+        weights[exceedances][order] * times[:, owner[order]],
+        tau - threshold,
+    )
+    bounds = np.maximum(times @ empirical / count, fitted)
+    bound = max(float(bounds[0]), float(np.quantile(bounds[1:], 1 - delta)))
     return Tail(bound, delta, Status.ESTIMATED, assumes, "theory §4.4 (d)")
+
+
+def _multiplicities(count: int) -> np.ndarray:
+    """How often each block occurs in the sample itself and in each bootstrap resample."""
+    rng = np.random.default_rng(0)
+    resamples = min(_RESAMPLES, max(20, 4_000_000 // count))
+    times = np.ones((resamples + 1, count))
+    for row in times[1:]:
+        row[:] = np.bincount(rng.integers(count, size=count), minlength=count)
+    return times
 
 
 def _tail_sample(log_ratio, blocks, tau):
@@ -147,29 +152,29 @@ def _tail_sample(log_ratio, blocks, tau):
     return threshold, np.flatnonzero(values > threshold), weights
 
 
-def _pareto_tail_mean(excess: np.ndarray, weights: np.ndarray, distance: float) -> float:
-    """E(X - distance)_+ of a generalised Pareto fitted by weighted moments (Hosking & Wallis).
+def _pareto_tail_means(excess: np.ndarray, weights: np.ndarray, distance: float) -> np.ndarray:
+    """E(X - distance)_+ of generalised Paretos fitted by weighted moments (Hosking & Wallis).
 
-    `excess` ascends. The result includes the mass of the tail, which is the sum of `weights`.
+    `excess` ascends, shape (values,); `weights` has shape (samples, values). Each result includes
+    the mass of the tail, which is the sum of the sample's weights. Shape (samples,).
     """
-    mass = float(weights.sum())
-    if mass <= 0 or excess[-1] <= 0:
-        return 0.0
-    share = weights / mass
-    survival = 1.0 - np.cumsum(share) + 0.5 * share
-    first = float(share @ excess)
-    second = float((share * survival) @ excess)
-    if first <= 0 or first <= 2 * second:
-        return 0.0
+    mass = weights.sum(axis=1)
+    safe = np.where(mass > 0, mass, 1.0)[:, None]
+    share = weights / safe
+    survival = 1.0 - np.cumsum(share, axis=1) + 0.5 * share
+    first = share @ excess
+    spread = first - 2 * ((share * survival) @ excess)
+    fits = (mass > 0) & (first > 0) & (spread > 0)
+    first, spread = np.where(fits, first, 1.0), np.where(fits, spread, 1.0)
     # Shapes of 1 and more have no mean; 0.95 keeps the estimate finite, and large.
-    shape = min(2 - first / (first - 2 * second), 0.95)
-    scale = max(first * (1 - shape), 1e-300)
-    if shape < 0 and distance >= -scale / shape:
-        return 0.0
-    if abs(shape) < 1e-9:
-        return mass * scale * math.exp(-distance / scale)
-    beyond = (1 + shape * distance / scale) ** (1 - 1 / shape)
-    return mass * scale / (1 - shape) * beyond
+    shape = np.minimum(2 - first / spread, 0.95)
+    shape = np.where(np.abs(shape) < 1e-9, 1e-9, shape)
+    scale = np.maximum(first * (1 - shape), 1e-300)
+    # A negative shape ends the tail at -scale/shape; beyond it nothing is left.
+    inside = np.maximum(1 + shape * distance / scale, 0.0)
+    with np.errstate(divide="ignore", over="ignore"):
+        beyond = np.where(inside > 0, inside ** (1 - 1 / shape), 0.0)
+    return np.where(fits, mass * scale / (1 - shape) * beyond, 0.0)
 
 
 def token_clipping(
