@@ -55,6 +55,18 @@ def test_audit_prints_a_verdict_and_writes_json(log, tmp_path, monkeypatch, caps
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".out")]
 
 
+def test_html_is_a_page_that_needs_no_network(log, tmp_path, monkeypatch, capsys):
+    """--html writes the report as one self-contained page."""
+    path = tmp_path / "report.html"
+    status, out, _ = run(monkeypatch, capsys, "audit", log, *AUDIT, "--html", path)
+    page = path.read_text(encoding="utf-8")
+    assert status == 0
+    assert page.startswith("<!doctype html>")
+    assert "The three targets" in page
+    assert "http" not in page
+    assert "measured" in out
+
+
 def test_json_to_stdout_is_the_only_output(log, monkeypatch, capsys):
     """--json - can be piped: nothing but JSON on stdout."""
     status, out, _ = run(monkeypatch, capsys, "audit", log, *AUDIT, "--json", "-")

@@ -68,6 +68,13 @@ range_options = _stack(
     click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw order."),
 )
 
+html_option = click.option(
+    "--html",
+    "html_path",
+    metavar="PATH",
+    help="Write the report as a page of HTML.",
+)
+
 json_option = click.option(
     "--json",
     "json_path",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from taut.arguments import audit_options, json_option, log_options, range_options
+from taut.arguments import audit_options, html_option, json_option, log_options, range_options
 from taut.errors import TautError, UsageError
 from taut.version import __version__
 
@@ -85,6 +85,7 @@ def cli():
     help="Exit 3 unless a certified or conditional lower end is at least X, reward units.",
 )
 @json_option
+@html_option
 def audit(
     log,
     mapping,
@@ -94,6 +95,7 @@ def audit(
     by,
     require_lower,
     json_path,
+    html_path,
     reward_data,
     reward_map,
     behaviour,
@@ -126,7 +128,7 @@ def audit(
         groups = audit_by(rollouts, by, **settings)
         certificates = list(groups.values())
         document = groups_document(by, groups)
-    _show(document, json_path)
+    _show(document, json_path, html_path)
     if require_lower is not None:
         return _gate(certificates, require_lower)
     return 0
@@ -136,7 +138,8 @@ def audit(
 @log_options
 @range_options
 @json_option
-def check(log, mapping, lenient, token_clip, quiet, json_path, reward_range, **settings):
+@html_option
+def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, reward_range, **settings):
     """Check the health of a LOG: what would make a certificate wrong. Exit 1 if a check fails."""
     from taut.certificate import check as check_log
     from taut.document import health_document
@@ -149,7 +152,7 @@ def check(log, mapping, lenient, token_clip, quiet, json_path, reward_range, **s
         "log": {"rollouts": len(rollouts), "rejected_rows": rollouts.rejected_rows},
         "health": health_document(checks),
     }
-    _show(document, json_path)
+    _show(document, json_path, html_path)
     return EXIT_DATA if any(item.status == "fail" for item in checks) else 0
 
 
@@ -203,7 +206,8 @@ def simulate(world, output, prompts, rollouts_per_prompt, gold, seed):
 
 @cli.command()
 @json_option
-def demo(json_path):
+@html_option
+def demo(json_path, html_path):
     """Audit the bundled example: an over-optimised policy whose truth is known."""
     from taut.certificate import audit as audit_one
     from taut.document import certificate_document
@@ -214,7 +218,7 @@ def demo(json_path):
     rollouts = read_rollouts(folder / "over_optimised.parquet")
     declared = {name: truth["settings"][name] for name in ("beta", "reward_range", "log_ratio_max")}
     certificate = audit_one(rollouts, **declared)
-    _show(certificate_document(certificate), json_path)
+    _show(certificate_document(certificate), json_path, html_path)
     if json_path != "-":
         known = truth["truth"]["objective"]
         inside = "inside" if certificate.lower <= known <= certificate.upper else "OUTSIDE"
@@ -274,20 +278,22 @@ def _share(path: str, text: str) -> float:
         raise UsageError(f"--behaviour {path}={text}: expected PATH=SHARE, a number.") from None
 
 
-def _show(document: dict, json_path: str | None) -> None:
-    if json_path == "-":
-        click.echo(_json(document), nl=False)
-        return
-    if json_path is not None:
-        _write_atomically(Path(json_path), _json(document))
+def _show(document: dict, json_path: str | None, html_path: str | None) -> None:
     from taut.report import terminal
 
     page = {
         "taut.certificate/1": terminal.certificate_report,
         "taut.certificates/1": terminal.groups_report,
         "taut.health/1": lambda found: terminal.health_report(found["health"], found["log"]),
-    }[document["schema"]]
-    terminal.print_report(page(document))
+    }[document["schema"]](document)
+    if html_path is not None:
+        _write_atomically(Path(html_path), terminal.report_page(page, "taut"))
+    if json_path == "-":
+        click.echo(_json(document), nl=False)
+        return
+    if json_path is not None:
+        _write_atomically(Path(json_path), _json(document))
+    terminal.print_report(page)
 
 
 def _json(document: dict) -> str:

@@ -273,11 +273,12 @@ def audit_transport(
     Raises:
         AssumptionError: No gold on one side, or rows labelled one by one where K varies.
         CoverageError: Prompts recur among the audited draws and in the reward data too.
-        UsageError: A setting out of range.
+        UsageError: A setting out of range, or rollouts of several policies.
 
     Source: theory §3.6 (rectifier blocks, g fitted elsewhere), §2.4.
     """
     _check_settings(gold_range, margin, delta, folds, weight)
+    _check_one_policy(rollouts)
     blocks = rollouts.blocks(seed)
     _check_labels(rollouts, blocks, reward_data)
     roles = _roles(rollouts, blocks, reward_data, seed)
@@ -349,8 +350,7 @@ def _roles(rollouts: Rollouts, blocks: Blocks, reward_data: Rollouts, seed: int)
     if len(np.unique(keys)) < len(keys):
         raise CoverageError(
             f"{shared} prompts of the reward data are audited too, and audited prompts recur: "
-            "which draws belong together cannot be told. Give reward data on other prompts, or "
-            "audit one step."
+            "which draws belong together cannot be told. Give reward data on other prompts."
         )
     apart = labelled & ~np.isin(reward_data.prompt, keys)
     if 2 * shared <= len(prompts):
@@ -511,6 +511,16 @@ def _check_settings(gold_range, margin, delta, folds, weight) -> None:
         raise UsageError(f"folds is {folds}; expected at least 2.")
     if weight is not None and not 0 <= weight <= 1:
         raise UsageError(f"weight is {weight}; expected a share in [0, 1], or None to choose.")
+
+
+def _check_one_policy(rollouts: Rollouts) -> None:
+    for name in ("step", "policy", "run"):
+        part = getattr(rollouts, name)
+        if part is not None and bool((part != part[0]).any()):
+            raise UsageError(
+                f"the audited rollouts hold several values of '{name}', so no single policy is "
+                "audited; pick one with rollouts.take(mask)."
+            )
 
 
 def _check_labels(rollouts: Rollouts, blocks: Blocks, reward_data: Rollouts) -> None:
