@@ -12,6 +12,7 @@ from taut.coverage import (
     log_e_value_of_mean,
     mahalanobis_shift,
     mixture_logprob,
+    noise_floor,
     pareto_shape,
 )
 from taut.errors import AssumptionError
@@ -108,3 +109,10 @@ def test_too_few_draws_for_the_features_are_refused():
     """More features than draws cannot be standardised."""
     with pytest.raises(AssumptionError, match="more draws than features"):
         mahalanobis_shift(np.zeros((5, 9)), np.zeros((5, 9)))
+
+
+def test_noise_floor_is_that_of_identical_policies():
+    """Weights of one policy scored twice are 1 but for noise; of two policies there is no floor."""
+    weights = np.exp(np.r_[np.zeros(90), np.full(10, 0.2)])
+    assert noise_floor(weights) == pytest.approx(0.2)
+    assert noise_floor(np.exp(np.linspace(-1, 1, 100))) is None

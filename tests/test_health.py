@@ -63,6 +63,12 @@ DEFECTS = [
     ("prompts", with_(prompt_id=np.arange(400) % 7), "warn"),
     ("recurring_prompts", with_(prompt_id=np.arange(400) // 2, step=np.arange(400) % 2), "warn"),
     ("recurring_prompts", without("step"), "not_checked"),
+    ("repeated_draws", with_(prompt_id=np.arange(400) % 10, group=np.arange(400)), "fail"),
+    (
+        "repeated_draws",
+        with_(prompt_id=np.random.default_rng(0).integers(0, 10, 400), group=np.arange(400)),
+        "pass",
+    ),
     ("rollouts_per_prompt", with_(prompt_id=np.arange(400) // 3), "warn"),
     (
         "duplicate_rows",
@@ -79,6 +85,11 @@ DEFECTS = [
     ),
     ("labels_blind", without("gold"), "not_checked"),
     ("log_ratio_zero", with_(ref_logprob=LOG["policy_logprob"]), "warn"),
+    (
+        "log_ratio_zero",
+        with_(ref_logprob=LOG["policy_logprob"] + (np.arange(400) % 10 == 0) * 0.01),
+        "warn",
+    ),
     (
         "kl_sign",
         with_(ref_logprob=LOG["policy_logprob"] + 0.125 + 0.1 * np.sin(np.arange(400))),

@@ -151,6 +151,20 @@ def coverage_floor(log_weights_on_policy: np.ndarray) -> float:
     return math.exp(min(float(log_weights_on_policy.mean()) / 2, _LOG_WEIGHT_MAX))
 
 
+def noise_floor(weights: np.ndarray) -> float | None:
+    """Return the 95% quantile of |log w| where policies are the same but for numerical noise, nats.
+
+    Log-probs computed twice differ by kernel noise; a control of identical policies measures how
+    much. Most of its weights are exactly 1; None where they are not.
+
+    Source: theory §3.7.
+    """
+    if len(weights) == 0 or (weights == 1).mean() < 0.5:
+        return None
+    with np.errstate(divide="ignore"):
+        return float(np.quantile(np.abs(np.log(weights)), 0.95))
+
+
 def mahalanobis_shift(deployment: np.ndarray, train: np.ndarray) -> tuple[float, float]:
     """Return the shift of mean features: Delta and the share of it outside the data's range.
 

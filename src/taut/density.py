@@ -29,6 +29,7 @@ from taut.coverage import (
     describe_weights,
     log_e_value_of_mean,
     mahalanobis_shift,
+    noise_floor,
 )
 from taut.errors import CoverageError
 from taut.health import SURE_LOG_E
@@ -123,6 +124,7 @@ def describe_coverage(shift: Shift | None, audited: Blocks, delta: float) -> dic
         "covered_mass": {"level": _CHECK_LEVEL, "lower": mass.lower, "upper": mass.upper},
         "coverage_floor": None if on_policy is None else coverage_floor(on_policy),
         "identical_share": float((weight == 1).mean()),
+        "noise_floor": noise_floor(weight),
     }
 
 

@@ -455,9 +455,13 @@ def coverage_text(document: Mapping) -> str:
     floor = number(document, "coverage.coverage_floor")
     if floor is not None:
         parts.append(f"C at least about {short(floor)}")
-    noise = number(document, "coverage.identical_share")
-    if noise:
-        parts.append(f"{percent(noise)} of the weights exactly 1")
+    noise = number(document, "coverage.noise_floor")
+    if noise is not None:
+        same = number(document, "coverage.identical_share") or 0.0
+        parts.append(
+            f"{percent(same)} of the weights exactly 1: one policy twice, "
+            f"noise up to {short(noise)} nats"
+        )
     return " · ".join(parts)
 
 
