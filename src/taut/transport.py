@@ -292,6 +292,11 @@ def audit_transport(
         plan = _choose_plan(lessons, probe, seed, delta)
     else:
         plan = GoldPlan(weight * lessons.span, None)
+    calibration = _in_calibration_units(lessons, gold_range, folds)
+    return _result(probe, lessons, plan, gold_range, margin, delta, calibration, roles.shared)
+
+
+def _result(probe, lessons, plan, gold_range, margin, delta, calibration, shared) -> Transport:
     low, width = gold_range[0], gold_range[1] - gold_range[0]
     return Transport(
         predicted=low + width * _mean(probe.blocks.means(probe.fitted)),
@@ -306,9 +311,9 @@ def audit_transport(
         gold_only=_in_units(probe.mean(GoldPlan(0.0, 1.0), lessons, delta), low, width),
         weight=_share(plan, lessons),
         status=Status.CERTIFIED,
-        calibration=_in_calibration_units(lessons, low, width, folds),
+        calibration=calibration,
         certifying_draws=len(probe.blocks),
-        shared=roles.shared,
+        shared=shared,
     )
 
 
@@ -484,7 +489,8 @@ def _share(plan: GoldPlan, lessons: _Lessons) -> float:
     return 0.0 if plan.own == 1.0 or lessons.span == 0 else plan.weight / lessons.span
 
 
-def _in_calibration_units(lessons: _Lessons, low, width, folds) -> Calibration:
+def _in_calibration_units(lessons: _Lessons, gold_range, folds: int) -> Calibration:
+    low, width = gold_range[0], gold_range[1] - gold_range[0]
     residual = lessons.gold - lessons.fitted
     return Calibration(
         g=Isotonic(lessons.g.knots, low + width * lessons.g.values),
