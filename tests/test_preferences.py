@@ -72,7 +72,7 @@ def test_ridge_fit_is_where_the_penalised_score_vanishes():
     assert fit.ridge == 2.0
 
 
-@pytest.mark.parametrize(("m", "fits"), [(200, 1500), (1000, 1000), (5000, 400)])
+@pytest.mark.parametrize(("m", "fits"), [(200, 1500), (1000, 1000), (5000, 500)])
 def test_estimate_matches_the_error_of_many_fits(m, fits):
     """Mean estimated L is the mean of the true E(phi'(w^ - w))^2, but for chance and 1/m terms."""
     rng = np.random.default_rng(m)
@@ -80,7 +80,7 @@ def test_estimate_matches_the_error_of_many_fits(m, fits):
     truth = np.array([_true_mse(head.weights) for head in heads])
     estimates = np.array([head_mse(head, _SHAPE).estimate for head in heads])
     chance = 4 * truth.std() / math.sqrt(fits) / truth.mean()
-    assert chance < 0.17
+    assert chance < 0.16
     # tr(Sigma Cov) is the first term of a series in 1/m; the next is below 10/m here.
     assert abs(truth.mean() / estimates.mean() - 1) < chance + 10 / m
 
