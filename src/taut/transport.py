@@ -117,7 +117,8 @@ class Transport:
             whatever the audit says. It and `audit.residual` are two statements, each at 1 - delta.
         gold_only: The same from the probe's labels alone, for comparison; neither it nor the
             narrower of the two is the result.
-        weight: Share of g that entered `certified`, fixed on the teaching prompts; 0 is gold only.
+        weight: Factor of g in `certified`, fixed on the teaching prompts: 0 is gold only; above 1
+            where g is flatter than the target reward was forecast to be.
         status: Of `certified` and of the audit.
         calibration: g.
         certifying_draws: Audited draws that certify.
