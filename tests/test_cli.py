@@ -278,3 +278,22 @@ def test_a_route_that_is_not_open_is_refused(log, monkeypatch, capsys):
     status, _, err = run(monkeypatch, capsys, "audit", log, *AUDIT, "--route", "importance")
     assert status == 2
     assert "needs reward data" in err
+
+
+def test_a_margin_audits_the_calibrated_reward(reward_data, tmp_path, monkeypatch, capsys):
+    """--margin grades a reward that was calibrated on the reward data, and says what it found."""
+    path = tmp_path / "audited.jsonl"
+    rows = [
+        {"prompt_id": f"a{i}", "reward": (i * 31 % 100) / 100, "gold": (i * 31 % 100) / 125}
+        for i in range(300)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ("audit", path, "--target", "reward", "--reward-range", "0", "1")
+    extra = ("--reward-data", reward_data, "--margin", "0.2")
+    status, out, err = run(monkeypatch, capsys, *arguments, *extra, "--json", "-")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["transport"]["state"] == "PASS"
+    assert "PASS  " in run(monkeypatch, capsys, *arguments, *extra)[1]
+    status, _, err = run(monkeypatch, capsys, *arguments, "--margin", "0.2")
+    assert status == 2
+    assert "needs --reward-data" in err

@@ -20,10 +20,12 @@ _HOME = {
     "anytime_path": "taut.inequalities.mean",
     "audit": "taut.certificate",
     "audit_by": "taut.certificate",
+    "audit_transport": "taut.transport",
     "check": "taut.certificate",
     "convert": "taut.engines.local",
     "mean_interval": "taut.inequalities.mean",
     "read_rollouts": "taut.engines.local",
+    "reward_mse_from_preferences": "taut.preferences",
     "simulate": "taut.worlds",
 }
 

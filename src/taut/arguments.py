@@ -146,6 +146,12 @@ audit_options = _stack(
         "and its share of the rows; shares sum to 1.",
     ),
     click.option(
+        "--margin",
+        type=float,
+        help="Also calibrate the reward on the reward data and audit that on the gold labels here: "
+        "PASS if its mean error is surely within this many reward units, declared beforehand.",
+    ),
+    click.option(
         "--route",
         type=click.Choice(
             ["auto", "gold", "paper", "centred", "truncated", "importance", "score", "trivial"]

@@ -99,6 +99,7 @@ def audit(
     reward_data,
     reward_map,
     behaviour,
+    margin,
     **settings,
 ):
     """Certify what a rollout LOG (Parquet or JSONL files, globs, folders) says.
@@ -121,6 +122,8 @@ def audit(
             )
     elif reward_map or behaviour:
         raise UsageError("--reward-map and --behaviour describe --reward-data; give that too.")
+    if margin is not None and (by is not None or not reward_data):
+        raise UsageError("--margin needs --reward-data, and one policy at a time (no --by).")
     if by is None:
         certificates = [audit_one(rollouts, **settings)]
         document = certificate_document(certificates[0])
@@ -128,6 +131,8 @@ def audit(
         groups = audit_by(rollouts, by, **settings)
         certificates = list(groups.values())
         document = groups_document(by, groups)
+    if margin is not None:
+        document["transport"] = _transport(rollouts, settings, margin)
     _show(document, json_path, html_path)
     if require_lower is not None:
         return _gate(certificates, require_lower)
@@ -269,6 +274,24 @@ def _reward_data(log, mapping, behaviour, quiet):
     ]
     mixed = mixture_logprob(columns, list(shares.values()))
     return replace(_read(log, mapping, None, None, quiet), behaviour_logprob=mixed)
+
+
+def _transport(rollouts, settings, margin: float) -> dict:
+    from taut.document import transport_document
+    from taut.transport import audit_transport
+
+    scale = settings["gold_range"] or settings["reward_range"]
+    if scale is None:
+        raise UsageError("--margin needs --reward-range or --gold-range, the range of gold.")
+    found = audit_transport(
+        rollouts,
+        settings["reward_data"],
+        gold_range=scale,
+        margin=margin,
+        delta=settings["delta"],
+        seed=settings["seed"],
+    )
+    return transport_document(found)
 
 
 def _share(path: str, text: str) -> float:

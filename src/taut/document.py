@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from taut.certificate import Certificate
 from taut.compose import TargetCertificate
 from taut.health import Check
+from taut.transport import Transport
 from taut.types import Interval, Status, Term
 from taut.version import __version__
 
@@ -66,6 +67,32 @@ def groups_document(by: str, certificates: Mapping[int | str, Certificate]) -> d
             for value, certificate in certificates.items()
         ],
     }
+
+
+def transport_document(transport: Transport) -> dict:
+    """Return the audit of a calibrated score as JSON-ready data, reward units."""
+    audit = transport.audit
+    return _clean(
+        {
+            "state": str(audit.state),
+            "margin": audit.margin,
+            "residual": {"lower": audit.residual.lower, "upper": audit.residual.upper},
+            "level": 1 - audit.delta,
+            "probe_prompts": audit.probe_prompts,
+            "fewest_prompts": audit.fewest_prompts,
+            "detail": audit.detail,
+            "predicted": transport.predicted,
+            "certificate": {
+                "lower": transport.certified.lower,
+                "upper": transport.certified.upper,
+                "status": transport.status,
+            },
+            "gold_only": {
+                "lower": transport.gold_only.lower,
+                "upper": transport.gold_only.upper,
+            },
+        }
+    )
 
 
 def health_document(checks: tuple[Check, ...]) -> list[dict]:

@@ -208,6 +208,7 @@ def _certificate(document: Mapping, ink: Ink) -> list[RenderableType]:
         _terms,
         _targets,
         _routes,
+        _transport,
         _paper,
         _foundations,
         _health,
@@ -454,6 +455,18 @@ def _routes(document: Mapping, ink: Ink) -> list[RenderableType]:
         )
     lines = [_heading(ink, "Ways to the true reward", "each would hold on its own"), table]
     return [*lines, *_flow(wording.coverage_text(document), ink)] if diagnosed else lines
+
+
+def _transport(document: Mapping, ink: Ink) -> list[RenderableType]:
+    """Show the verdict on a reward that was calibrated on older data."""
+    if not isinstance(look(document, "transport"), Mapping):
+        return []
+    state = str(look(document, "transport.state"))
+    style = {"PASS": "green", "FAIL": "red"}.get(state, "yellow")
+    heading = _heading(ink, "Calibrated reward", "fitted on the reward data, audited on the labels")
+    detail = ink.text(look(document, "transport.detail"))
+    line = Text.assemble(ink.text(state, style), "  ", detail)
+    return [heading, line, *_flow(wording.transport_text(document), ink)]
 
 
 def _paper(document: Mapping, ink: Ink) -> list[RenderableType]:

@@ -465,6 +465,16 @@ def coverage_text(document: Mapping) -> str:
     return " · ".join(parts)
 
 
+def transport_text(document: Mapping) -> str:
+    """Return what a calibrated reward predicts, and what is certain without trusting it."""
+    predicted = number(document, "transport.predicted")
+    certified = ends(look(document, "transport.certificate"))
+    parts = [] if predicted is None else [f"predicts {short(predicted)}, an estimate"]
+    if certified is not None:
+        parts.append(f"E[r*] with it {short(certified[0])} to {short(certified[1])}")
+    return " · ".join(parts)
+
+
 def ledger_text(document: Mapping) -> str:
     """Return the δ ledger in one line."""
     rows = [
