@@ -251,7 +251,7 @@ def _forecast(mean: TargetMean, shift: Shift, form, budget: Budget) -> float:
     return width
 
 
-def truncated(mean: TargetMean, shift: Shift, budget: Budget, options_delta: float) -> Joined:
+def truncated(mean: TargetMean, shift: Shift, budget: Budget, delta: float) -> Joined:
     """m_M |E e| + s_M sd(e) + (1 - m_M), every ingredient bounded.
 
     Half of delta goes to the learned reward's mean, a quarter to the error on reward data, a
@@ -264,7 +264,7 @@ def truncated(mean: TargetMean, shift: Shift, budget: Budget, options_delta: flo
     """
     check_weights(mean, shift)
     check_labels(shift)
-    quarter = options_delta / 4
+    quarter = delta / 4
     bias, mse = error_bounds(shift.data, quarter, mean.method)
     level = min(TRUNCATIONS, key=lambda level: _truncation_loss(shift, level))
     on_policy = shift.weight is not None
@@ -317,7 +317,7 @@ def _error_size(shift: Shift) -> float:
 
 
 def centred(
-    mean: TargetMean, shift: Shift, budget: Budget, options_delta: float, coverage: float
+    mean: TargetMean, shift: Shift, budget: Budget, delta: float, coverage: float
 ) -> Joined:
     """|E e| + sqrt(chi^2) sd(e) with declared coverage and the error bounded on reward data.
 
@@ -327,7 +327,7 @@ def centred(
     Source: theory §3.2, §5 (paper).
     """
     check_labels(shift)
-    half = options_delta / 2
+    half = delta / 2
     bias, mse = error_bounds(shift.data, half, mean.method)
     return _added(
         mean,

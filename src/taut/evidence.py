@@ -96,9 +96,9 @@ def paper_bound(
     alpha = paper_alpha(len(blocks), blocks.sizes, delta)
     sampling, clipping = 1.0, 0.0
     if options.target != "reward":
-        # With one tau for both sides this is W = 1 + 2 beta tau.
-        sampling = 1 + data.beta * (thresholds.tau + thresholds.tau_negative)
-        cut = clip_log_ratio(data.log_ratio, thresholds.tau, thresholds.tau_negative)
+        # The theorem clips both sides at one tau: W = 1 + 2 beta tau.
+        sampling = 1 + 2 * data.beta * thresholds.tau
+        cut = clip_log_ratio(data.log_ratio, thresholds.tau, thresholds.tau)
         hidden = blocks.means(np.abs(data.log_ratio - cut))
         clipping = data.beta * float(hidden.mean())
     shift = None
