@@ -234,9 +234,9 @@ def pool(found: dict[Cell, Tallies], route: str, target: str = "reward", **wante
     """Add up the tallies of one route and target over the cells that fit."""
     total = Tally()
     for cell, tallies in found.items():
-        if all(getattr(cell, name) in values for name, values in wanted.items()):
-            if (target, route) in tallies:
-                _add_up(total, tallies[target, route])
+        fits = all(getattr(cell, name) in values for name, values in wanted.items())
+        if fits and (target, route) in tallies:
+            _add_up(total, tallies[target, route])
     return total
 
 
@@ -392,7 +392,7 @@ def page(found: dict[Cell, Tallies], lies: list[list[str]], audits: int) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the validation; return 1 if a pooled guarantee is violated."""
     parser = argparse.ArgumentParser(prog="validation.transfer", description=__doc__)
-    parser.add_argument("--audits", type=int, default=25, help="audits per cell")
+    parser.add_argument("--audits", type=int, default=20, help="audits per cell")
     parser.add_argument("--output", type=Path, default=Path("docs/reward-data.md"))
     options = parser.parse_args(arguments)
     found = measure(cells(), options.audits)
@@ -408,8 +408,8 @@ _EXPLANATION = (
     "`python -m validation.transfer` writes this page.",
     "",
     "`taut audit LOG --reward-data DATA` takes rows on which the reward model was checked: "
-    "responses of an earlier policy with `reward`, `gold` where it is known, and the log-probs of both "
-    "policies on the same rows (`policy_logprob`, `behaviour_logprob`). The weight of a row is "
+    "responses of an earlier policy with `reward`, `gold` where it is known, and the log-probs of "
+    "both policies on the same rows (`policy_logprob`, `behaviour_logprob`). The weight of a row is "
     "w = π_θ/π_b. Every route below bounds E[r\\*] under the audited policy from them; "
     "`--route auto` takes the one that the calibration splits forecast to be narrowest, and the "
     "report lists all of them.",
@@ -472,8 +472,8 @@ _WIDTHS = (
 )
 _MISSES = (
     "Each interval that is not an estimate is held against the exact truth; below the first table, "
-    "that is E r\\*. Vacuous intervals are claims too: they hold. *Surely above* is the exact binomial lower limit "
-    "(99.9%) of the miss rate: a guarantee is violated where it exceeds δ. Ends that cross are a "
+    "that is E r\\*. Vacuous intervals are claims too: they hold. *Surely above* "
+    "is the exact binomial lower limit (99.9%) of the miss rate: a guarantee is violated where it exceeds δ. Ends that cross are a "
     "miss that the audit notices and reports as an error. Data: *labelled* – gold on all rows; "
     "*declared* – and the true C and L; *paired* – both logs share their prompts; *partly* – gold "
     "on half of the rows, one by one.",
