@@ -184,6 +184,8 @@ def chi_square_is_plugged_in(patch):
         coverage = max(1.0, math.sqrt((weight**2).mean()))
         mse = float(((reward_data.reward - reward_data.gold) ** 2).mean())
         told |= {"coverage": coverage, "reward_mse": mse}
+        # Weights of the audited rollouts would give it away; many logs do not have them.
+        rollouts = replace(rollouts, behaviour_logprob=None)
         return audit(rollouts, reward_data=reward_data, **told)
 
     return broken
