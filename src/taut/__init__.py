@@ -26,6 +26,7 @@ _HOME = {
     "mean_interval": "taut.inequalities.mean",
     "read_rollouts": "taut.engines.local",
     "reward_mse_from_preferences": "taut.preferences",
+    "select": "taut.decisions.checkpoint",
     "simulate": "taut.worlds",
 }
 

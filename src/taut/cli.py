@@ -139,6 +139,51 @@ def audit(
     return 0
 
 
+@cli.command(
+    epilog="Example: taut select run/*.parquet --by step --target reward --reward-range 0 1 "
+    "--held-out"
+)
+@log_options
+@audit_options
+@range_options
+@click.option(
+    "--by",
+    type=click.Choice(["step", "policy", "run"]),
+    default="step",
+    show_default=True,
+    help="The column that tells candidates apart.",
+)
+@click.option(
+    "--require-best",
+    metavar="VALUE",
+    help="Exit 3 unless this step, policy or run is the choice, with a guarantee.",
+)
+@json_option
+@html_option
+def select(
+    log, mapping, lenient, token_clip, quiet, by, require_best, json_path, html_path, **settings
+):
+    """Choose the best checkpoint in a LOG by certified reward, with the choice itself paid for.
+
+    Certificates of all candidates hold together with the list of those that can still be the best
+    and with how far the choice may be below it. Log every candidate that was looked at.
+    """
+    from taut.decisions.checkpoint import select as select_best
+
+    if any(settings.pop(name) for name in ("reward_data", "reward_map", "behaviour")):
+        raise UsageError("--reward-data speaks of one policy: use taut audit for each candidate.")
+    settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
+    selection = select_best(_read(log, mapping, lenient, token_clip, quiet), by, **settings)
+    names = [str(item.name) for item in selection.candidates]
+    if require_best is not None and require_best not in names:
+        raise UsageError(f"--require-best {require_best}: no such {by}; found {', '.join(names)}.")
+    _show(selection.document, json_path, html_path)
+    if require_best in (None, str(selection.chosen)):
+        return 0
+    found = "nothing has a guarantee" if selection.chosen is None else selection.chosen
+    return _complain(f"--require-best {require_best} failed: the choice is {found}.", EXIT_GATE)
+
+
 @cli.command(epilog="Example: taut check rollouts/ --reward-range 0 1")
 @log_options
 @range_options
@@ -302,11 +347,12 @@ def _share(path: str, text: str) -> float:
 
 
 def _show(document: dict, json_path: str | None, html_path: str | None) -> None:
-    from taut.report import terminal
+    from taut.report import selection, terminal
 
     page = {
         "taut.certificate/1": terminal.certificate_report,
         "taut.certificates/1": terminal.groups_report,
+        "taut.selection/1": selection.selection_report,
         "taut.health/1": lambda found: terminal.health_report(found["health"], found["log"]),
     }[document["schema"]](document)
     if html_path is not None:
