@@ -140,7 +140,7 @@ def test_weights_too_large_are_refused(family, bias):
 
 @pytest.mark.parametrize("bias", [0.3, 1.0, 3.0, 8.0])
 def test_weights_too_small_are_refused_or_wide(bias):
-    """Behaviour log-probs too high: never a false certificate, whatever the world."""
+    """Behaviour log-probs too high: no more false certificates than delta, in all these worlds."""
     misses = trials = 0
     for family in (*COVERED, *UNCOVERED, "poor_coverage"):
         for prompts in (20, 100, 500):
@@ -151,6 +151,22 @@ def test_weights_too_small_are_refused_or_wide(bias):
                     trials += found["reward", route].claims
     assert trials > 50
     assert_misses_at_most(misses, trials, 0.05)
+
+
+@pytest.mark.xfail(
+    reason="with few draws the control variate trusts weights that both logs misreport",
+    raises=AssertionError,
+)
+def test_halved_weights_do_not_certify_a_reward_model_that_is_off_by_a_constant():
+    """r-hat says 0.9 and r* is 0.2 everywhere; behaviour log-probs are 0.7 nats too high."""
+    prompts = 40
+    known = {"reward": np.full(prompts, 0.9), "policy_logprob": np.full(prompts, -5.0)}
+    known["behaviour_logprob"] = known["policy_logprob"] + 0.7
+    rollouts = Rollouts.from_arrays(known, prompt_id=np.arange(prompts))
+    gold = np.full(prompts, 0.2)
+    data = Rollouts.from_arrays(known, prompt_id=prompts + np.arange(prompts), gold=gold)
+    found = audit(rollouts, reward_data=data, reward_range=(0, 1), target="reward")
+    assert found.lower <= 0.2 <= found.upper
 
 
 @pytest.mark.parametrize("family", ["no_shift", "hidden_error", "over_optimised", "calibrated"])

@@ -409,10 +409,11 @@ _EXPLANATION = (
     "",
     "`taut audit LOG --reward-data DATA` takes rows on which the reward model was checked: "
     "responses of an earlier policy with `reward`, `gold` where it is known, and the log-probs of "
-    "both policies on the same rows (`policy_logprob`, `behaviour_logprob`). The weight of a row is "
-    "w = π_θ/π_b. Every route below bounds E[r\\*] under the audited policy from them; "
+    "both policies on the same rows (`policy_logprob`, `behaviour_logprob`). The weight of a row "
+    "is w = π_θ/π_b. Every route below bounds E[r\\*] under the audited policy from them; "
     "`--route auto` takes the one that the calibration splits forecast to be narrowest, and the "
-    "report lists all of them.",
+    "report lists all of them. With `behaviour_logprob` in LOG too, weights are also seen where "
+    "the policy goes: bounds get narrower and more mistakes are found.",
     "",
     *table(
         "route | bound | needs | status",
@@ -472,21 +473,26 @@ _WIDTHS = (
 )
 _MISSES = (
     "Each interval that is not an estimate is held against the exact truth; below the first table, "
-    "that is E r\\*. Vacuous intervals are claims too: they hold. *Surely above* "
-    "is the exact binomial lower limit (99.9%) of the miss rate: a guarantee is violated where it exceeds δ. Ends that cross are a "
-    "miss that the audit notices and reports as an error. Data: *labelled* – gold on all rows; "
-    "*declared* – and the true C and L; *paired* – both logs share their prompts; *partly* – gold "
-    "on half of the rows, one by one.",
+    "that is E r\\*. Vacuous intervals are claims too: they hold. *Surely above* is the exact "
+    "binomial lower limit (99.9%) of the miss rate: a guarantee is violated where it exceeds δ. "
+    "Ends that cross are a miss that the audit notices and reports as an error. Data: *labelled* – "
+    "gold on all rows; *declared* – and the true C and L; *paired* – both logs share their "
+    "prompts; *partly* – gold on half of the rows, one by one.",
     "",
 )
 _LIES_TOLD = (
     "The weights are computed from what the logs say. Share of audits in which the route was "
     "refused / in which its claim about E r\\* was false, at δ = 0.05, over "
     + ", ".join(f"`{name}`" for name in _LIED_TO)
-    + ". Weights that are too small only widen; weights that are too large by a constant are "
-    "refused from about a hundred prompts on. Noise is not a constant: it lifts the mean weight by "
-    "half its variance, which small logs cannot tell from 1, and the claims are then false. "
-    "Score both policies with one engine on the same tokens.",
+    + ". Weights that are too large by a constant are refused from about a hundred prompts on (but "
+    "for `no_coverage`, where next to no weight is seen and every interval is vacuous); twenty "
+    "prompts can be too few. Weights that are too small only widen the pure form of `importance`. "
+    "Its form with r as control variate leans on both logs telling of the same mass: where r-hat "
+    "is off by a constant 0.7 and weights are half of what they should be, claims by 25 to 60 "
+    "prompts are false, until the two logs disagree beyond chance and the route is refused. Noise "
+    "is not a constant: it lifts the mean weight by half its variance, which small logs cannot "
+    "tell from 1, and the claims are then false. Score both policies with one engine on the same "
+    "tokens.",
     "",
 )
 
