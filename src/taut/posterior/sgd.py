@@ -19,6 +19,8 @@ from taut.types import Interval, Status
 _EPS = float(np.finfo(np.float64).eps)
 _SYMMETRY = 1e-10  # largest asymmetry, relative to the largest entry, that counts as rounding
 _VACUOUS_WIDTH = 0.99  # an interval this share of the range, or wider, says nothing
+# A drifting straight line counts as 3 iterates and a random walk as about 5, however long.
+_FEWEST_EFFECTIVE = 10.0
 _WINDOW = 5.0  # autocorrelations are summed over this many autocorrelation times (Sokal 1997)
 
 
@@ -223,17 +225,18 @@ def posterior_from_iterates(iterates: np.ndarray) -> IterateFit:
     keeps the covariance of full rank where iterates are fewer than parameters.
 
     Args:
-        iterates: Consecutive or evenly thinned, shape (iterates, parameters), four or more.
+        iterates: Consecutive or evenly thinned, shape (iterates, parameters), ten or more.
 
     Raises:
-        AssumptionError: Shape, values, iterates that do not move, or fewer than two effective ones.
+        AssumptionError: Shape, values, iterates that do not move, or that count as
+            fewer than ten independent ones: a run that still drifts always does.
 
     Source: theory §6.4; Ledoit & Wolf (2004); Sokal (1997) for the window.
     """
     x = np.asarray(iterates, dtype=np.float64)
-    if x.ndim != 2 or len(x) < 4 or x.shape[1] == 0 or not np.isfinite(x).all():
+    if x.ndim != 2 or len(x) < _FEWEST_EFFECTIVE or x.shape[1] == 0 or not np.isfinite(x).all():
         raise AssumptionError(
-            f"iterates: expected finite values of shape (iterates >= 4, parameters), found "
+            f"iterates: expected finite values of shape (iterates >= 10, parameters), found "
             f"{x.shape}."
         )
     centre = x.mean(axis=0)
@@ -242,10 +245,11 @@ def posterior_from_iterates(iterates: np.ndarray) -> IterateFit:
         raise AssumptionError("the iterates do not move; take them from a run still under noise.")
     time = _autocorrelation_time(centred)
     effective = len(x) / time
-    if effective < 2.0:
+    if effective < _FEWEST_EFFECTIVE:
         raise AssumptionError(
             f"{len(x)} iterates with an autocorrelation time of {time:.0f} steps count as "
-            f"{effective:.1f}; expected two or more: take iterates over a longer stretch."
+            f"{effective:.1f}; expected {_FEWEST_EFFECTIVE:.0f} or more. The run is still moving: "
+            "take iterates from later on and over a longer stretch."
         )
     posterior, shrinkage = _shrunk(centre, centred, effective)
     return IterateFit(
