@@ -130,7 +130,7 @@ def test_an_unfair_choice_rarely_misses_with_unequal_blocks():
 
     The same check rejects the interval that forgets the choice (the planted mistake).
     """
-    rng, policies, delta, trials = np.random.default_rng(3), 20, 0.2, 600
+    rng, policies, delta, trials = np.random.default_rng(3), 20, 0.12, 600
     sizes = [10, 20] * (policies // 2)
     paid = free = 0
     for _ in range(trials):
