@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import linalg
+from scipy.special import ndtr
 
 from check import assert_misses_at_most, misses_more_than
 from taut.errors import AssumptionError, UsageError
@@ -345,6 +346,41 @@ def test_a_mean_outside_the_low_rank_span_is_counted_once():
     )
     dense = GaussianPosterior(mean=np.arange(6.0), variances=np.array([0.5, 2, 0.1, 0.1, 0.1, 0.1]))
     assert kl_gaussian(found, 0.0, 0.7) == pytest.approx(kl_gaussian(dense, 0.0, 0.7), rel=1e-13)
+
+
+def threshold_world(rng, blocks):
+    """Policies theta on the line, Z_i(theta) = 1{g_i <= theta}: the mean is Phi(theta).
+
+    The adversary knows the truth and centres Q where the blocks stray furthest from it.
+    """
+    g = np.sort(rng.standard_normal(blocks))
+    stray = np.maximum(
+        np.arange(1, blocks + 1) / blocks - ndtr(g), ndtr(g) - np.arange(blocks) / blocks
+    )
+    return g, float(g[np.argmax(stray)])
+
+
+@pytest.mark.parametrize("variance", [0.01, 0.3])
+def test_a_gaussian_placed_where_the_data_mislead_rarely_misses(variance):
+    """End to end, prior width chosen and draws paid for: at most delta of unfair Qs miss."""
+    rng, blocks, draws, trials, missed = np.random.default_rng(17), 25, 400, 120, 0
+    for _ in range(trials):
+        g, centre = threshold_world(rng, blocks)
+        q = GaussianPosterior(mean=np.array([centre]), variances=np.array([variance]))
+        theta = q.sample(rng, draws)[:, 0]
+        empirical = float(np.mean(np.searchsorted(g, theta, side="right") / blocks))
+        found = gaussian_bound(
+            q,
+            choose_prior_width(q, 0.0, largest=4.0, steps_per_fold=2),
+            empirical,
+            draws=draws,
+            blocks=blocks,
+            delta=0.15,
+            draws_delta=0.05,
+        )
+        truth = float(ndtr(centre / math.sqrt(1.0 + variance)))
+        missed += not found.lower <= truth <= found.upper
+    assert_misses_at_most(missed, trials, 0.2, "gaussian bound")
 
 
 # --- From a run, and from a reward head ---
