@@ -297,3 +297,35 @@ def test_a_margin_audits_the_calibrated_reward(reward_data, tmp_path, monkeypatc
     status, _, err = run(monkeypatch, capsys, *arguments, "--margin", "0.2")
     assert status == 2
     assert "needs --reward-data" in err
+
+
+def test_features_serve_the_mean_score_route(tmp_path, monkeypatch, capsys):
+    """With features in both logs the score route uses them; uneven ones are refused by row."""
+
+    def rows(kind, shift, length=2):
+        return [
+            {
+                "prompt_id": f"{kind}{i}",
+                "reward": (i * 37 % 100) / 100,
+                "gold": (i * 37 % 100) / 100 if kind == "t" else None,
+                "features": [(i * 37 % 100) / 100 + shift, (i % 7) / 7, 1.0][:length],
+            }
+            for i in range(100)
+        ]
+
+    logs = {}
+    for kind, shift in (("a", 0.1), ("t", 0.0)):
+        logs[kind] = tmp_path / f"{kind}.jsonl"
+        logs[kind].write_text("".join(json.dumps(row) + "\n" for row in rows(kind, shift)))
+    arguments = ("audit", logs["a"], "--target", "reward", "--reward-range", "0", "1")
+    extra = ("--reward-data", logs["t"], "--route", "score", "--json", "-")
+    status, out, _ = run(monkeypatch, capsys, *arguments, *extra)
+    assert status == 0
+    assert (
+        json.loads(out)["terms"]["reward_shift"]["route"] == "shift of the mean of the 2 features"
+    )
+    uneven = rows("t", 0.0)[:50] + rows("u", 0.0, 3)[:1]
+    logs["t"].write_text("".join(json.dumps(row) + "\n" for row in uneven))
+    status, _, err = run(monkeypatch, capsys, *arguments, *extra)
+    assert status == 1
+    assert "t.jsonl:51: 'features' has 3 values, the first row 2" in err

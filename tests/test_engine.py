@@ -343,3 +343,18 @@ def test_the_arena_log_is_read_through_a_mapping(tmp_path):
     ]
     convert(ARENA, tmp_path / "a.parquet", mapping=ARENA_MAP)
     assert same(read, replace(read_rollouts(tmp_path / "a.parquet"), sources=read.sources))
+
+
+def test_features_are_read_on_request_from_either_format(tmp_path):
+    """A matrix of features comes out the same from Parquet and JSONL, and only if asked for."""
+    rows = [
+        {"prompt_id": f"p{i}", "reward": i / 9, "features": [i / 7, -i / 3, 1.0]} for i in range(10)
+    ]
+    text = tmp_path / "log.jsonl"
+    text.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = tmp_path / "log.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), table)
+    expected = np.array([row["features"] for row in rows])
+    for path in (text, table):
+        assert read_rollouts(path).features is None
+        assert np.array_equal(read_rollouts(path, features=True).features, expected)

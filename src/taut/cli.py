@@ -112,7 +112,7 @@ def audit(
     from taut.document import certificate_document, groups_document
 
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
-    rollouts = _read(log, mapping, lenient, token_clip, quiet)
+    rollouts = _read(log, mapping, lenient, token_clip, quiet, features=bool(reward_data))
     if reward_data:
         settings["reward_data"] = _reward_data(reward_data, reward_map or mapping, behaviour, quiet)
         if behaviour and rollouts.behaviour_logprob is not None:
@@ -170,7 +170,8 @@ def select(
     """
     from taut.decisions.checkpoint import select as select_best
 
-    if any(settings.pop(name) for name in ("reward_data", "reward_map", "behaviour")):
+    foreign = [settings.pop(name) for name in ("reward_data", "reward_map", "behaviour", "margin")]
+    if any(value not in (None, ()) for value in foreign):
         raise UsageError("--reward-data speaks of one policy: use taut audit for each candidate.")
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
     selection = select_best(_read(log, mapping, lenient, token_clip, quiet), by, **settings)
@@ -290,7 +291,7 @@ def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
     return mapping
 
 
-def _read(log, mapping, lenient, token_clip, quiet):
+def _read(log, mapping, lenient, token_clip, quiet, features=False):
     from taut.engines.local import read_rollouts
 
     with _progress(quiet) as progress:
@@ -299,6 +300,7 @@ def _read(log, mapping, lenient, token_clip, quiet):
             mapping=_mapping(mapping),
             lenient=lenient,
             token_clip=token_clip,
+            features=features,
             progress=progress,
         )
 
@@ -306,7 +308,7 @@ def _read(log, mapping, lenient, token_clip, quiet):
 def _reward_data(log, mapping, behaviour, quiet):
     """Read reward data; of several behaviour policies, one pass for each one's log-probs."""
     if not behaviour:
-        return _read(log, mapping, None, None, quiet)
+        return _read(log, mapping, None, None, quiet, features=True)
     from dataclasses import replace
 
     from taut.coverage import mixture_logprob
@@ -318,7 +320,8 @@ def _reward_data(log, mapping, behaviour, quiet):
         for path in shares
     ]
     mixed = mixture_logprob(columns, list(shares.values()))
-    return replace(_read(log, mapping, None, None, quiet), behaviour_logprob=mixed)
+    rows = _read(log, mapping, None, None, quiet, features=True)
+    return replace(rows, behaviour_logprob=mixed)
 
 
 def _transport(rollouts, settings, margin: float) -> dict:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taut.bounds.reward_shift import inclusion_varies, label_counts
+from taut.bounds.reward_shift import inclusion_varies, label_counts, labelled_means
 from taut.bounds.sampling import block_interval, end_forecast
 from taut.bounds.transfer import (
     TRUNCATIONS,
@@ -53,6 +53,8 @@ class Shift:
         weight: w of the audited rollouts, shape (rollouts,); None where they lack the
             behaviour's log-probs.
         prompt: uint64 key of each audited row's prompt.
+        features: Features of the audited rows and of the reward data, shapes (rows, features);
+            None where either log lacks them.
         paired: Prompts may occur in both logs; draws of one prompt then share a block.
     """
 
@@ -60,6 +62,7 @@ class Shift:
     weight: np.ndarray | None
     prompt: np.ndarray
     paired: bool
+    features: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def check_weights(mean: TargetMean, shift: Shift) -> None:
@@ -316,6 +319,44 @@ def _error_size(shift: Shift) -> float:
     return float(np.sqrt((error**2).mean())) if len(error) else 0.5
 
 
+def paper(mean: TargetMean, shift: Shift, budget: Budget, delta: float, coverage: float) -> Joined:
+    """C sqrt(L) with declared coverage and L bounded on reward data.
+
+    Raises:
+        CoverageError: Reward data without gold labels.
+
+    Source: theory §3.1, §3.8.
+    """
+    check_labels(shift)
+    half = delta / 2
+    data = shift.data
+    squares = labelled_means((data.reward - data.gold) ** 2, data.gold, data.blocks)
+    largest = block_interval(
+        squares[~np.isnan(squares)],
+        low=0.0,
+        high=1.0,
+        delta_lower=0.0,
+        delta_upper=half,
+        method=mean.method,
+    ).upper
+    reach = coverage * math.sqrt(largest)
+    return _added(
+        mean,
+        budget,
+        Interval(-reach, reach),
+        status=Status.CONDITIONAL,
+        assumes=(f"coverage C is at most {coverage:g} (declared)", _REACH, _UNSEEN),
+        route="declared C, measured L",
+        source="theory §3.1",
+        shift_events=(Event("mean square of the reward error", half),),
+    )
+
+
+def paper_forecast(shift: Shift, coverage: float) -> float:
+    """Width that C sqrt(L) will have, judged on the calibration split."""
+    return 2 * coverage * _error_size(shift)
+
+
 def centred(
     mean: TargetMean, shift: Shift, budget: Budget, delta: float, coverage: float
 ) -> Joined:
@@ -342,7 +383,7 @@ def centred(
 
 
 def mahalanobis(mean: TargetMean, shift: Shift, budget: Budget) -> Joined:
-    """|E e| + Delta sd(e) for errors that are linear in the score: an estimate.
+    """|E e| + Delta sd(e) for errors that are linear in features, or in the score: an estimate.
 
     Raises:
         CoverageError: No gold labels, or a shift outside the range of the reward data.
@@ -351,11 +392,13 @@ def mahalanobis(mean: TargetMean, shift: Shift, budget: Budget) -> Joined:
     """
     check_labels(shift)
     data = shift.data
-    theirs = data.blocks.means(data.reward)[:, None]
-    ours = mean.blocks.means(mean.data.reward)[:, None]
+    audited, trusted = shift.features or (mean.data.reward[:, None], data.reward[:, None])
+    theirs = np.stack([data.blocks.means(column) for column in trusted.T], axis=1)
+    ours = np.stack([mean.blocks.means(column) for column in audited.T], axis=1)
     delta, outside = mahalanobis_shift(ours, theirs)
     if outside > 1e-6:
-        raise CoverageError("the score never varies on the reward data, yet its mean shifts")
+        raise CoverageError("the mean moves along a direction that never varies on the reward data")
+    what = "its score" if shift.features is None else f"the {trusted.shape[1]} features"
     error = (data.reward - data.gold)[data.blocks.rows]
     error = error[~np.isnan(error)]
     reach = delta * float(error.std())
@@ -365,8 +408,8 @@ def mahalanobis(mean: TargetMean, shift: Shift, budget: Budget) -> Joined:
         budget,
         Interval(centre - reach, centre + reach),
         status=Status.ESTIMATED,
-        assumes=("the reward model's error is a linear function of its score", _REACH, _UNSEEN),
-        route="shift of the mean score",
+        assumes=(f"the reward model's error is a linear function of {what}", _REACH, _UNSEEN),
+        route=f"shift of the mean of {what}",
         source="theory §3.5",
         shift_events=(),
     )

@@ -40,6 +40,7 @@ class Rollouts:
         token_clipped_log_ratio: Sum over tokens of the clipped token log-ratio, nats.
         n_tokens: Response length, int64; -1 where unknown.
         truncated: Response cut at the length limit, bool.
+        features: Reward-model features, shape (rollouts, features).
         token_clip: The constant at which token log-ratios were clipped while reading, nats.
         rejected_rows: Rows left out by a lenient reader.
         sources: File names, shown in reports.
@@ -58,6 +59,7 @@ class Rollouts:
     token_clipped_log_ratio: np.ndarray | None = None
     n_tokens: np.ndarray | None = None
     truncated: np.ndarray | None = None
+    features: np.ndarray | None = None
     policy_names: tuple[str, ...] = ()
     run_names: tuple[str, ...] = ()
     token_clip: float | None = None
@@ -94,6 +96,8 @@ class Rollouts:
         for name, dtype in (("step", np.int64), ("n_tokens", np.int64), ("truncated", np.bool_)):
             if name in given:
                 out[name] = np.asarray(given[name], dtype=dtype)
+        if "features" in given:
+            out["features"] = np.asarray(given["features"], dtype=np.float64)
         for name in {"policy", "run"} & given.keys():
             names, codes = np.unique(np.asarray(given[name], dtype=str), return_inverse=True)
             out[name] = codes.astype(np.int32)

@@ -113,6 +113,9 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
         return routes.gold(mean, budget, delta)
 
     def paper() -> tuple[Joined, float]:
+        if coverage is not None and options.reward_mse is None and shift is not None:
+            found = density.paper(mean, shift, budget, delta, coverage)
+            return found, base + density.paper_forecast(shift, coverage)
         if coverage is None or options.reward_mse is None:
             raise CoverageError("needs a declared C and L (--coverage, --reward-mse)")
         bound = paper_shift(coverage, mean.data.reward_mse)

@@ -43,7 +43,14 @@ def place_reward_data(
         weight=_weights(rollouts),
         prompt=rollouts.prompt,
         paired=paired,
+        features=_features(rollouts, reward_data),
     )
+
+
+def _features(rollouts: Rollouts, reward_data: Rollouts) -> tuple[np.ndarray, np.ndarray] | None:
+    if rollouts.features is None or reward_data.features is None:
+        return None
+    return rollouts.features, reward_data.features
 
 
 def _weights(rollouts: Rollouts) -> np.ndarray | None:

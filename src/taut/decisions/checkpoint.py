@@ -526,7 +526,7 @@ def _pair_status(pair, mine: Certificate, its: Certificate) -> Status:
 
 
 def _best_evidence(evidence: list[tuple[Interval, Status]]) -> tuple[Interval, Status]:
-    """Intersect what is guaranteed or, without any, what is estimated; the first wins a conflict."""
+    """Intersect what is guaranteed, or else what is estimated; the first wins a conflict."""
     sound = [item for item in evidence if item[1] in _SOUND] or evidence
     lower = max(item.lower for item, _ in sound)
     upper = min(item.upper for item, _ in sound)

@@ -39,6 +39,7 @@ _KEPT = (
     "token_clipped_log_ratio",
     "n_tokens",
     "truncated",
+    "features",
 )
 
 
@@ -48,6 +49,7 @@ def read_rollouts(
     mapping: Mapping[str, str] | None = None,
     lenient: str | os.PathLike | None = None,
     token_clip: float | None = None,
+    features: bool = False,
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Rollouts:
@@ -63,6 +65,7 @@ def read_rollouts(
         lenient: A file to write rejected rows to, as JSON lines; the others are then read.
             Without it the first bad row stops the reader.
         token_clip: Also sum token log-ratios clipped to ±token_clip nats (theory §4.5).
+        features: Also keep the `features` column, where there is one.
         progress: Called with (rows, bytes of the files) done so far.
         threads: Threads to decode with; all cores by default.
 
@@ -82,6 +85,7 @@ def read_rollouts(
         mapping=mapping,
         lenient=lenient,
         token_clip=token_clip,
+        features=features,
         progress=progress,
         threads=threads,
     ):
@@ -145,6 +149,7 @@ def stream(
     mapping: Mapping[str, str] | None = None,
     lenient: str | os.PathLike | None = None,
     token_clip: float | None = None,
+    features: bool = False,
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Iterator[Reduced]:
@@ -155,9 +160,10 @@ def stream(
     Raises:
         LogError: As `read_rollouts`.
     """
-    request = Request(
-        paths=check_mapping(mapping), lenient=lenient is not None, token_clip=_clip(token_clip)
-    )
+    paths = dict(check_mapping(mapping))
+    if not features:
+        del paths["features"]
+    request = Request(paths=paths, lenient=lenient is not None, token_clip=_clip(token_clip))
     cut = (task for file in files for task in tasks(file, request))
     rows, done, labelled, seen = 0, 0.0, False, set()
     first: tuple[str, frozenset[str]] | None = None
@@ -266,6 +272,8 @@ def _assemble(
 ) -> Rollouts:
     """Join the pieces; codes are renumbered by sorted name, so that file order does not matter."""
     columns = {}
+    if len({part.shape[1:] for part in parts.get("features", ())}) > 1:
+        raise LogError("'features' differ in length between files; expected one length in all.")
     for name in list(parts):
         columns[name] = np.concatenate(parts.pop(name))
     for name in _NAMED:

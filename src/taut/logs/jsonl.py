@@ -13,7 +13,7 @@ from taut.errors import LogError
 from taut.logs.plan import Plan, make_plan
 from taut.logs.reduce import Chunk, Problems, Tokens, Values
 from taut.logs.scan import PADDING, REPEATED, SLOW, count_lines, last_line_end, scan
-from taut.logs.schema import EXPECTED, NATIVE
+from taut.logs.schema import EXPECTED, LISTS, NATIVE
 from taut.logs.sources import Source, Stream
 
 MAX_LINE = 64 << 20  # bytes; 128k tokens with three lists of 17 digits are 8 MiB
@@ -290,7 +290,7 @@ def _keys(plan: Plan) -> tuple[frozenset[str], frozenset[str]]:
     for native, path in plan.read.items():
         leaves = {path, path.rsplit(".", 1)[-1]}
         tops.add(path.split(".")[0])
-        if NATIVE[native].kind == "tokens":
+        if NATIVE[native].kind in LISTS:
             lists |= leaves
         else:
             others |= leaves
@@ -323,7 +323,7 @@ def _note_repeated(row: int, line: bytes, keys: frozenset[str], problems: Proble
 def _refuse_late(
     name: str, native: str, path: str, docs: Sequence[dict], numbers: Sequence[int]
 ) -> None:
-    if NATIVE[native].kind == "features" or native in ("prompt", "response"):
+    if native in ("prompt", "response"):
         return
     for row, value in enumerate(_column(docs, path)):
         if value is not None:
@@ -356,7 +356,7 @@ def _values(
 ) -> Values:
     missing = np.array([value is None for value in values]) if None in values else None
     kind = NATIVE[native].kind
-    if kind == "tokens":
+    if kind in LISTS:
         return Values(_tokens(native, values, lines, problems), missing)
     if kind in ("id", "text"):
         return Values(_ids(native, values, kinds[native], problems), missing)

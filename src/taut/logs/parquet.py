@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from taut.errors import LogError
 from taut.logs.plan import Plan, make_plan
 from taut.logs.reduce import Chunk, Problems, Tokens, Values
-from taut.logs.schema import EXPECTED, NATIVE, REJECTED_KEY, TOKEN_CLIP_KEY, Kind
+from taut.logs.schema import EXPECTED, LISTS, NATIVE, REJECTED_KEY, TOKEN_CLIP_KEY, Kind
 from taut.logs.sources import Source
 
 _BATCH_BYTES = 8 << 20  # decoded; a batch and its sums then stay near the caches
@@ -164,15 +164,18 @@ def _is_list(kind: pa.DataType) -> bool:
     return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
 
 
+def _is_numbers(kind: pa.DataType) -> bool:
+    return _is_list(kind) and (_is_number(kind.value_type) or pa.types.is_null(kind.value_type))
+
+
 _ACCEPTS: dict[Kind, Callable[[pa.DataType], bool]] = {
     "id": lambda kind: _is_text(kind) or pa.types.is_integer(kind),
     "text": lambda kind: _is_text(kind) or pa.types.is_integer(kind),
     "float": _is_number,
     "int": _is_number,
     "bool": pa.types.is_boolean,
-    "tokens": lambda kind: (
-        _is_list(kind) and (_is_number(kind.value_type) or pa.types.is_null(kind.value_type))
-    ),
+    "tokens": lambda kind: _is_numbers(kind),
+    "features": lambda kind: _is_numbers(kind),
 }
 _REMEDY: dict[Kind, str] = {
     "id": "cast it to string or int64",
@@ -181,6 +184,7 @@ _REMEDY: dict[Kind, str] = {
     "int": "cast it to int64",
     "bool": "cast it to bool",
     "tokens": "cast it to list<float32>",
+    "features": "cast it to list<float32>",
 }
 
 
@@ -266,7 +270,7 @@ def _values(native: str, array: pa.Array, problems: Problems) -> Values:
     """Return one column as plain arrays; its type has been checked."""
     kind = NATIVE[native].kind
     missing = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
-    if kind == "tokens":
+    if kind in LISTS:
         return Values(_tokens(array), missing)
     if kind in ("id", "text"):
         fits = pa.types.is_integer(array.type) and array.type != pa.uint64()

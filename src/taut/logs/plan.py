@@ -114,7 +114,7 @@ def _wanted(name: str, present: set[str], token_clip: float | None) -> bool:
     if NATIVE[name].kind == "tokens":
         role = name.removesuffix("_logprobs")
         return f"{role}_logprob" not in present or (token_clip is not None and role != "behaviour")
-    return name not in ("features", "response")
+    return name != "response"
 
 
 def _missing(file: str, what: str, name: str, columns: Collection[str]) -> LogError:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from taut.errors import LogError
-from taut.logs.schema import NATIVE
+from taut.logs.schema import LISTS, NATIVE
 
 # Token j of a row is added to lane j mod LANES, then the lanes are added in halves. A fixed order
 # makes sums reproducible; independent lanes let the compiler use vector instructions.
@@ -243,6 +243,8 @@ def reduce_chunk(chunk: Chunk, *, token_clip: float | None, lenient: bool) -> Re
         _check_missing(name, column, problems)
     _check_lengths(tokens, problems)
     out = _single_values(chunk.columns, problems)
+    if "features" in chunk.columns:
+        out["features"] = _matrix(chunk.columns["features"].data, problems)
     with np.errstate(invalid="ignore"):
         sums = _sums(tokens, token_clip, stored_clip="token_clipped_log_ratio" in chunk.columns)
         _check_sums(sums, tokens, problems)
@@ -272,12 +274,28 @@ def _check_lengths(tokens: dict[str, Tokens], problems: Problems) -> None:
             )
 
 
+def _matrix(features: Tokens, problems: Problems) -> np.ndarray:
+    """Return features as float64 of shape (rows, features); rows of another length are noted."""
+    lengths = features.lengths
+    length = int(lengths[0]) if len(lengths) else 0
+    for row in np.flatnonzero(lengths != length):
+        problems.add(
+            row, "features", f"has {lengths[row]} values, the first row {length}; all need as many"
+        )
+    out = np.zeros((len(lengths), length))
+    for row in np.flatnonzero(lengths == length):
+        out[row] = features.row(row)
+    for row in np.flatnonzero(~np.isfinite(out).all(axis=1)):
+        problems.add(row, "features", f"{_bad_token(features, row)}")
+    return out
+
+
 def _single_values(columns: dict[str, Values], problems: Problems) -> dict:
     """Return the columns that hold one value a row, checked."""
     out = {}
     for name, column in columns.items():
         kind, data = NATIVE[name].kind, column.data
-        if kind == "tokens":
+        if kind in LISTS:
             continue
         if kind == "float":
             bad = np.isinf(data) if NATIVE[name].nullable else ~np.isfinite(data)

@@ -5,6 +5,9 @@ from typing import Literal
 
 Kind = Literal["id", "float", "tokens", "int", "bool", "text", "features"]
 
+# Kinds that hold a list of numbers in each row.
+LISTS = ("tokens", "features")
+
 # What a reader expects, in the words of its error messages.
 EXPECTED: dict[Kind, str] = {
     "id": "strings or integers",
@@ -100,7 +103,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         name="features",
         kind="features",
-        meaning="reward-model features; not read by the audit of a single log",
+        meaning="reward-model features, for the mean-score route of reward data; read on request",
     ),
     Column(name="prompt", kind="text", meaning="text of the prompt; an id where `prompt_id` lacks"),
     Column(name="response", kind="text", meaning="text of the response; only shown"),
