@@ -181,8 +181,9 @@ def select(
     _show(selection.document, json_path, html_path)
     if require_best in (None, str(selection.chosen)):
         return 0
-    found = "nothing has a guarantee" if selection.chosen is None else selection.chosen
-    return _complain(f"--require-best {require_best} failed: the choice is {found}.", EXIT_GATE)
+    chosen = selection.chosen
+    found = "no candidate has a guarantee" if chosen is None else f"the choice is {chosen}"
+    return _complain(f"--require-best {require_best} failed: {found}.", EXIT_GATE)
 
 
 @cli.command(epilog="Example: taut check rollouts/ --reward-range 0 1")

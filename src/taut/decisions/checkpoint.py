@@ -50,6 +50,8 @@ CERTIFICATES = "certificates"
 _SOUND = (Status.CERTIFIED, Status.CONDITIONAL)
 # Draws of prompts that choose a common clip threshold; quantiles need no more.
 _MOST_ASIDE = 500
+# Columns that name the candidate, are filled in apart, or differ in meaning between logs.
+_NOT_JOINED = ("policy", "run", "gold", "token_clipped_log_ratio", "features")
 _ASIDE_SALT = 0x7461757453454C
 
 
@@ -251,7 +253,7 @@ def _joined(logs: Mapping[str, Rollouts]) -> Rollouts:
         item.name: np.concatenate([getattr(part, item.name) for part in parts])
         for item in fields(Rollouts)
         if all(isinstance(getattr(part, item.name), np.ndarray) for part in parts)
-        and item.name not in ("policy", "run", "gold", "token_clipped_log_ratio")
+        and item.name not in _NOT_JOINED
     }
     policy = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in parts])
     return Rollouts(
