@@ -1,0 +1,515 @@
+"""Choosing among checkpoints: the claims hold after the choice, and the choice is worth making."""
+
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import taut
+from check import assert_misses_at_most, misses_more_than
+from taut import cli
+from taut.decisions import checkpoint
+from taut.errors import LogError, UsageError
+from taut.rollouts import Rollouts
+from taut.types import Status
+from taut.worlds import FAMILIES, expected
+
+# `validation` lies beside `tests`, in the root of the repository.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from validation.selection import draw, goodhart_worlds, run_trial, sample_candidates
+
+REWARD = {"target": "reward", "reward_range": (0, 1), "held_out": True}
+# Where checkpoints differ by less than chance can show, the luckiest one looks best.
+EQUAL = [1.0]
+ROUNDING = 1e-12
+
+
+def chosen_log(worlds, prompts, labelled, seed, **more):
+    return sample_candidates(worlds, prompts, labelled, rng=np.random.default_rng(seed), **more)
+
+
+def equal_worlds(family, count, seed):
+    """The same world `count` times: whoever looks better is only luckier."""
+    return [FAMILIES[family](np.random.default_rng(seed))] * count
+
+
+def claims_that_fail(worlds, log, delta, **settings):
+    """Return which of the three claims fail on one log: certificates, best kept, regret."""
+    found = taut.select(log, **{**REWARD, "delta": delta, **settings})
+    truths = [expected(world, world.gold) for world in worlds]
+    best = int(np.argmax(truths))
+    names = [item.name for item in found.candidates]
+    failed = set()
+    for item, truth in zip(found.candidates, truths, strict=True):
+        ends = item.certificate
+        if not ends.lower - ROUNDING <= truth <= ends.upper + ROUNDING:
+            # The adversary takes whichever candidate was luckiest.
+            failed.add("luckiest")
+            if item.name == found.chosen:
+                failed.add("chosen")
+    if names[best] not in found.remaining:
+        failed.add("best kept")
+    if found.regret is not None:
+        lost = truths[best] - truths[names.index(found.chosen)]
+        if lost > found.regret + ROUNDING:
+            failed.add("regret")
+    return failed
+
+
+def tally(trials, worlds_of, prompts, labelled, delta, **settings):
+    """Count failing claims over trials; any of them together is what delta bounds."""
+    counts = dict.fromkeys(("luckiest", "chosen", "best kept", "regret", "any"), 0)
+    for seed in range(trials):
+        worlds = worlds_of(seed)
+        failed = claims_that_fail(
+            worlds, chosen_log(worlds, prompts, labelled, seed), delta, **settings
+        )
+        for name in failed:
+            counts[name] += 1
+        counts["any"] += bool(failed)
+    return counts
+
+
+# --- validity after selection ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "candidates", "trials", "prompts", "labelled"),
+    [
+        ("coin", 50, 30, 30, 30),
+        ("coin", 10, 120, 20, 20),
+        ("rare_failures", 20, 60, 40, 20),
+        ("over_optimised", 5, 120, 60, 30),
+    ],
+)
+def test_claims_rarely_fail_among_equals(family, candidates, trials, prompts, labelled):
+    """Among equal candidates the luckiest misses, and the best is lost, at most delta of times."""
+    worlds = equal_worlds(family, candidates, 7)
+    found = tally(trials, lambda seed: worlds, prompts, labelled, 0.2)
+    for what, misses in found.items():
+        assert_misses_at_most(misses, trials, 0.2, f"{family} x {candidates}: {what}")
+
+
+@pytest.mark.parametrize("delta", [0.05, 0.2])
+def test_claims_rarely_fail_where_checkpoints_differ(delta):
+    """The same on runs with a Goodhart turn."""
+    found = tally(80, goodhart_worlds, 80, 40, delta)
+    for what, misses in found.items():
+        assert_misses_at_most(misses, 80, delta, what)
+
+
+def test_claims_rarely_fail_for_the_clipped_objective():
+    """With a threshold chosen from the data, the clipped objective's claims still hold."""
+    trials, misses = 60, 0
+    for seed in range(trials):
+        worlds = goodhart_worlds(seed)
+        log = chosen_log(worlds, 120, 60, seed)
+        found = taut.select(log, beta=0.1, target="clipped", delta=0.2, **held_out())
+        truths = {
+            item.name: expected(
+                world,
+                world.gold - 0.1 * np.clip(world.log_ratio, -found.tau_negative, found.tau),
+            )
+            for item, world in zip(found.candidates, worlds, strict=True)
+        }
+        best = max(truths, key=truths.get)
+        inside = all(
+            item.certificate.lower - ROUNDING
+            <= truths[item.name]
+            <= item.certificate.upper + ROUNDING
+            for item in found.candidates
+        )
+        lost = truths[best] - truths[found.chosen]
+        kept = best in found.remaining
+        misses += not (inside and kept and lost <= found.regret + ROUNDING)
+    assert_misses_at_most(misses, trials, 0.2, "clipped objective")
+
+
+def test_the_check_rejects_certificates_not_corrected_for_choosing(monkeypatch):
+    """Planted mistake: each candidate gets all of delta, as if it were the only one."""
+    honest = checkpoint._certify
+
+    def uncorrected(log, by, options):
+        many = len(np.unique(log.step))
+        return honest(log, by, replace(options, delta=min(0.2 * many, 0.999)))
+
+    monkeypatch.setattr(checkpoint, "_certify", uncorrected)
+    worlds = equal_worlds("coin", 4, 7)
+    found = tally(150, lambda seed: worlds, 100, 100, 0.2)
+    assert misses_more_than(found["luckiest"], 150, 0.2), found
+
+
+def test_the_check_rejects_comparisons_not_corrected_for_choosing(monkeypatch):
+    """Planted mistake: comparisons at delta / 2 each, however many candidates there are."""
+    honest = checkpoint.paired_difference
+
+    def uncorrected(one, other, *, eta, **settings):
+        return honest(one, other, eta=0.2, **settings)
+
+    monkeypatch.setattr(checkpoint, "paired_difference", uncorrected)
+    worlds = equal_worlds("coin", 20, 7)
+    found = tally(60, lambda seed: worlds, 60, 60, 0.2)
+    assert misses_more_than(found["best kept"], 60, 0.2), found
+
+
+# --- what pairing brings, and when it cannot be had -----------------------------------------------
+
+
+def hard_and_easy(candidates, prompts, *, shared=True, gap=0.05, seed=0, labelled=None):
+    """Prompts differ far more than candidates do; candidate i is better than i - 1 by `gap`."""
+    rng = np.random.default_rng(seed)
+    level = rng.uniform(0.1, 0.7, prompts)
+    rows = []
+    for index in range(candidates):
+        level = level if shared else rng.uniform(0.1, 0.7, prompts)
+        gold = level + gap * index + rng.uniform(-0.02, 0.02, prompts)
+        rows.append(np.clip(gold, 0, 1))
+    gold = np.concatenate(rows)
+    known = np.tile(np.arange(prompts) < (labelled or prompts), candidates)
+    names = np.tile(np.arange(prompts), candidates)
+    if not shared:
+        names = np.arange(candidates * prompts)
+    return Rollouts.from_arrays(
+        prompt_id=names,
+        step=np.repeat(np.arange(candidates), prompts),
+        reward=np.clip(gold + 0.05, 0, 1),
+        gold=np.where(known, gold, math.nan),
+    )
+
+
+def held_out():
+    return {"reward_range": (0, 1), "held_out": True}
+
+
+def test_paired_differences_are_narrower_than_two_intervals():
+    """On shared prompts what they have in common cancels."""
+    log = hard_and_easy(2, 200)
+    found = taut.select(log, **REWARD)
+    difference = found[0].comparison
+    assert (difference.kind, difference.shared, difference.labelled) == ("gold", 200, 200)
+    single = [item.certificate.upper - item.certificate.lower for item in found.candidates]
+    assert difference.upper - difference.lower < 0.5 * sum(single)
+    # So much that it decides what two overlapping intervals leave open.
+    assert found[0].certificate.upper > found[1].certificate.lower
+    assert found.remaining == (1,)
+    assert found[0].excluded.by == 1
+    assert found.regret == 0
+
+
+def test_unshared_prompts_are_compared_by_their_intervals():
+    """Without shared prompts nothing is paired, and all of delta goes to the certificates."""
+    found = taut.select(hard_and_easy(2, 200, shared=False), **REWARD)
+    assert found[0].comparison.kind == "certificates"
+    ends = [item.certificate for item in found.candidates]
+    assert found[0].comparison.lower == pytest.approx(ends[0].lower - ends[1].upper)
+    assert [item.delta for item in found.ledger] == [0.025, 0.025]
+    assert found.remaining == (0, 1)
+
+
+def test_a_difference_is_never_wider_than_that_of_two_intervals():
+    """Both may be used: the event of each is paid for."""
+    for seed in range(5):
+        log = hard_and_easy(3, 30, seed=seed, labelled=12)
+        for item in taut.select(log, **REWARD).candidates:
+            if item.comparison is not None:
+                leader = taut.select(log, **REWARD)[item.comparison.against].certificate
+                assert item.comparison.upper <= item.certificate.upper - leader.lower + 1e-12
+                assert item.comparison.lower >= item.certificate.lower - leader.upper - 1e-12
+
+
+def test_partly_shared_prompts_make_a_difference_conditional():
+    """Pairs on the common prompts speak of all prompts only if sharing was blind to outcomes."""
+    log = hard_and_easy(2, 200)
+    part = log.take(~((log.step == 0) & (np.arange(len(log)) % 10 == 0)))
+    assert taut.select(part, **REWARD)[0].comparison.status is Status.CONDITIONAL
+
+
+def test_without_gold_a_candidate_is_neither_chosen_nor_excluded():
+    """The learned reward of an unlabelled candidate is no evidence, however high or low."""
+    log = hard_and_easy(3, 200)
+    log = replace(log, gold=np.where(log.step == 2, math.nan, log.gold))
+    found = taut.select(log, **REWARD)
+    assert found.best_proxy == 2
+    assert found.chosen == 1
+    assert found[2].certificate.status is Status.VACUOUS
+    assert found[2].comparison.kind == "proxy"
+    assert found.remaining == (1, 2)
+    # It may be as good as 1: the choice can be that much below it.
+    assert found.regret >= 1 - found[1].certificate.lower - 1e-9
+    assert "never chosen, never excluded by its learned reward" in " ".join(str(found).split())
+
+
+def test_draws_are_paired_by_group_only_where_prompts_recur():
+    """A group that merely names a batch does not hide that prompts are shared."""
+    log = hard_and_easy(2, 50)
+    batches = np.arange(len(log), dtype=np.uint64)
+    assert taut.select(replace(log, group=batches), **REWARD)[0].comparison.shared == 50
+    # Ten prompts drawn five times each: draws with one group are one draw, others are not.
+    recurring = replace(log, prompt=log.prompt[np.arange(100) % 10])
+    drawn = np.tile(np.arange(50, dtype=np.uint64), 2)
+    assert taut.select(replace(recurring, group=drawn), **REWARD)[0].comparison.shared == 50
+    apart = taut.select(replace(recurring, group=batches), **REWARD)[0].comparison
+    assert (apart.kind, apart.shared) == ("certificates", 0)
+
+
+# --- what is said ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def turned():
+    """A run whose proxy rises all the way while the true reward falls at the end."""
+    return chosen_log(goodhart_worlds(0, (0.05, 0.8, 6.4)), 400, 200, 0)
+
+
+def test_over_optimisation_is_caught_and_said(turned):
+    """The proxy's favourite is excluded, and the report says so in one sentence."""
+    found = taut.select(turned, **REWARD)
+    assert (found.best_proxy, found.chosen) == (300, 200)
+    assert found[300].excluded is not None
+    assert found.document["over_optimised"] == "caught"
+    text = " ".join(str(found).split())
+    assert "Step 300 has the best proxy reward" in text
+    assert "step 200 the best certified reward" in text
+    assert "over-optimisation caught" in text
+
+
+def test_choosing_has_its_price(turned):
+    """The chosen interval is wider, and its lower end lower, than had it been alone."""
+    price = taut.select(turned, **REWARD).price
+    assert price.width > price.width_alone > 0
+    assert price.lower_given_up > 0
+
+
+@pytest.mark.parametrize(("target", "beta"), [("reward", None), ("clipped", 0.1)])
+def test_the_ledger_sums_to_delta(turned, target, beta):
+    """Certificates and comparisons spend delta together, and certificates no more than theirs."""
+    found = taut.select(turned, beta=beta, target=target, delta=0.1, **held_out())
+    assert math.fsum(item.delta for item in found.ledger) == pytest.approx(0.1)
+    for item, event in zip(found.candidates, found.ledger, strict=False):
+        spent = math.fsum(entry.delta for entry in item.certificate.main.ledger)
+        assert spent <= event.delta + 1e-15
+
+
+def test_trained_on_prompts_make_everything_an_estimate(turned):
+    """Without --held-out nothing is chosen, and the report says what the union would cover."""
+    found = taut.select(turned, target="reward", reward_range=(0, 1))
+    assert found.trained_on
+    assert (found.chosen, found.regret) == (None, None)
+    assert found.leader == 200
+    assert found.remaining == (100, 200, 300)
+    assert found[300].excluded.status is Status.ESTIMATED
+    assert found.remaining_by_estimate == (100, 200)
+    assert all(item.certificate.status is Status.ESTIMATED for item in found.candidates)
+    text = " ".join(str(found).split())
+    assert "Nothing can be chosen with a guarantee" in text
+    assert "Not covered: training on these prompts" in text
+
+
+def test_the_threshold_is_common_and_blind_to_what_certifies(turned):
+    """Values of draws that certify do not move tau, and draws that chose tau certify nothing."""
+    settings = {"beta": 0.1, "target": "clipped", **held_out()}
+    found = taut.select(turned, **settings)
+    assert {item.certificate.tau for item in found.candidates} == {found.tau}
+    assert found.set_aside > 0
+    assert all(
+        item.certificate.log["prompts"] == 400 - found.set_aside for item in found.candidates
+    )
+    keys = checkpoint.pair_keys(turned, turned.step.astype(np.uint64), by="step", held_out=True)
+    options = checkpoint.Options(**settings)
+    clip = checkpoint._common_clip(turned, keys, options, 0.0, 1.0)
+    certifying = ~np.isin(keys, clip.aside)
+    moved = replace(
+        turned,
+        reward=np.where(certifying, 1 - turned.reward, turned.reward),
+        log_ratio=np.where(certifying, turned.log_ratio + 3, turned.log_ratio),
+    )
+    assert taut.select(moved, **settings).tau == found.tau
+
+
+def test_the_objective_is_certified_with_a_declared_maximum(turned):
+    """J* of all candidates, with the KL terms in differences too; estimated without a maximum."""
+    found = taut.select(turned, beta=0.01, log_ratio_max=12, **held_out())
+    assert found.chosen == 200
+    assert found[300].comparison.status is Status.CERTIFIED
+    assert taut.select(turned, beta=0.01, **held_out()).chosen is None
+    # Thresholds below the maximum leave a tail, paid for by the certificates.
+    cut = taut.select(turned, beta=0.01, log_ratio_max=12, tau=2.0, **held_out())
+    assert cut[300].comparison.kind == "gold"
+    assert cut[300].comparison.upper < 0
+
+
+def test_objective_differences_hold_the_truth(turned):
+    """Paired differences of J*, tails included, contain the true ones."""
+    worlds = goodhart_worlds(0, (0.05, 0.8, 6.4))
+    truths = {
+        100 * (index + 1): expected(world, world.gold - 0.01 * world.log_ratio)
+        for index, world in enumerate(worlds)
+    }
+    for tau in ("auto", 1.0):
+        found = taut.select(turned, beta=0.01, log_ratio_max=12, tau=tau, **held_out())
+        for item in found.candidates:
+            if item.comparison is not None:
+                true = truths[item.name] - truths[item.comparison.against]
+                assert item.comparison.lower <= true <= item.comparison.upper
+
+
+def test_all_checkpoints_bad_and_few_labels_choose_nothing():
+    """With two labels certificates say nothing, so nobody is chosen."""
+    found = taut.select(hard_and_easy(3, 50, labelled=1), **REWARD)
+    assert found.chosen is None
+    assert found.price is None or found.leader is not None
+    assert found.remaining == (0, 1, 2)
+    assert "Nothing can be chosen" in str(found)
+
+
+# --- one result, whatever the form of the log -----------------------------------------------------
+
+
+def test_row_order_does_not_matter(turned):
+    """Shuffled rows give the same document."""
+    rows = np.random.default_rng(1).permutation(len(turned))
+    for settings in (REWARD, {"beta": 0.1, "target": "clipped", **held_out()}):
+        one, other = (taut.select(log, **settings).document for log in (turned, turned.take(rows)))
+        assert json.dumps(one) == json.dumps(other)
+
+
+def test_a_mapping_of_logs_is_one_log(turned):
+    """Logs under names give what one log with a policy column gives."""
+    bare = replace(turned, step=None)
+    logs = {f"step {step}": bare.take(turned.step == step) for step in (300, 100, 200)}
+    found = taut.select(logs, **REWARD)
+    assert [item.name for item in found.candidates] == ["step 100", "step 200", "step 300"]
+    names = ("step 100", "step 200", "step 300")
+    code = np.searchsorted([100, 200, 300], turned.step).astype(np.int32)
+    joined = replace(bare, policy=code, policy_names=names)
+    assert json.dumps(found.document) == json.dumps(
+        taut.select(joined, "policy", **REWARD).document
+    )
+
+
+def write(log, folder, kind):
+    """Write a log in one of the formats, the steps in files of their own."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for step in np.unique(log.step):
+        part = log.take(log.step == step)
+        columns = {
+            "prompt_id": [f"p{key}" for key in part.prompt],
+            "step": part.step.tolist(),
+            "reward": part.reward.tolist(),
+            "gold": [None if math.isnan(value) else value for value in part.gold.tolist()],
+            "log_ratio": part.log_ratio.tolist(),
+        }
+        if kind == "parquet":
+            pq.write_table(pa.table(columns), folder / f"{step}.parquet")
+        else:
+            rows = (
+                dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+            )
+            lines = [json.dumps(row) for row in rows]
+            (folder / f"{step}.jsonl").write_text("\n".join(lines) + "\n")
+    return str(folder)
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["taut", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out = capsys.readouterr()
+    return ended.value.code, out.out, out.err
+
+
+ASKED = ("--target", "reward", "--reward-range", "0", "1")
+
+
+def test_the_format_does_not_matter(turned, tmp_path, monkeypatch, capsys):
+    """Parquet and JSONL give the same bytes."""
+    found = []
+    for kind in ("parquet", "jsonl"):
+        (tmp_path / kind).mkdir()
+        log = write(turned, tmp_path / kind, kind)
+        asked = ("select", log, *ASKED, "--held-out", "--json", "-")
+        status, out, _ = run(monkeypatch, capsys, *asked)
+        assert status == 0
+        found.append(out)
+    assert found[0] == found[1]
+    document = json.loads(found[0])
+    assert document["schema"] == "taut.selection/1"
+    assert document["chosen"] == 200
+    assert document["candidates"][2]["excluded"] == {"by": 200, "status": "certified"}
+    assert sum(item["delta"] for item in document["ledger"]) == pytest.approx(0.05)
+
+
+def test_the_gate_is_an_exit_status(turned, tmp_path, monkeypatch, capsys):
+    """--require-best: 0 for the choice, 3 for another one or an estimate, 2 for an unknown one."""
+    log = write(turned, tmp_path, "parquet")
+
+    def gate(value, *more):
+        status, _, err = run(
+            monkeypatch, capsys, "select", log, *ASKED, *more, "--require-best", value
+        )
+        return status, err.strip()
+
+    assert gate("200", "--held-out") == (0, "")
+    assert gate("300", "--held-out") == (3, "taut: --require-best 300 failed: the choice is 200.")
+    estimate = "taut: --require-best 200 failed: no candidate has a guarantee."
+    assert gate("200") == (3, estimate)
+    status, err = gate("250", "--held-out")
+    assert (status, err.count("\n")) == (2, 0)
+    assert "no such step; found 100, 200, 300" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "error", "text"),
+    [
+        ({}, {"by": "epoch"}, UsageError, "by is 'epoch'"),
+        ({}, {"by": "policy"}, LogError, "no 'policy' column"),
+        ({"step": np.zeros(20, dtype=np.int64)}, {}, UsageError, "two or more candidates"),
+        ({"gold": None}, {}, LogError, "no gold labels"),
+        ({}, {"target": "objective", "beta": 0.1}, UsageError, "needs log-probs"),
+        ({}, {"side": "upper"}, UsageError, "no lower end to choose by"),
+        ({}, {"delta": 0.0}, UsageError, "delta is 0.0"),
+    ],
+)
+def test_errors_say_what_to_do_in_one_line(change, settings, error, text):
+    """What cannot be had is refused with the reason and the remedy."""
+    log = replace(hard_and_easy(2, 10), **change)
+    with pytest.raises(error, match=text) as found:
+        taut.select(log, **{**REWARD, **settings})
+    assert "\n" not in str(found.value)
+
+
+def test_reward_data_and_an_empty_mapping_are_refused():
+    """Reward data speak of one policy; a choice needs candidates."""
+    log = hard_and_easy(2, 10)
+    with pytest.raises(UsageError, match="one policy"):
+        taut.select(log, reward_data=log, **REWARD)
+    with pytest.raises(UsageError, match="no candidates"):
+        taut.select({}, **REWARD)
+
+
+def test_the_report_fits_narrow_and_plain_terminals(turned):
+    """Every line keeps to the width, and ASCII suffices."""
+    from taut.report.selection import selection_text
+
+    document = taut.select(turned, **REWARD).document
+    for width in (60, 80, 100):
+        assert all(len(line) <= width for line in selection_text(document, width=width).split("\n"))
+
+
+# --- the study ------------------------------------------------------------------------------------
+
+
+def test_few_labels_lose_less_than_the_proxy():
+    """With 50 labels select loses at most half of what the proxy or the last checkpoint loses."""
+    trials = [run_trial(seed, 50) for seed in range(12)]
+    lost = {rule: np.mean([trial.regret[rule] for trial in trials]) for rule in trials[0].regret}
+    assert lost["select"] <= 0.5 * min(lost["proxy"], lost["last"])
+    picture = draw({10: trials, 200: trials})
+    assert picture.startswith("<svg") and "select" in picture
