@@ -105,7 +105,16 @@ def test_low_rank_is_the_dense_solution(seed, first, second, discrete, bulk):
     assert kl_gaussian(low, 0.3, 0.5) == pytest.approx(kl_gaussian(full, 0.3, 0.5), rel=1e-10)
 
 
-def test_low_rank_handles_a_million_parameters():
+def test_factors_that_span_everything_need_no_bulk():
+    """Without bulk, factors of full rank are the dense problem; nothing is left outside."""
+    root = np.array([[1.0, 0.2], [0.0, 0.8]])
+    rates = {"learning_rate": 0.2, "batch_size": 4}
+    low = ou_posterior(LowRank(bulk=0.0, factor=root), LowRank(bulk=0.0, factor=root.T), **rates)
+    full = ou_posterior(root @ root.T, root.T @ root, **rates)
+    np.testing.assert_allclose(low.covariance(), full.covariance(), atol=1e-15)
+
+
+def test_low_rank_handles_two_hundred_thousand_parameters():
     """Cost is linear in the number of parameters: nothing of size d by d is formed."""
     rng, size = np.random.default_rng(3), 200_000
     hessian = LowRank(bulk=0.01, factor=rng.standard_normal((size, 2)) / math.sqrt(size))

@@ -480,9 +480,10 @@ def _solve_low_rank(hessian: LowRank, noise: LowRank, rate: _Rate):
         for m, f in zip((hessian, noise), factors, strict=True)
     )
     bulk = np.array([hessian.bulk])
-    _require_stable(bulk, rate)
-    outside = basis.shape[0] - basis.shape[1]
-    rest = float(rate.scale * noise.bulk / rate.denominator(bulk, bulk)[0]) if outside else 0.0
+    outside, rest = basis.shape[0] - basis.shape[1], 0.0
+    if outside:
+        _require_stable(bulk, rate)
+        rest = float(rate.scale * noise.bulk / rate.denominator(bulk, bulk)[0])
     if basis.shape[1] == 0:
         return np.zeros(0), basis, rest, len(basis)
     variances, turn, _, _ = _solve_dense(a, c, rate)
