@@ -16,63 +16,28 @@ from taut.decisions import checkpoint
 from taut.errors import LogError, UsageError
 from taut.rollouts import Rollouts
 from taut.types import Status
-from taut.worlds import FAMILIES, expected
+from taut.worlds import expected
 
 # `validation` lies beside `tests`, in the root of the repository.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from validation.selection import draw, goodhart_worlds, run_trial, sample_candidates
+from validation.selection import (
+    CLAIMS,
+    ROUNDING,
+    count_failures,
+    draw,
+    equal_worlds,
+    goodhart_worlds,
+    main,
+    run_trial,
+    sample_candidates,
+)
 
 REWARD = {"target": "reward", "reward_range": (0, 1), "held_out": True}
-# Where checkpoints differ by less than chance can show, the luckiest one looks best.
-EQUAL = [1.0]
-ROUNDING = 1e-12
 
 
 def chosen_log(worlds, prompts, labelled, seed, **more):
     return sample_candidates(worlds, prompts, labelled, rng=np.random.default_rng(seed), **more)
-
-
-def equal_worlds(family, count, seed):
-    """The same world `count` times: whoever looks better is only luckier."""
-    return [FAMILIES[family](np.random.default_rng(seed))] * count
-
-
-def claims_that_fail(worlds, log, delta, **settings):
-    """Return which of the three claims fail on one log: certificates, best kept, regret."""
-    found = taut.select(log, **{**REWARD, "delta": delta, **settings})
-    truths = [expected(world, world.gold) for world in worlds]
-    best = int(np.argmax(truths))
-    names = [item.name for item in found.candidates]
-    failed = set()
-    for item, truth in zip(found.candidates, truths, strict=True):
-        ends = item.certificate
-        if not ends.lower - ROUNDING <= truth <= ends.upper + ROUNDING:
-            # The adversary takes whichever candidate was luckiest.
-            failed.add("luckiest")
-            if item.name == found.chosen:
-                failed.add("chosen")
-    if names[best] not in found.remaining:
-        failed.add("best kept")
-    if found.regret is not None:
-        lost = truths[best] - truths[names.index(found.chosen)]
-        if lost > found.regret + ROUNDING:
-            failed.add("regret")
-    return failed
-
-
-def tally(trials, worlds_of, prompts, labelled, delta, **settings):
-    """Count failing claims over trials; any of them together is what delta bounds."""
-    counts = dict.fromkeys(("luckiest", "chosen", "best kept", "regret", "any"), 0)
-    for seed in range(trials):
-        worlds = worlds_of(seed)
-        failed = claims_that_fail(
-            worlds, chosen_log(worlds, prompts, labelled, seed), delta, **settings
-        )
-        for name in failed:
-            counts[name] += 1
-        counts["any"] += bool(failed)
-    return counts
 
 
 # --- validity after selection ---------------------------------------------------------------------
@@ -90,7 +55,7 @@ def tally(trials, worlds_of, prompts, labelled, delta, **settings):
 def test_claims_rarely_fail_among_equals(family, candidates, trials, prompts, labelled):
     """Among equal candidates the luckiest misses, and the best is lost, at most delta of times."""
     worlds = equal_worlds(family, candidates, 7)
-    found = tally(trials, lambda seed: worlds, prompts, labelled, 0.2)
+    found = count_failures(trials, lambda seed: worlds, prompts, labelled, 0.2)
     for what, misses in found.items():
         assert_misses_at_most(misses, trials, 0.2, f"{family} x {candidates}: {what}")
 
@@ -98,9 +63,10 @@ def test_claims_rarely_fail_among_equals(family, candidates, trials, prompts, la
 @pytest.mark.parametrize("delta", [0.05, 0.2])
 def test_claims_rarely_fail_where_checkpoints_differ(delta):
     """The same on runs with a Goodhart turn."""
-    found = tally(80, goodhart_worlds, 80, 40, delta)
+    found = count_failures(80, goodhart_worlds, 80, 40, delta)
     for what, misses in found.items():
         assert_misses_at_most(misses, 80, delta, what)
+    assert set(found) == {*CLAIMS, "any"}
 
 
 def test_claims_rarely_fail_for_the_clipped_objective():
@@ -140,7 +106,7 @@ def test_the_check_rejects_certificates_not_corrected_for_choosing(monkeypatch):
 
     monkeypatch.setattr(checkpoint, "_certify", uncorrected)
     worlds = equal_worlds("coin", 4, 7)
-    found = tally(150, lambda seed: worlds, 100, 100, 0.2)
+    found = count_failures(150, lambda seed: worlds, 100, 100, 0.2)
     assert misses_more_than(found["luckiest"], 150, 0.2), found
 
 
@@ -153,7 +119,7 @@ def test_the_check_rejects_comparisons_not_corrected_for_choosing(monkeypatch):
 
     monkeypatch.setattr(checkpoint, "paired_difference", uncorrected)
     worlds = equal_worlds("coin", 20, 7)
-    found = tally(60, lambda seed: worlds, 60, 60, 0.2)
+    found = count_failures(60, lambda seed: worlds, 60, 60, 0.2)
     assert misses_more_than(found["best kept"], 60, 0.2), found
 
 
@@ -254,7 +220,7 @@ def test_draws_are_paired_by_group_only_where_prompts_recur():
     drawn = np.tile(np.arange(50, dtype=np.uint64), 2)
     assert taut.select(replace(recurring, group=drawn), **REWARD)[0].comparison.shared == 50
     apart = taut.select(replace(recurring, group=batches), **REWARD)[0].comparison
-    assert (apart.kind, apart.shared) == ("certificates", 0)
+    assert (apart.kind, apart.shared) == ("certificates", None)
 
 
 # --- what is said ---------------------------------------------------------------------------------
@@ -513,3 +479,22 @@ def test_few_labels_lose_less_than_the_proxy():
     assert lost["select"] <= 0.5 * min(lost["proxy"], lost["last"])
     picture = draw({10: trials, 200: trials})
     assert picture.startswith("<svg") and "select" in picture
+
+
+def test_the_study_writes_its_part_of_the_page_only(tmp_path):
+    """What stands around the markers stays; the picture lies beside the page."""
+    page = tmp_path / "page.md"
+    page.write_text("before <!-- study: begin -->stale<!-- study: end --> after")
+    main(["--worlds", "2", "--logs", "2", "--output", str(page)])
+    text = page.read_text()
+    assert text.startswith("before ") and text.endswith(" after") and "stale" not in text
+    assert (tmp_path / "selection.svg").exists()
+
+
+def test_declared_constants_make_a_conditional_choice():
+    """Without gold, declared C and L certify each candidate under that condition."""
+    log = replace(hard_and_easy(2, 400, gap=0.2, shared=False), gold=None)
+    found = taut.select(log, coverage=1.0, reward_mse=1e-4, **REWARD)
+    assert found.chosen == 1
+    assert found[1].certificate.status is Status.CONDITIONAL
+    assert found[0].excluded.status is Status.CONDITIONAL

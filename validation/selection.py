@@ -9,15 +9,17 @@ picture into the page, between its markers.
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from tests.check import miss_rate_lower_limit
 
 from taut import select
 from taut.rollouts import Rollouts
-from taut.worlds import World, expected
+from taut.worlds import FAMILIES, World, expected
 from taut.worlds.families import over_optimised
 
 LABELS = (10, 20, 50, 100, 200)
@@ -26,6 +28,17 @@ CHECKPOINTS = 8
 FIRST_PRESSURE, LAST_PRESSURE = 0.05, (0.4, 6.4)
 PROMPTS = 1000
 RULES = ("select", "gold mean", "proxy", "last")
+CLAIMS = ("luckiest", "chosen", "best kept", "regret")
+# Family, candidates, prompts, labelled prompts: all candidates equal, so luck alone decides.
+EQUALS = (
+    ("coin", 2, 20, 20),
+    ("coin", 10, 20, 20),
+    ("coin", 50, 30, 30),
+    ("rare_failures", 20, 100, 40),
+    ("over_optimised", 5, 200, 50),
+)
+DELTA = 0.2  # large, so that a claim that fails too often is seen
+ROUNDING = 1e-12  # a truth may sit exactly on an end
 BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
 _BETA = 0.1
 
@@ -108,6 +121,49 @@ def _kinds(world: World, prompts: int, rng: np.random.Generator) -> np.ndarray:
     return rng.choice(len(world.policy), size=prompts, p=world.prompt_probability)
 
 
+def equal_worlds(family: str, count: int, seed: int) -> list[World]:
+    """Return the same world `count` times: whoever looks better is only luckier."""
+    return [FAMILIES[family](np.random.default_rng(seed))] * count
+
+
+def failing_claims(worlds: Sequence[World], log: Rollouts, delta: float, **settings) -> set[str]:
+    """Return which claims of a selection fail on one log; "luckiest" is any certificate."""
+    asked = {"target": "reward", "reward_range": (0, 1), "held_out": True, "delta": delta}
+    found = select(log, **{**asked, **settings})
+    names = [item.name for item in found.candidates]
+    truths = {name: expected(world, world.gold) for name, world in zip(names, worlds, strict=True)}
+    best, failed = max(truths, key=truths.get), set()
+    for item in found.candidates:
+        ends, true = item.certificate, truths[item.name]
+        if not ends.lower - ROUNDING <= true <= ends.upper + ROUNDING:
+            failed |= {"luckiest", *(["chosen"] if item.name == found.chosen else [])}
+    if best not in found.remaining:
+        failed.add("best kept")
+    if found.regret is not None and truths[best] - truths[found.chosen] > found.regret + ROUNDING:
+        failed.add("regret")
+    return failed
+
+
+def count_failures(
+    trials: int,
+    worlds_of: Callable[[int], Sequence[World]],
+    prompts: int,
+    labelled: int,
+    delta: float,
+    **settings,
+) -> dict[str, int]:
+    """Count failing claims over logs, and logs on which "any" fails: that is what delta bounds."""
+    counts = dict.fromkeys((*CLAIMS, "any"), 0)
+    for seed in range(trials):
+        worlds = worlds_of(seed)
+        rng = np.random.default_rng([seed, 3])
+        log = sample_candidates(worlds, prompts, labelled, rng=rng)
+        failed = failing_claims(worlds, log, delta, **settings)
+        for name in {*failed, *(["any"] if failed else [])}:
+            counts[name] += 1
+    return counts
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One selection: the regret of each rule, and what `select` claimed."""
@@ -152,12 +208,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the study and write its part of the page, with the picture beside it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--worlds", type=int, default=100)
+    parser.add_argument("--logs", type=int, default=500, help="for the claims, of each kind")
     parser.add_argument("--output", type=Path, default=Path("docs/selection.md"))
     options = parser.parse_args(arguments)
     trials = {m: [run_trial(seed, m) for seed in range(options.worlds)] for m in LABELS}
     picture = options.output.with_name("selection.svg")
     picture.write_text(draw(trials))
-    text = "\n".join([BEGIN, "", *table(trials, picture.name), "", END])
+    lines = [*table(trials, picture.name), "", *claims_table(options.logs)]
+    text = "\n".join([BEGIN, "", *lines, "", END])
     page = options.output.read_text()
     before, _, rest = page.partition(BEGIN)
     options.output.write_text(before + text + rest.partition(END)[2])
@@ -227,6 +285,37 @@ def _row(labels: int, some: Sequence[Trial]) -> str:
         f"{100 * np.mean([not trial.chose for trial in some]):.0f}%",
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def claims_table(logs: int) -> list[str]:
+    """Return how often claims fail after the choice, as Markdown."""
+    lines = [
+        "### How often claims fail after the choice",
+        "",
+        f"{logs} logs a line, δ = {DELTA:g}. Candidates are equal but for luck, except in the "
+        "last line. *luckiest*: an adversary takes whichever certificate misses. *any* is what δ "
+        "bounds; *surely above* is its exact binomial lower limit (99.9%).",
+        "",
+        "| world | candidates | prompts | gold | luckiest | chosen | best lost | regret exceeded | "
+        "any | surely above |",
+        "|---|" + "---:|" * 9,
+    ]
+    kinds = [
+        (family, count, prompts, labelled, partial(_always, equal_worlds(family, count, 7)))
+        for family, count, prompts, labelled in EQUALS
+    ]
+    kinds.append(("runs as above", CHECKPOINTS, 200, 50, goodhart_worlds))
+    for family, count, prompts, labelled, worlds_of in kinds:
+        found = count_failures(logs, worlds_of, prompts, labelled, DELTA)
+        rates = [f"{found[name] / logs:.3f}" for name in (*CLAIMS, "any")]
+        limit = miss_rate_lower_limit(found["any"], logs)
+        cells = [family, str(count), str(prompts), str(labelled), *rates, f"{limit:.3f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _always(worlds: Sequence[World], seed: int) -> Sequence[World]:
+    return worlds
 
 
 _COLOURS = {"select": "#2a7ab8", "gold mean": "#5a9e5a", "proxy": "#c0504d", "last": "#888888"}

@@ -65,7 +65,8 @@ class Comparison:
         mean: Of the paired blocks, or of the two measured values where nothing is paired.
         lower, upper: Each end fails with probability at most its eta; see the module's claims.
         status: What the ends are worth as evidence on the true target.
-        shared, labelled: Draws that both have, and those with gold for both.
+        shared, labelled: Draws that both have, and those with gold for both; None where pairs were
+            not looked at, since too few labelled draws are shared.
     """
 
     candidate: Name
@@ -75,8 +76,8 @@ class Comparison:
     lower: float
     upper: float
     status: Status
-    shared: int
-    labelled: int
+    shared: int | None
+    labelled: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,17 +487,8 @@ def _compare(contest: _Contest, name: Name, against: Name, theirs) -> Comparison
         ends = _moved(pair.interval, contest, mine, its) if pair else _open_ends(mine, its)
     kind = CERTIFICATES if pair is None or (evidence and pair.kind != GOLD) else pair.kind
     mean = mine.main.measured - its.main.measured if pair is None else width * pair.mean
-    return Comparison(
-        candidate=name,
-        against=against,
-        kind=kind,
-        mean=mean,
-        lower=ends.lower,
-        upper=ends.upper,
-        status=status,
-        shared=0 if pair is None else pair.shared,
-        labelled=0 if pair is None else pair.labelled,
-    )
+    counts = (pair.shared, pair.labelled) if pair else (0, 0) if contest.paired else (None, None)
+    return Comparison(name, against, kind, mean, ends.lower, ends.upper, status, *counts)
 
 
 def _open_ends(mine: Certificate, its: Certificate) -> Interval:

@@ -88,7 +88,7 @@ def _choice(document: Mapping) -> str:
     if chosen is not None:
         row = _row(document, chosen)
         floor = down(number(row, "lower") or 0.0, digits)
-        text = f"{_name(document, chosen)}: at least {floor} of true {_quantity(document)}"
+        text = f"{_name(document, chosen)}: its true {_quantity(document)} is at least {floor}"
         return f"Choose {text} ({level}, {row.get('status')}, the choice paid for)."
     if leader is None:
         return "Nothing can be chosen: no certificate says anything about the true reward."
@@ -171,26 +171,36 @@ def _axis(document: Mapping) -> Axis:
 
 def _table(document: Mapping, ink: Ink) -> list[RenderableType]:
     digits, axis = _digits(document), _axis(document)
-    table = _grid(NUMBER, NUMBER, PICTURE, NUMBER, LABEL, LABEL, expand=True, gap=1)
+    drawn = [] if ink.narrow else [PICTURE]
+    table = _grid(NUMBER, NUMBER, *drawn, NUMBER, LABEL, LABEL, expand=not ink.narrow, gap=1)
     by = str(look(document, "by"))
-    titles = (by, "proxy", "", "lower to upper", "status", "as the best")
+    titles = (by, "proxy", *([""] if drawn else []), "lower to upper", "status", "as the best")
     table.add_row(*(ink.text(title, "dim") for title in titles))
     for row in _rows(document):
-        status, both = str(row.get("status")), ends(row)
-        strong = "bold" if row.get("value") == document.get("chosen") else ""
-        proxy = number(row, "proxy")
-        table.add_row(
-            ink.text(row.get("value"), strong),
-            ink.text("–" if proxy is None else near(proxy, digits)),
-            Span(ink, axis, both, point=proxy, style=STATUS_STYLES.get(status, "")),
-            ink.text(interval(*both, digits) if both else "–", strong),
-            ink.status(status),
-            ink.text(_verdict_of(row, document), strong or "dim"),
-        )
-    table.add_row("", "", Ruler(ink, axis, labels=False), "", "", "")
-    table.add_row("", "", Ruler(ink, axis, labels=True), ink.text("reward units", "dim"), "", "")
+        table.add_row(*_certificate_cells(row, document, axis if drawn else None, digits, ink))
+    if drawn:
+        unit = ink.text("reward units", "dim")
+        table.add_row("", "", Ruler(ink, axis, labels=False), "", "", "")
+        table.add_row("", "", Ruler(ink, axis, labels=True), unit, "", "")
     about = f"true {_quantity(document)} of each {by}; all {len(_rows(document))} hold together"
     return [_heading(ink, "Certificates", about), table]
+
+
+def _certificate_cells(
+    row: Mapping, document: Mapping, axis: Axis | None, digits: int, ink: Ink
+) -> list[RenderableType]:
+    status, both, proxy = str(row.get("status")), ends(row), number(row, "proxy")
+    strong = "bold" if row.get("value") == document.get("chosen") else ""
+    style = STATUS_STYLES.get(status, "")
+    picture = [] if axis is None else [Span(ink, axis, both, point=proxy, style=style)]
+    return [
+        ink.text(row.get("value"), strong),
+        ink.text("–" if proxy is None else near(proxy, digits)),
+        *picture,
+        ink.text(interval(*both, digits) if both else "–", strong),
+        ink.status(status),
+        ink.text(_verdict_of(row, document), strong or "dim"),
+    ]
 
 
 def _verdict_of(row: Mapping, document: Mapping) -> str:
@@ -214,28 +224,23 @@ def _differences(document: Mapping, ink: Ink) -> list[RenderableType]:
     rows = [row for row in _rows(document) if isinstance(row.get("comparison"), Mapping)]
     if not rows:
         return []
-    table = _grid(NUMBER, NUMBER, NUMBER, LABEL, NUMBER, NUMBER, gap=2)
-    titles = (
-        str(look(document, "by")),
-        "measured",
-        "lower to upper",
-        "made from",
-        "shared",
-        "gold",
-    )
-    table.add_row(*(ink.text(title, "dim") for title in titles))
+    columns = 4 if ink.narrow else 6
+    table = _grid(*(NUMBER, NUMBER, NUMBER, LABEL, NUMBER, NUMBER)[:columns], gap=2)
+    by = str(look(document, "by"))
+    titles = (by, "measured", "lower to upper", "made from", "shared", "gold")
+    table.add_row(*(ink.text(title, "dim") for title in titles[:columns]))
     digits = _digits(document)
     for row in rows:
         item = row["comparison"]
         both, mean = ends(item), number(item, "mean")
-        table.add_row(
+        cells = (
             ink.text(row.get("value")),
             ink.text("–" if mean is None else near(mean, digits, signed=True)),
             ink.text(_signed(both, digits) if both else "–"),
             ink.text(_KINDS.get(str(item.get("kind")), "")),
-            ink.text(f"{item.get('shared') or 0:,}"),
-            ink.text(f"{item.get('labelled') or 0:,}"),
+            *(ink.text(_count(item.get(name))) for name in ("shared", "labelled")),
         )
+        table.add_row(*cells[:columns])
     leader = _name(document, document.get("leader"))
     lines = [_heading(ink, f"Less {leader}", "reward units"), table]
     told = (
@@ -243,6 +248,10 @@ def _differences(document: Mapping, ink: Ink) -> list[RenderableType]:
         "certificates; an interval in this table holds on its own."
     )
     return [*lines, ink.text(told, "dim")]
+
+
+def _count(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else "–"
 
 
 def _signed(both: tuple[float, float], digits: int) -> str:
