@@ -194,20 +194,8 @@ def select(
         raise UsageError("reward data speak of one policy: use taut.audit for each candidate.")
     options = Options(beta=beta, **settings)
     log, by = (rollouts, by) if isinstance(rollouts, Rollouts) else (_joined(rollouts), "policy")
-    names, code = _candidates(log, by)
-    _require(log, options)
-    keys = pair_keys(log, code, by=by, held_out=options.held_out)
-    low, high = _scale(log, options)
-    clip = _common_clip(log, keys, options, low, high)
-    if clip.aside is not None:
-        left = ~np.isin(keys, clip.aside)
-        log, keys, code = log.take(left), keys[left], code[left]
-    clipped = replace(options, tau=clip.tau, tau_negative=clip.tau_negative)
-    pays = clip.tau is not None and _pairs_are_labelled(log, keys, code)
-    half = options.delta / 2 if pays else 0.0
-    certificates = _certify(log, by, replace(clipped, delta=options.delta - half))
-    eta = half / (len(names) - 1)
-    contest = _Contest(log, keys, code, clipped, (low, high), eta, certificates)
+    contest, clip, half = _enter(log, by, options)
+    certificates = contest.certificates
     found = _decide(contest, tuple(certificates))
     return Selection(
         by=by,
@@ -233,8 +221,26 @@ def select(
         tau_negative=_finite(clip.tau_negative),
         tau_source=clip.source,
         set_aside=0 if clip.aside is None else len(clip.aside),
-        trained_on=recurs_across_steps(log) and not options.held_out,
+        trained_on=recurs_across_steps(contest.log) and not options.held_out,
     )
+
+
+def _enter(log: Rollouts, by: str, options: Options) -> tuple["_Contest", "_Clip", float]:
+    """Fix the threshold, split delta, certify; return the part of delta for comparisons too."""
+    names, code = _candidates(log, by)
+    _require(log, options)
+    keys = pair_keys(log, code, by=by, held_out=options.held_out)
+    scale = _scale(log, options)
+    clip = _common_clip(log, keys, options, *scale)
+    if clip.aside is not None:
+        left = ~np.isin(keys, clip.aside)
+        log, keys, code = log.take(left), keys[left], code[left]
+    clipped = replace(options, tau=clip.tau, tau_negative=clip.tau_negative)
+    pays = clip.tau is not None and _pairs_are_labelled(log, keys, code)
+    half = options.delta / 2 if pays else 0.0
+    certificates = _certify(log, by, replace(clipped, delta=options.delta - half))
+    eta = half / (len(names) - 1)
+    return _Contest(log, keys, code, clipped, scale, eta, certificates), clip, half
 
 
 # --- the log, its candidates, and what must be there ----------------------------------------------
