@@ -498,3 +498,15 @@ def test_declared_constants_make_a_conditional_choice():
     assert found.chosen == 1
     assert found[1].certificate.status is Status.CONDITIONAL
     assert found[0].excluded.status is Status.CONDITIONAL
+
+
+def test_a_candidate_lost_to_the_choice_of_tau_is_an_error():
+    """A candidate whose only prompts would be set aside is not dropped in silence."""
+    log = replace(hard_and_easy(2, 100, labelled=100), log_ratio=np.zeros(200))
+    settings = {"beta": 0.1, "target": "clipped", **held_out()}
+    keys = checkpoint.pair_keys(log, log.step.astype(np.uint64), by="step", held_out=True)
+    clip = checkpoint._common_clip(log, keys, checkpoint.Options(**settings), 0.0, 1.0)
+    gone = (log.step == 0) & ~np.isin(log.prompt, clip.aside[:1])
+    with pytest.raises(LogError, match="give --tau NATS"):
+        taut.select(log.take(~gone), **settings)
+    assert taut.select(log.take(~gone), tau=5.0, **settings)[0].certificate.log["prompts"] == 1

@@ -234,6 +234,10 @@ def _enter(log: Rollouts, by: str, options: Options) -> tuple["_Contest", "_Clip
     clip = _common_clip(log, keys, options, *scale)
     if clip.aside is not None:
         left = ~np.isin(keys, clip.aside)
+        if len(np.unique(code[left])) < len(names):
+            raise LogError(
+                f"a {by} has too few prompts to set some aside for choosing tau; give --tau NATS."
+            )
         log, keys, code = log.take(left), keys[left], code[left]
     clipped = replace(options, tau=clip.tau, tau_negative=clip.tau_negative)
     pays = clip.tau is not None and _pairs_are_labelled(log, keys, code)
