@@ -153,10 +153,6 @@ def test_weights_too_small_are_refused_or_wide(bias):
     assert_misses_at_most(misses, trials, 0.05)
 
 
-@pytest.mark.xfail(
-    reason="with few draws the control variate trusts weights that both logs misreport",
-    raises=AssertionError,
-)
 def test_halved_weights_do_not_certify_a_reward_model_that_is_off_by_a_constant():
     """r-hat says 0.9 and r* is 0.2 everywhere; behaviour log-probs are 0.7 nats too high."""
     prompts = 40

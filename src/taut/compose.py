@@ -261,6 +261,9 @@ def _entry(route: Route, listed, clipping: Term, trivial: tuple[float, float]) -
         return RouteEntry(route.name, "", None, None, None, route.reason)
     interval = route.joined.interval
     status = weakest((_worth(route.joined, listed), clipping.status))
+    if interval.lower > interval.upper:
+        crossed = "its ends cross: an assumption is false, or chance was against it"
+        return RouteEntry(route.name, route.joined.route, None, None, None, crossed)
     ends = _within(interval.lower + clipping.lower, interval.upper + clipping.upper, trivial)
     return RouteEntry(route.name, route.joined.route, status, *ends, route.reason)
 

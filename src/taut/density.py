@@ -22,6 +22,7 @@ from taut.bounds.transfer import (
     importance_blocks,
     join_means,
     truncated_shift,
+    truncated_weights,
     weight_bounds,
 )
 from taut.coverage import (
@@ -38,6 +39,7 @@ from taut.routes import Joined, both_ends, what_is_left
 from taut.target import Budget, Event, TargetMean, exact_mean
 from taut.types import Interval, Status
 
+_ENOUGH = 200
 _CHECK_LEVEL = 3.0  # where both samples of the covered mass are compared
 _TRUSTED = "the log-probs of policy and behaviour are right, from one engine"
 _REACH = "reward data and audited rollouts share the law of prompts"
@@ -53,6 +55,7 @@ class Shift:
         weight: w of the audited rollouts, shape (rollouts,); None where they lack the
             behaviour's log-probs.
         prompt: uint64 key of each audited row's prompt.
+        identical: Reward data come from one behaviour; else order-free bounds are used.
         features: Features of the audited rows and of the reward data, shapes (rows, features);
             None where either log lacks them.
         paired: Prompts may occur in both logs; draws of one prompt then share a block.
@@ -63,6 +66,13 @@ class Shift:
     prompt: np.ndarray
     paired: bool
     features: tuple[np.ndarray, np.ndarray] | None = None
+    identical: bool = True
+
+
+def _method(mean: TargetMean, shift: Shift) -> str:
+    """Return the sampling bound that fits both logs."""
+    mixed = not shift.identical and mean.method in ("betting", "bernstein")
+    return "mixture" if mixed else mean.method
 
 
 def check_weights(mean: TargetMean, shift: Shift) -> None:
@@ -89,7 +99,9 @@ def check_weights(mean: TargetMean, shift: Shift) -> None:
     if shift.weight is None:
         return
     trained, audited = (
-        weight_bounds(weight, blocks, _CHECK_LEVEL, on_policy=on, delta=1e-3, method=mean.method)[0]
+        weight_bounds(
+            weight, blocks, _CHECK_LEVEL, on_policy=on, delta=1e-3, method=_method(mean, shift)
+        )[0]
         for weight, blocks, on in (
             (data.weight, data.blocks, False),
             (shift.weight, mean.blocks, True),
@@ -101,6 +113,29 @@ def check_weights(mean: TargetMean, shift: Shift) -> None:
             f"and {trained.upper:.3g} on the reward data, between {audited.lower:.3g} and "
             f"{audited.upper:.3g} on the audited rollouts: one of the log-probs is wrong"
         )
+
+
+def check_declared(mean: TargetMean, shift: Shift | None, coverage: float) -> None:
+    """Refuse a declared C that the weights contradict: E_theta w and E_train w^2 are C^2.
+
+    Raises:
+        CoverageError: Weights too large for it, beyond chance (1e-3 for each sample).
+
+    Source: theory §3.7, §3.1.
+    """
+    if shift is None:
+        return
+    samples = ((shift.weight, mean.blocks, 1, "audited rollouts"),)
+    samples += ((shift.data.weight, shift.data.blocks, 2, "reward data"),)
+    for weight, blocks, power, where in samples:
+        if weight is None:
+            continue
+        means = blocks.means(weight**power) / coverage**2
+        if log_e_value_of_mean(means) >= SURE_LOG_E:
+            raise CoverageError(
+                f"the weights of the {where} contradict the declared C of {coverage:g}: they "
+                f"say {coverage * math.sqrt(means.mean()):.3g}; declare one that holds, or none"
+            )
 
 
 def describe_coverage(shift: Shift | None, audited: Blocks, delta: float) -> dict | None:
@@ -120,7 +155,9 @@ def describe_coverage(shift: Shift | None, audited: Blocks, delta: float) -> dic
         weight, blocks, _CHECK_LEVEL, on_policy=False, delta=delta, method="betting"
     )
     found = describe_weights(blocks.means(weight))
-    on_policy = None if shift.weight is None else np.log(audited.means(shift.weight))
+    on_policy = None
+    if shift.weight is not None:  # a weight may underflow
+        on_policy = np.log(np.maximum(audited.means(shift.weight), 1e-300))
     return {
         "draws": len(blocks),
         **{name: getattr(found, name) for name in found.__slots__},
@@ -161,7 +198,7 @@ def importance(mean: TargetMean, shift: Shift, learned: Interval, budget: Budget
     ends, spent = [], (budget.lower, budget.upper)
     for upper in (False, True):
         joined = _end_blocks(mean, shift, form, upper, shift.data.blocks, mean.blocks)
-        ends.append(_lower_end(joined, spent[upper], mean.method))
+        ends.append(_lower_end(joined, spent[upper], _method(mean, shift)))
     truncation, controlled = form
     shown = _end_blocks(mean, shift, form, False, shift.data.blocks, mean.blocks).values
     return _beside(
@@ -169,7 +206,7 @@ def importance(mean: TargetMean, shift: Shift, learned: Interval, budget: Budget
         learned,
         Interval(ends[0], 1 - ends[1]),
         events=both_ends("truncated importance weights", budget),
-        status=Status.CERTIFIED,
+        status=Status.CONDITIONAL,
         assumes=(_TRUSTED, _REACH, _UNSEEN),
         route=f"importance weights cut at {truncation:g}"
         + (", r as control variate" if controlled else ""),
@@ -183,7 +220,10 @@ def _forms(mean: TargetMean, shift: Shift) -> list[tuple[float, bool]]:
     largest = float(shift.data.weight[shift.data.calibration.rows].max(initial=1.0))
     # A level above every weight cuts nothing; one such level is enough.
     levels = [level for level in TRUNCATIONS if level / 2 <= largest]
-    controls = (False, True) if shift.weight is not None else (False,)
+    # The control form is wrong where both logs understate w; with this many draws in each, the
+    # comparison in `check_weights` sees that. The pure form is right in any case.
+    enough = min(len(shift.data.blocks), len(mean.blocks)) >= _ENOUGH
+    controls = (False, True) if shift.weight is not None and enough else (False,)
     return [(level, control) for level in levels for control in controls]
 
 
@@ -233,15 +273,30 @@ def _lower_end(blocks: EndBlocks, eta: float, method: str) -> float:
     ).lower
 
 
-def importance_forecast(mean: TargetMean, shift: Shift, budget: Budget) -> float:
-    """Width that the importance route will have, judged on both calibration splits."""
+def importance_forecast(
+    mean: TargetMean, shift: Shift, budget: Budget, coverage: float | None
+) -> float:
+    """Width that the importance route will have, judged on both calibration splits.
+
+    Where too few draws choose, what a declared C says of M = 1: it cuts off at most
+    min(sqrt(chi^2)/2, 1 - 1/(1 + C^2)), and the rest is as wide as the learned reward's mean.
+    """
+    if coverage is not None and not _judged(mean, shift):
+        lost = min(math.sqrt(coverage**2 - 1) / 2, 1 - 1 / (1 + coverage**2))
+        return mean.forecast_width(budget.lower + budget.upper) + lost
     return min(_forecast(mean, shift, form, budget) for form in _forms(mean, shift))
+
+
+def _judged(mean: TargetMean, shift: Shift) -> bool:
+    """Whether both calibration splits hold draws to judge by."""
+    labelled = label_counts(shift.data.gold, shift.data.calibration) > 0
+    return bool(labelled.sum() >= 2) and len(mean.split.calibration) >= 2
 
 
 def _forecast(mean: TargetMean, shift: Shift, form, budget: Budget) -> float:
     """Width that this form will have, judged on both calibration splits."""
     train, audited = shift.data.calibration, mean.split.calibration
-    if label_counts(shift.data.gold, train).astype(bool).sum() < 2 or len(audited) < 2:
+    if not _judged(mean, shift):
         return form[0] + form[1]  # nothing to judge by: the smallest truncation, the pure form
     labelled = int((label_counts(shift.data.gold, shift.data.blocks) > 0).sum())
     width = 1.0
@@ -268,21 +323,21 @@ def truncated(mean: TargetMean, shift: Shift, budget: Budget, delta: float) -> J
     check_weights(mean, shift)
     check_labels(shift)
     quarter = delta / 4
-    bias, mse = error_bounds(shift.data, quarter, mean.method)
-    level = min(TRUNCATIONS, key=lambda level: _truncation_loss(shift, level))
+    bias, mse = error_bounds(shift.data, quarter, _method(mean, shift))
+    level = min(TRUNCATIONS, key=lambda level: _truncated_width(mean, shift, level, delta))
     on_policy = shift.weight is not None
     sample, blocks = (
         (shift.weight, mean.blocks) if on_policy else (shift.data.weight, shift.data.blocks)
     )
     mass, square = weight_bounds(
-        sample, blocks, level, on_policy=on_policy, delta=quarter, method=mean.method
+        sample, blocks, level, on_policy=on_policy, delta=quarter, method=_method(mean, shift)
     )
     found = truncated_shift(Ingredients(bias, mse, mass, square))
     return _added(
         mean,
         budget,
         found,
-        status=Status.CERTIFIED,
+        status=Status.CONDITIONAL,
         assumes=(_TRUSTED, _REACH, _UNSEEN),
         route=f"truncated coverage, weights cut at {level:g}",
         source="theory §3.3",
@@ -293,30 +348,59 @@ def truncated(mean: TargetMean, shift: Shift, budget: Budget, delta: float) -> J
     )
 
 
-def truncated_forecast(mean: TargetMean, shift: Shift) -> float:
-    """Width that the truncated route will have, judged on the calibration split."""
-    return 2 * min(_truncation_loss(shift, level) for level in TRUNCATIONS)
+def truncated_forecast(mean: TargetMean, shift: Shift, delta: float) -> float:
+    """Width that the truncated route will have, judged on the calibration splits."""
+    width = min(_truncated_width(mean, shift, level, delta) for level in TRUNCATIONS)
+    return mean.forecast_width(delta / 2) + width
 
 
-def centred_forecast(shift: Shift, coverage: float) -> float:
-    """Width that the centred route will have, judged on the calibration split."""
-    return 2 * math.sqrt(coverage**2 - 1) * _error_size(shift)
+def centred_forecast(mean: TargetMean, shift: Shift, coverage: float, delta: float) -> float:
+    """Width that the centred route will have, judged on the calibration splits."""
+    bias, mse = _error_forecast(shift, delta / 2)
+    width = centred_shift(bias, mse, coverage**2 - 1).width
+    return mean.forecast_width(delta / 2) + min(width, 2.0)
 
 
-def _truncation_loss(shift: Shift, level: float) -> float:
-    """Plug-in size of the truncated bound on the calibration split, for choosing M only."""
-    blocks = shift.data.calibration
-    if len(blocks) < 5:
-        return level
-    cut = blocks.means(np.minimum(shift.data.weight, level))
-    return _error_size(shift) * float(cut.std()) + 1 - min(1.0, float(cut.mean()))
+def _truncated_width(mean: TargetMean, shift: Shift, level: float, delta: float) -> float:
+    """Width of the truncated bound with the ingredients that are forecast at this level."""
+    on_policy = shift.weight is not None
+    weight, chosen, certifying = (
+        (shift.weight, mean.split.calibration, mean.blocks)
+        if on_policy
+        else (shift.data.weight, shift.data.calibration, shift.data.blocks)
+    )
+    if len(chosen) < 2:
+        return 2.0 + level  # nothing to judge by: the smallest level
+    bias, mse = _error_forecast(shift, delta / 4)
+    (mass, _), (square, top) = truncated_weights(weight, level, on_policy=on_policy)
+    masses, squares, blocks = chosen.means(mass), chosen.means(square), len(certifying)
+    least = min(1.0, float(masses.mean())) - _far(masses, 0.0, blocks, delta / 16)
+    most = float(squares.mean()) + _far(squares, top, blocks, delta / 8)
+    least = max(0.0, least)
+    parts = Ingredients(bias, mse, Interval(least, 1.0), max(least**2, min(most, level)))
+    return min(truncated_shift(parts).width, 2.0)
 
 
-def _error_size(shift: Shift) -> float:
-    """Root mean square error of the learned reward on the calibration split; 1/2 if unknown."""
-    error = (shift.data.reward - shift.data.gold)[shift.data.calibration.rows]
-    error = error[~np.isnan(error)]
-    return float(np.sqrt((error**2).mean())) if len(error) else 0.5
+def _error_forecast(shift: Shift, delta: float) -> tuple[Interval, float]:
+    """What `error_bounds` is forecast to give; the worst where too few draws can tell."""
+    data = shift.data
+    known = label_counts(data.gold, data.calibration) > 0
+    if known.sum() < 2:
+        return Interval(-1.0, 1.0), 1.0
+    error = data.reward - data.gold
+    means = labelled_means(error, data.gold, data.calibration)[known]
+    squares = labelled_means(error**2, data.gold, data.calibration)[known]
+    blocks = int((label_counts(data.gold, data.blocks) > 0).sum())
+    below, above = (_far(means, end, blocks, delta / 4) for end in (-1.0, 1.0))
+    bias = Interval(float(means.mean()) - below, float(means.mean()) + above)
+    mse = float(squares.mean()) + _far(squares, 1.0, blocks, delta / 2)
+    return bias, max(mse, max(bias.lower, -bias.upper) ** 2)
+
+
+def _far(values: np.ndarray, end: float, blocks: int, eta: float) -> float:
+    """How far an end of the interval for a mean is forecast to lie, towards `end` of the range."""
+    variance = float(values.var(ddof=1))
+    return end_forecast(abs(end - float(values.mean())), variance, blocks=blocks, eta=eta)
 
 
 def paper(mean: TargetMean, shift: Shift, budget: Budget, delta: float, coverage: float) -> Joined:
@@ -327,6 +411,7 @@ def paper(mean: TargetMean, shift: Shift, budget: Budget, delta: float, coverage
 
     Source: theory §3.1, §3.8.
     """
+    check_declared(mean, shift, coverage)
     check_labels(shift)
     half = delta / 2
     data = shift.data
@@ -337,7 +422,7 @@ def paper(mean: TargetMean, shift: Shift, budget: Budget, delta: float, coverage
         high=1.0,
         delta_lower=0.0,
         delta_upper=half,
-        method=mean.method,
+        method=_method(mean, shift),
     ).upper
     reach = coverage * math.sqrt(largest)
     return _added(
@@ -352,9 +437,10 @@ def paper(mean: TargetMean, shift: Shift, budget: Budget, delta: float, coverage
     )
 
 
-def paper_forecast(shift: Shift, coverage: float) -> float:
-    """Width that C sqrt(L) will have, judged on the calibration split."""
-    return 2 * coverage * _error_size(shift)
+def paper_forecast(mean: TargetMean, shift: Shift, coverage: float, delta: float) -> float:
+    """Width that C sqrt(L) will have, judged on the calibration splits."""
+    _, mse = _error_forecast(shift, delta)
+    return mean.forecast_width(delta / 2) + 2 * min(1.0, coverage * math.sqrt(mse))
 
 
 def centred(
@@ -367,9 +453,10 @@ def centred(
 
     Source: theory §3.2, §5 (paper).
     """
+    check_declared(mean, shift, coverage)
     check_labels(shift)
     half = delta / 2
-    bias, mse = error_bounds(shift.data, half, mean.method)
+    bias, mse = error_bounds(shift.data, half, _method(mean, shift))
     return _added(
         mean,
         budget,
@@ -395,6 +482,11 @@ def mahalanobis(mean: TargetMean, shift: Shift, budget: Budget) -> Joined:
     audited, trusted = shift.features or (mean.data.reward[:, None], data.reward[:, None])
     theirs = np.stack([data.blocks.means(column) for column in trusted.T], axis=1)
     ours = np.stack([mean.blocks.means(column) for column in audited.T], axis=1)
+    if len(theirs) <= trusted.shape[1] + 1:
+        raise CoverageError(
+            f"needs more than {trusted.shape[1] + 1} draws of reward data for "
+            f"{trusted.shape[1]} features"
+        )
     delta, outside = mahalanobis_shift(ours, theirs)
     if outside > 1e-6:
         raise CoverageError("the mean moves along a direction that never varies on the reward data")

@@ -115,9 +115,10 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
     def paper() -> tuple[Joined, float]:
         if coverage is not None and options.reward_mse is None and shift is not None:
             found = density.paper(mean, shift, budget, delta, coverage)
-            return found, base + density.paper_forecast(shift, coverage)
+            return found, density.paper_forecast(mean, shift, coverage, delta)
         if coverage is None or options.reward_mse is None:
             raise CoverageError("needs a declared C and L (--coverage, --reward-mse)")
+        density.check_declared(mean, shift, coverage)
         bound = paper_shift(coverage, mean.data.reward_mse)
         return routes.declared(mean, learned, budget, bound, options), base + 2 * bound
 
@@ -126,17 +127,17 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
         if coverage is None:
             raise CoverageError("needs a declared C (--coverage)")
         found = density.centred(mean, shift, budget, delta, coverage)
-        return found, base + density.centred_forecast(shift, coverage)
+        return found, density.centred_forecast(mean, shift, coverage, delta)
 
     def truncated() -> tuple[Joined, float]:
         _needs_data(shift)
         found = density.truncated(mean, shift, budget, delta)
-        return found, base + density.truncated_forecast(mean, shift)
+        return found, density.truncated_forecast(mean, shift, delta)
 
     def importance() -> tuple[Joined, float]:
         _needs_data(shift)
         found = density.importance(mean, shift, learned, budget)
-        return found, density.importance_forecast(mean, shift, budget)
+        return found, density.importance_forecast(mean, shift, budget, coverage)
 
     def score() -> tuple[Joined, float]:
         _needs_data(shift)

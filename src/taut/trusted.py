@@ -8,7 +8,7 @@ from taut.bounds.transfer import RewardData
 from taut.calibration import FEWEST_DRAWS, Split
 from taut.coverage import density_ratio
 from taut.density import Shift
-from taut.health import recurs_across_steps
+from taut.health import policy_changes, recurs_across_steps
 from taut.options import Options
 from taut.rollouts import Blocks, Rollouts
 from taut.target import gold_to_unit, to_unit
@@ -44,6 +44,7 @@ def place_reward_data(
         prompt=rollouts.prompt,
         paired=paired,
         features=_features(rollouts, reward_data),
+        identical=not policy_changes(reward_data),
     )
 
 

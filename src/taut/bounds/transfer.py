@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taut.bounds.reward_shift import label_counts, labelled_means
+from taut.bounds.reward_shift import labelled_means
 from taut.bounds.sampling import block_interval
 from taut.rollouts import Blocks
 from taut.types import Interval
@@ -64,6 +64,7 @@ def join_means(first: np.ndarray, second: np.ndarray, partner: np.ndarray) -> np
 
     Source: theory §3.6 (rectifier blocks), §5.
     """
+    partner = _met_once(partner)
     if len(first) > len(second):
         back = np.full(len(second), -1)
         matched = np.flatnonzero(partner >= 0)
@@ -75,12 +76,22 @@ def join_means(first: np.ndarray, second: np.ndarray, partner: np.ndarray) -> np
     free = np.delete(second, partner[matched])
     # Where too few are left for all, those without a partner come first.
     takers = np.arange(len(first)) if len(free) >= len(first) else np.flatnonzero(~matched)
+    if len(takers) == 0:
+        takers = np.arange(min(len(free), len(first)))
     if len(takers) and len(free):
         edges = np.linspace(0, len(free), len(takers) + 1).round().astype(np.int64)
         filled = np.diff(edges) > 0
         totals[takers[filled]] += np.add.reduceat(free, edges[:-1][filled])
         counts[takers] += np.diff(edges)
     return first + totals / np.maximum(counts, 1)
+
+
+def _met_once(partner: np.ndarray) -> np.ndarray:
+    """Keep the first of several values that would share a partner: no value enters two blocks."""
+    once = np.full_like(partner, -1)
+    found, first = np.unique(partner, return_index=True)
+    once[first[found >= 0]] = found[found >= 0]
+    return once
 
 
 def importance_blocks(
@@ -120,7 +131,8 @@ def importance_blocks(
     if pure:
         return found, np.zeros(0)
     reward, weight = on_policy
-    return found, (1 - reward if upper else reward) * np.minimum(1.0, truncation / weight)
+    (kept, _), _ = truncated_weights(weight, truncation, on_policy=True)
+    return found, (1 - reward if upper else reward) * kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +177,21 @@ def error_bounds(data: RewardData, delta: float, method: str) -> tuple[Interval,
     return bias, max(mse, nearest**2)
 
 
+def truncated_weights(
+    weight: np.ndarray, truncation: float, *, on_policy: bool
+) -> tuple[tuple[np.ndarray, float], tuple[np.ndarray, float]]:
+    """Return the rows whose means are m_M and E_train min(w, M)^2, each with the top of its range.
+
+    Source: theory §3.4.
+    """
+    if not on_policy:
+        cut = np.minimum(weight, truncation)
+        return (cut, truncation), (cut**2, truncation**2)
+    with np.errstate(divide="ignore", over="ignore"):
+        kept = truncation / weight
+        return (np.minimum(1.0, kept), 1.0), (np.minimum(weight, truncation * kept), truncation)
+
+
 def weight_bounds(
     weight: np.ndarray,
     blocks: Blocks,
@@ -190,19 +217,11 @@ def weight_bounds(
 
     Source: theory §3.3, §3.4.
     """
-    with np.errstate(divide="ignore", over="ignore"):
-        if on_policy:
-            mass = np.minimum(1.0, truncation / weight)
-            square = np.minimum(weight, truncation * (truncation / weight))
-            tops = 1.0, truncation
-        else:
-            mass = np.minimum(weight, truncation)
-            square = mass**2
-            tops = truncation, truncation**2
+    (mass, most), (square, top) = truncated_weights(weight, truncation, on_policy=on_policy)
     interval = block_interval(
         blocks.means(mass),
         low=0.0,
-        high=tops[0],
+        high=most,
         delta_lower=delta / 4,
         delta_upper=delta / 4,
         method=method,
@@ -210,7 +229,7 @@ def weight_bounds(
     upper = block_interval(
         blocks.means(square),
         low=0.0,
-        high=tops[1],
+        high=top,
         delta_lower=0.0,
         delta_upper=delta / 2,
         method=method,
@@ -255,17 +274,17 @@ def truncated_shift(parts: Ingredients) -> Interval:
 
 def _worst_truncated(parts: Ingredients, low: float, high: float) -> float:
     root, norm = math.sqrt(parts.mse), math.sqrt(parts.square)
-    errors = [_angle(high, root), _angle(low, root)]
-    masses = [_angle(parts.mass.upper, norm), _angle(parts.mass.lower, norm)]
-    gap = max(0.0, errors[0] - masses[1], masses[0] - errors[1])
-    return root * norm * math.cos(gap) + 1 - parts.mass.lower
-
-
-def _angle(part: float, whole: float) -> float:
-    """Angle whose cosine is part/whole, in [0, pi]."""
-    return math.acos(min(1.0, max(-1.0, part / whole))) if whole > 0 else 0.0
-
-
-def labelled_draws(data: RewardData) -> np.ndarray:
-    """Return a mask of the certifying draws with labels, shape (draws,)."""
-    return label_counts(data.gold, data.blocks) > 0
+    covered = 1 - parts.mass.lower
+    if root == 0 or norm == 0:
+        return covered
+    low, high = max(low, -root), min(high, root)
+    least, most = min(parts.mass.lower, norm), min(parts.mass.upper, norm)
+    # Cosines of the two angles; where their ranges meet the angles can be equal.
+    if high / root < least / norm:
+        bias, mass = high, least
+    elif low / root > most / norm:
+        bias, mass = low, most
+    else:
+        return root * norm + covered
+    rest = max(0.0, parts.mse - bias**2) * max(0.0, parts.square - mass**2)
+    return bias * mass + math.sqrt(rest) + covered
