@@ -273,7 +273,9 @@ def misses_of(route, pairs, delta, **told):
         known = {"reward_range": (0, 1), "target": "reward", "delta": delta} | told
         found = audit(rollouts, reward_data=data, route="trivial", **known)
         entry = next(e for e in found.main.routes if e.route == route)
-        misses += not entry.lower - 1e-12 <= true <= entry.upper + 1e-12
+        # Ends that cross are a miss, too.
+        crossed = entry.lower is None
+        misses += crossed or not entry.lower - 1e-12 <= true <= entry.upper + 1e-12
     return misses
 
 

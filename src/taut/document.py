@@ -218,7 +218,9 @@ def _advice(certificate: Certificate) -> dict:
     if main.terms.sampling.status is Status.ESTIMATED:
         return {
             "text": "Audit each policy on fresh prompts that it was not trained on (--by step, "
-            "--held-out where the prompts were kept out of training).",
+            "--held-out where the prompts were kept out of training). If the policies were fixed "
+            "before these prompts were seen, taut select bounds all of them at once and pays for "
+            "choosing; nothing here pays for training on them.",
             "lower_gain": None,
         }
     if certificate.options.log_ratio_max is None and (
