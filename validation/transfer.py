@@ -421,7 +421,7 @@ _EXPLANATION = (
             [
                 "`paper`",
                 "learned reward ± C√L",
-                "declared `--coverage`, `--reward-mse`",
+                "declared `--coverage`; `--reward-mse`, or gold",
                 "conditional",
             ],
             [
@@ -434,13 +434,13 @@ _EXPLANATION = (
                 "`truncated`",
                 "m_M \\|ē\\| + sd(w∧M) sd(e) + 1 − m_M, each ingredient bounded",
                 "gold, log-probs",
-                "certified",
+                "conditional",
             ],
             [
                 "`importance`",
                 "E_tr[(w∧M) r\\*] ≤ E r\\* ≤ 1 − E_tr[(w∧M)(1 − r\\*)], one mean an end",
                 "gold, log-probs",
-                "certified",
+                "conditional",
             ],
             [
                 "`score`",
@@ -451,17 +451,19 @@ _EXPLANATION = (
             ["`trivial`", "rewards lie in their range", "nothing", "vacuous"],
         ],
     ),
-    "A certified route still trusts three things that no log can show, and lists them: the "
-    "log-probs are those of the two policies, prompts of both logs follow one law, and the gold "
-    "labels were not used to fit the reward model.",
+    "They are conditional because they trust three things that no log can show, and list them: "
+    "the log-probs are those of the two policies, prompts of both logs follow one law, and the "
+    "gold labels were not used to fit the reward model.",
     "",
     "Mass of the policy that reward data never show costs its own size: it makes `truncated` and "
-    "`importance` wide, never wrong. M and the form are chosen on the calibration splits.",
+    "`importance` wide, never wrong. M and the form are chosen on the calibration splits; the "
+    "form with the learned reward as control variate needs 200 certifying draws in each log.",
     "",
     "A route is refused, with the reason, where columns are missing, fewer than two labelled draws "
     "certify, rows of draws of unequal size were labelled one by one, the mean weight on reward "
-    "data exceeds 1 beyond chance, or the covered mass on reward data and on the audited rollouts "
-    "disagree beyond chance.",
+    "data exceeds 1 beyond chance, the covered mass on reward data and on the audited rollouts "
+    "disagree beyond chance, or a declared C is contradicted by the weights. A sound route is "
+    "refused by chance with probability at most 0.003, which the δ ledger does not list.",
     "",
 )
 _WIDTHS = (
