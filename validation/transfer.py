@@ -489,9 +489,8 @@ _LIES_TOLD = (
     + ". Weights that are too large by a constant are refused from about a hundred prompts on (but "
     "for `no_coverage`, where next to no weight is seen and every interval is vacuous); twenty "
     "prompts can be too few. Weights that are too small only widen the pure form of `importance`. "
-    "Its form with r as control variate leans on both logs telling of the same mass: where r-hat "
-    "is off by a constant 0.7 and weights are half of what they should be, claims by 25 to 60 "
-    "prompts are false, until the two logs disagree beyond chance and the route is refused. Noise "
+    "Its form with r as control variate leans on both logs telling of the same mass, and is "
+    "offered only where 200 draws certify in each: then the two logs disagree beyond chance. Noise "
     "is not a constant: it lifts the mean weight by half its variance, which small logs cannot "
     "tell from 1, and the claims are then false. Score both policies with one engine on the same "
     "tokens.",
