@@ -94,8 +94,9 @@ def test_row_labels_with_unequal_rollouts_are_weighted():
 
 
 def test_whole_prompt_labels_need_no_weights():
-    """Where every labelled draw is labelled whole, unequal sizes do not matter."""
-    assert not inclusion_varies(np.array([3, 0, 2]), np.array([3, 4, 2]))
+    """Where every labelled draw is labelled whole, and not by chance, sizes do not matter."""
+    assert not inclusion_varies(np.tile([3, 0, 2], 6), np.tile([3, 4, 2], 6))
+    assert inclusion_varies(np.array([3, 0, 2]), np.array([3, 4, 2]))  # could be chance
     assert inclusion_varies(np.array([1, 0, 2]), np.array([3, 4, 2]))
     assert not inclusion_varies(np.array([1, 0, 2]), np.array([4, 4, 4]))
     assert inclusion_varies(np.array([1, 0, 0]), np.array([1, 4, 2]))

@@ -87,11 +87,19 @@ def inclusion_varies(counts: np.ndarray, sizes: np.ndarray) -> bool:
     had the same chance.
     """
     labelled = counts > 0
-    if labelled.all():
+    if labelled.all() or not (sizes != sizes[0]).any():
         return False
-    # Labels on draws of one rollout alone do not show which of the two ways was taken.
-    whole = _same_rows(counts, sizes) and bool((sizes[labelled] > 1).any())
-    return not whole and bool((sizes != sizes[0]).any())
+    return not (_same_rows(counts, sizes) and _whole_by_design(counts, sizes))
+
+
+def _whole_by_design(counts: np.ndarray, sizes: np.ndarray) -> bool:
+    """Say whether rows labelled one by one would hardly ever (1e-3) fill all labelled draws."""
+    rate = counts.sum() / sizes.sum()
+    filled = sizes[counts > 0].astype(np.float64)
+    if rate >= 1:
+        return False
+    chance = filled * math.log(rate) - np.log1p(-((1 - rate) ** filled))
+    return float(chance.sum()) < math.log(1e-3)
 
 
 def labelled_means(values: np.ndarray, gold: np.ndarray, blocks: Blocks) -> np.ndarray:
