@@ -118,7 +118,8 @@ def _recurring_prompts(rollouts: Rollouts, held_out: bool) -> Check:
         WARN,
         "prompts recur across steps, as training epochs do: a policy trained or chosen on them is "
         "not independent of them, so intervals are estimates",
-        "Audit on prompts kept out of training and say --held-out.",
+        "Audit on prompts kept out of training and say --held-out; or bound all logged policies at "
+        "once with taut select, if they were fixed before these prompts.",
     )
 
 
