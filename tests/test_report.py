@@ -9,7 +9,7 @@ import sys
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -497,6 +497,8 @@ def test_any_key_may_be_missing(path, replacement):
     total=st.floats(0, 1e9),
     width=st.integers(60, 160),
 )
+@example(ends=[0.0, 5e-324], measured=0.0, total=0.0, width=60)
+@example(ends=[1.0, 1.0000000000000002], measured=1.0, total=0.0, width=100)
 def test_any_numbers_can_be_drawn(ends, measured, total, width):
     """Pictures stand whatever the numbers are: equal, tiny, huge, far apart."""
     document = certified()

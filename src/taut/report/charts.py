@@ -146,7 +146,9 @@ def axis_for(ours: Sequence[float], others: Iterable[float] = (), *, stretch: fl
         stretch: How many times as wide as `ours` the axis may become.
     """
     low, high = min(ours), max(ours)
-    room = (high - low) or max(abs(low), 1.0) * 0.1
+    room = high - low
+    if room <= 1e-12 * max(abs(low), abs(high), 1e-200):  # too near each other to be drawn apart
+        room = max(abs(low), 1.0) * 0.1
     wide = room * stretch
     reach = [*others]
     lower = max(min([low, *reach]), low - (wide - room) / 2)

@@ -26,7 +26,8 @@ def decimals_for(width: float | None, *, steps: int = 10) -> int:
     """
     if width is None or width <= 0:
         return 3
-    return min(max(0, math.ceil(-math.log10(width / steps))), 6)
+    # In logarithms: width / steps may underflow.
+    return min(max(0, math.ceil(math.log10(steps) - math.log10(width))), 6)
 
 
 def _rounded(value: float, decimals: int, mode: str, signed: bool) -> str:
