@@ -132,18 +132,7 @@ def certify(
     budget = _spend(delta, options.side, tail.delta)
     learned = mean.interval(mean.draws, mean.low, mean.high, budget)
     joined, listed = reward_routes(mean, learned, budget, options, delta, shift)
-    free = _negative_tail(thresholds, design) if target == "objective" else no_tail()
-    beta = mean.beta
-    clipping = Term(
-        lower=-beta * tail.bound,
-        upper=beta * free.bound,
-        delta=tail.delta,
-        status=weakest((tail.status, free.status)),
-        assumes=tail.assumes + free.assumes,
-        source=f"{tail.source}, {free.source}" if target == "objective" else tail.source,
-    )
-    if beta == 0:
-        clipping = Term(lower=0.0, upper=0.0, delta=0.0, status=Status.CERTIFIED, source="beta = 0")
+    clipping = _clipping(target, mean, tail)
     terms = Terms(
         Term(
             lower=joined.sampling.lower,
@@ -200,6 +189,22 @@ def _worth(joined: Joined, listed: tuple[Route, ...]) -> Status:
     slack = _NOTHING * (trivial.upper - trivial.lower)
     says_nothing = ours.lower <= trivial.lower + slack and ours.upper >= trivial.upper - slack
     return Status.VACUOUS if says_nothing else joined.status
+
+
+def _clipping(target: str, mean: TargetMean, tail: Tail) -> Term:
+    """Return the KL-clipping term: a lower end needs T+, an upper end T- (theory §4.3)."""
+    if mean.beta == 0:
+        return Term(lower=0.0, upper=0.0, delta=0.0, status=Status.CERTIFIED, source="beta = 0")
+    whole = target == "objective"
+    free = _negative_tail(mean.thresholds, mean.design) if whole else no_tail()
+    return Term(
+        lower=-mean.beta * tail.bound,
+        upper=mean.beta * free.bound,
+        delta=tail.delta,
+        status=weakest((tail.status, free.status)),
+        assumes=tail.assumes + free.assumes,
+        source=f"{tail.source}, {free.source}" if whole else tail.source,
+    )
 
 
 def _spend(delta: float, side: str, tail: float) -> Budget:
