@@ -254,7 +254,8 @@ def _audit(
         )
     # Held-out draws that carry a `group` are declared to be draws of their own.
     drawn = options.held_out and rollouts.group is not None
-    merged = recurs_across_steps(rollouts) and not drawn
+    # A part of the log can only recur where the whole log does.
+    merged = recurs and not drawn and recurs_across_steps(rollouts)
     blocks = rollouts.blocks(options.seed, merge_steps=merged)
     low, high, declared = _reward_range(rollouts, options)
     data = _unit_data(rollouts, options, low, high)

@@ -17,14 +17,14 @@ GROUPS_SCHEMA = "taut.certificates/1"
 def certificate_document(certificate: Certificate) -> dict:
     """Return the certificate as JSON-ready data: finite numbers or None, reward units, nats."""
     main = certificate.main
-    return _clean(
+    return plain_data(
         {
             "schema": SCHEMA,
             "version": __version__,
             "target": certificate.target,
             "settings": _settings(certificate),
             "log": dict(certificate.log),
-            "measured": _fields(certificate.measured),
+            "measured": fields_of(certificate.measured),
             "terms": {name: _term(getattr(main.terms, name)) for name in _TERM_NAMES},
             "certificate": {
                 "lower": main.lower,
@@ -37,8 +37,8 @@ def certificate_document(certificate: Certificate) -> dict:
                 name: _target(name, item, certificate) for name, item in certificate.targets.items()
             },
             "coverage": certificate.coverage,
-            "routes": [_fields(item) for item in main.routes],
-            "paper": _fields(certificate.paper),
+            "routes": [fields_of(item) for item in main.routes],
+            "paper": fields_of(certificate.paper),
             "comparison": {
                 "normal_lower": main.normal.lower,
                 "normal_upper": main.normal.upper,
@@ -72,7 +72,7 @@ def groups_document(by: str, certificates: Mapping[int | str, Certificate]) -> d
 def transport_document(transport: Transport) -> dict:
     """Return the audit of a calibrated score as JSON-ready data, reward units."""
     audit = transport.audit
-    return _clean(
+    return plain_data(
         {
             "state": str(audit.state),
             "margin": audit.margin,
@@ -137,7 +137,8 @@ def _settings(certificate: Certificate) -> dict:
     }
 
 
-def _fields(record) -> dict:
+def fields_of(record) -> dict:
+    """Return the fields of a slotted record by name."""
     return {name: getattr(record, name) for name in record.__slots__}
 
 
@@ -254,12 +255,12 @@ def _more_data(certificate: Certificate) -> dict:
     }
 
 
-def _clean(value):
+def plain_data(value):
     """Replace what JSON cannot hold: non-finite numbers by None, enums and tuples by plain data."""
     if isinstance(value, Mapping):
-        return {str(key): _clean(item) for key, item in value.items()}
+        return {str(key): plain_data(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_clean(item) for item in value]
+        return [plain_data(item) for item in value]
     if isinstance(value, Status):
         return value.value
     if isinstance(value, float):

@@ -1,11 +1,7 @@
 """The selection as plain data: the JSON contract `taut.selection/1`."""
 
-import math
-from collections.abc import Mapping
-
 from taut.decisions.checkpoint import Candidate, Comparison, Exclusion, Selection
-from taut.document import certificate_document
-from taut.types import Status
+from taut.document import certificate_document, fields_of, plain_data
 from taut.version import __version__
 
 SCHEMA = "taut.selection/1"
@@ -27,7 +23,7 @@ TRAINED_ON = (
 def selection_document(selection: Selection) -> dict:
     """Return the selection as JSON-ready data: finite numbers or None, reward units, nats."""
     options = selection.options
-    return _clean(
+    return plain_data(
         {
             "schema": SCHEMA,
             "version": __version__,
@@ -61,7 +57,7 @@ def selection_document(selection: Selection) -> dict:
             "not_excluded": selection.remaining,
             "not_excluded_by_estimate": selection.remaining_by_estimate,
             "regret": selection.regret,
-            "price": None if selection.price is None else _fields(selection.price),
+            "price": None if selection.price is None else fields_of(selection.price),
             "candidates": [_candidate(item) for item in selection.candidates],
             "ledger": [{"event": item.event, "delta": item.delta} for item in selection.ledger],
             "trained_on": list(TRAINED_ON) if selection.trained_on else None,
@@ -96,28 +92,10 @@ def _candidate(item: Candidate) -> dict:
 def _comparison(item: Comparison | None) -> dict | None:
     if item is None:
         return None
-    out = _fields(item)
+    out = fields_of(item)
     del out["candidate"]
     return out
 
 
 def _excluded(item: Exclusion | None) -> dict | None:
     return None if item is None else {"by": item.by, "status": item.status}
-
-
-def _fields(record) -> dict:
-    return {name: getattr(record, name) for name in record.__slots__}
-
-
-def _clean(value):
-    """Replace what JSON cannot hold: non-finite numbers by None, enums and tuples by plain data."""
-    if isinstance(value, Mapping):
-        return {str(key): _clean(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean(item) for item in value]
-    if isinstance(value, Status):
-        return value.value
-    if isinstance(value, float):
-        # -0.0 and 0.0 are one number; bytes must not depend on which one came out.
-        return value + 0.0 if math.isfinite(value) else None
-    return value
