@@ -7,6 +7,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
@@ -38,6 +39,7 @@ UNICODE_MARKS = {
     "start": "┣", "end": "┫", "line": "━", "thin_start": "├", "thin_end": "┤", "thin": "─",
     "single": "┃", "guide": "┊", "zero": "│", "axis": "─", "tick": "┴", "half_left": "╸",
     "half_right": "╺", "cross": "┿", "thin_cross": "┼",
+    "axis_tick": "┤",
 }  # fmt: skip
 
 ASCII_MARKS = {
@@ -46,6 +48,7 @@ ASCII_MARKS = {
     "start": "[", "end": "]", "line": "=", "thin_start": "|", "thin_end": "|", "thin": "-",
     "single": "#", "guide": ":", "zero": "|", "axis": "-", "tick": "+", "half_left": "=",
     "half_right": "=", "cross": "+", "thin_cross": "+",
+    "axis_tick": "+",
 }  # fmt: skip
 
 
@@ -317,3 +320,105 @@ class SignedBar(_Picture):
             (False, True): "half_right",
         }.get((left in filled, left + 1 in filled))
         return (self.ink.mark(name), self.style) if name else (" ", "")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart: points in the order in which they are joined, and how they look."""
+
+    points: Sequence[tuple[float, float]]
+    style: str = ""
+    dots: bool = False  # the points alone, not joined
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines on two axes, drawn with dots: a cell holds two across and four down.
+
+    Attributes:
+        ink: What can be drawn.
+        across, up: The stretches that are shown; what lies outside is cut off.
+        lines: The lines, later ones over earlier ones.
+        height: Cells from bottom to top, without the axis.
+        across_name, up_name: What the axes show, with units.
+    """
+
+    ink: Ink
+    across: Axis
+    up: Axis
+    lines: Sequence[Line]
+    height: int = 9
+    across_name: str = ""
+    up_name: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        ticks = self.up.ticks(max(self.height // 3, 2))
+        labels = {self._row(tick): self.ink.text(_tick_text(tick, ticks)).plain for tick in ticks}
+        margin = max(map(len, labels.values())) + 2
+        width = max(options.max_width - margin, 4)
+        if self.up_name:
+            yield self.ink.text(self.up_name, "dim")
+        for row, cells in enumerate(self._rows(width)):
+            edge = self.ink.mark("axis_tick" if row in labels else "zero")
+            text = Text(f"{labels.get(row, ''):>{margin - 2}} {edge}", style="dim", no_wrap=True)
+            yield text + Text.assemble(*cells)
+        for labelled in (False, True):
+            ruler = Ruler(self.ink, self.across, labelled).cells(width)
+            yield Text(" " * margin, no_wrap=True) + Text.assemble(*ruler)
+        if self.across_name:
+            name = self.ink.text(self.across_name, "dim")
+            yield Text(" " * max(margin + width - len(name), 0)) + name
+
+    def _row(self, value: float) -> int:
+        return self.height - 1 - self.up.cell(value, self.height)
+
+    def _rows(self, width: int) -> list[list[tuple[str, str]]]:
+        dots = [[0] * width for _ in range(self.height)]
+        styles = [[""] * width for _ in range(self.height)]
+        for line in self.lines:
+            for x, y in self._places(line, width):
+                row, cell = self.height - 1 - y // 4, x // 2
+                dots[row][cell] |= _DOTS[x % 2][3 - y % 4]
+                styles[row][cell] = line.style
+        show = self._ascii if self.ink.ascii else self._braille
+        return [
+            [(show(dot), style) for dot, style in zip(row, line, strict=True)]
+            for row, line in zip(dots, styles, strict=True)
+        ]
+
+    def _places(self, line: Line, width: int) -> Iterable[tuple[int, int]]:
+        """Return the dots that a line covers, counted from the lower left corner."""
+        size = (2 * width, 4 * self.height)
+        spots = [self._spot(point, size) for point in line.points]
+        joined = [] if line.dots else list(pairwise(spots))
+        for (x0, y0), (x1, y1) in joined:
+            steps = max(math.ceil(max(abs(x1 - x0), abs(y1 - y0))), 1)
+            spots.extend(
+                (x0 + (x1 - x0) * step / steps, y0 + (y1 - y0) * step / steps)
+                for step in range(1, steps)
+            )
+        for x, y in spots:
+            if 0 <= x <= size[0] and 0 <= y <= size[1]:
+                yield min(int(x), size[0] - 1), min(int(y), size[1] - 1)
+
+    def _spot(self, point: tuple[float, float], size: tuple[int, int]) -> tuple[float, float]:
+        """Return where a point lies, in dots; far outside it is drawn nearer, in its direction."""
+        axes = (self.across, self.up)
+        place = (
+            (value - axis.lower) / (axis.upper - axis.lower)
+            for value, axis in zip(point, axes, strict=True)
+        )
+        x, y = (min(max(share, -4.0), 5.0) for share in place)
+        return x * size[0], y * size[1]
+
+    @staticmethod
+    def _braille(dots: int) -> str:
+        return chr(0x2800 + dots) if dots else " "
+
+    @staticmethod
+    def _ascii(dots: int) -> str:
+        return "*" if dots else " "
+
+
+# Bits of a braille cell, by column and by row from the top (Unicode, block U+2800).
+_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))

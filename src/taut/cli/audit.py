@@ -1,0 +1,141 @@
+"""`taut audit`: a certificate for a log."""
+
+import click
+
+from taut.arguments import audit_options, html_option, json_option, log_options, range_options
+from taut.cli.reading import name_pairs, read_log
+from taut.cli.root import EXIT_GATE, cli, complain
+from taut.cli.show import show
+from taut.errors import UsageError
+
+
+@cli.command(
+    epilog="Example: taut audit rollouts/*.parquet --beta 0.05 --reward-range -4 4 --tau auto"
+)
+@log_options
+@audit_options
+@range_options
+@click.option(
+    "--by",
+    type=click.Choice(["step", "policy", "run"]),
+    help="Audit each one; all intervals hold together.",
+)
+@click.option(
+    "--require-lower",
+    type=float,
+    metavar="X",
+    help="Exit 3 unless a certified or conditional lower end is at least X, reward units.",
+)
+@json_option
+@html_option
+def audit(
+    log,
+    mapping,
+    lenient,
+    token_clip,
+    quiet,
+    by,
+    require_lower,
+    json_path,
+    html_path,
+    reward_data,
+    reward_map,
+    behaviour,
+    margin,
+    **settings,
+):
+    """Certify what a rollout LOG (Parquet or JSONL files, globs, folders) says.
+
+    The certificate is an interval for the true objective, split into sampling, reward shift and
+    KL clipping, with its error budget, status and assumptions.
+    """
+    from taut.certificate import audit as audit_one
+    from taut.certificate import audit_by
+    from taut.document import certificate_document, groups_document
+
+    settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
+    rollouts = read_log(log, mapping, lenient, token_clip, quiet, features=bool(reward_data))
+    if reward_data:
+        settings["reward_data"] = _reward_data(reward_data, reward_map or mapping, behaviour, quiet)
+        if behaviour and rollouts.behaviour_logprob is not None:
+            raise UsageError(
+                "--behaviour describes the reward data; the audited log has a `behaviour_logprob` "
+                "of its own, of one policy. Map it away, or log that of the mixture in both."
+            )
+    elif reward_map or behaviour:
+        raise UsageError("--reward-map and --behaviour describe --reward-data; give that too.")
+    if margin is not None and (by is not None or not reward_data):
+        raise UsageError("--margin needs --reward-data, and one policy at a time (no --by).")
+    if by is None:
+        certificates = [audit_one(rollouts, **settings)]
+        document = certificate_document(certificates[0])
+    else:
+        groups = audit_by(rollouts, by, **settings)
+        certificates = list(groups.values())
+        document = groups_document(by, groups)
+    if margin is not None:
+        document["transport"] = _transport(rollouts, settings, margin)
+    show(document, json_path, html_path)
+    if require_lower is not None:
+        return _gate(certificates, require_lower)
+    return 0
+
+
+def _reward_data(log, mapping, behaviour, quiet):
+    """Read reward data; of several behaviour policies, one pass for each one's log-probs."""
+    if not behaviour:
+        return read_log(log, mapping, None, None, quiet, features=True)
+    from dataclasses import replace
+
+    from taut.coverage import mixture_logprob
+
+    shares = {path: _share(path, share) for path, share in name_pairs(behaviour).items()}
+    needed = [pair for pair in mapping if pair.startswith(("prompt_id=", "prompt=", "reward="))]
+    columns = [
+        read_log(log, (*needed, f"behaviour_logprob={path}"), None, None, quiet).behaviour_logprob
+        for path in shares
+    ]
+    mixed = mixture_logprob(columns, list(shares.values()))
+    rows = read_log(log, mapping, None, None, quiet, features=True)
+    return replace(rows, behaviour_logprob=mixed)
+
+
+def _transport(rollouts, settings, margin: float) -> dict:
+    from taut.document import transport_document
+    from taut.transport import audit_transport
+
+    scale = settings["gold_range"] or settings["reward_range"]
+    if scale is None:
+        raise UsageError("--margin needs --reward-range or --gold-range, the range of gold.")
+    found = audit_transport(
+        rollouts,
+        settings["reward_data"],
+        gold_range=scale,
+        margin=margin,
+        delta=settings["delta"],
+        seed=settings["seed"],
+    )
+    return transport_document(found)
+
+
+def _share(path: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--behaviour {path}={text}: expected PATH=SHARE, a number.") from None
+
+
+def _gate(certificates, least: float) -> int:
+    """Pass only on ends that carry a guarantee: an estimate is no ground for a release."""
+    from taut.types import Status
+
+    for certificate in certificates:
+        guaranteed = certificate.status in (Status.CERTIFIED, Status.CONDITIONAL)
+        if not guaranteed or certificate.lower < least:
+            reason = "" if guaranteed else f" and is {certificate.status}, not certified"
+            return complain(
+                f"--require-lower {least:g} failed: the lower end is {certificate.lower:.6g}"
+                f"{reason}.",
+                EXIT_GATE,
+            )
+    return 0

@@ -1,0 +1,50 @@
+"""`taut check` and `taut convert`: a log by itself."""
+
+import click
+
+from taut.arguments import html_option, json_option, log_options, range_options
+from taut.cli.reading import name_pairs, progress_line, read_log
+from taut.cli.root import EXIT_DATA, cli
+from taut.cli.show import show
+from taut.version import __version__
+
+
+@cli.command(epilog="Example: taut check rollouts/ --reward-range 0 1")
+@log_options
+@range_options
+@json_option
+@html_option
+def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, reward_range, **settings):
+    """Check the health of a LOG: what would make a certificate wrong. Exit 1 if a check fails."""
+    from taut.certificate import check as check_log
+    from taut.document import health_document
+
+    rollouts = read_log(log, mapping, lenient, token_clip, quiet)
+    checks = check_log(rollouts, reward_range=reward_range, **settings)
+    document = {
+        "schema": "taut.health/1",
+        "version": __version__,
+        "log": {"rollouts": len(rollouts), "rejected_rows": rollouts.rejected_rows},
+        "health": health_document(checks),
+    }
+    show(document, json_path, html_path)
+    return EXIT_DATA if any(item.status == "fail" for item in checks) else 0
+
+
+@cli.command(epilog="Example: taut convert run/*.jsonl.gz -o run.parquet --map reward=score")
+@log_options
+@click.option("-o", "--output", required=True, metavar="FILE", help="Native Parquet to write.")
+def convert(log, mapping, lenient, token_clip, quiet, output):
+    """Reduce any LOG to native Parquet: token lists become sequence sums, once."""
+    from taut.engines.local import convert as convert_log
+
+    with progress_line(quiet) as progress:
+        rows = convert_log(
+            log,
+            output,
+            mapping=name_pairs(mapping),
+            lenient=lenient,
+            token_clip=token_clip,
+            progress=progress,
+        )
+    click.echo(f"{rows} rollouts -> {output}", err=True)

@@ -1,0 +1,56 @@
+"""`taut select`: which checkpoint is really best."""
+
+import click
+
+from taut.arguments import audit_options, html_option, json_option, log_options, range_options
+from taut.cli.reading import read_log
+from taut.cli.root import EXIT_GATE, cli, complain
+from taut.cli.show import show
+from taut.errors import UsageError
+
+
+@cli.command(
+    epilog="Example: taut select run/*.parquet --by step --target reward --reward-range 0 1 "
+    "--held-out"
+)
+@log_options
+@audit_options
+@range_options
+@click.option(
+    "--by",
+    type=click.Choice(["step", "policy", "run"]),
+    default="step",
+    show_default=True,
+    help="The column that tells candidates apart.",
+)
+@click.option(
+    "--require-best",
+    metavar="VALUE",
+    help="Exit 3 unless this step, policy or run is the choice, with a guarantee.",
+)
+@json_option
+@html_option
+def select(
+    log, mapping, lenient, token_clip, quiet, by, require_best, json_path, html_path, **settings
+):
+    """Choose the best checkpoint in a LOG by certified reward, with the choice itself paid for.
+
+    Certificates of all candidates hold together with the list of those that can still be the best
+    and with how far the choice may be below it. Log every candidate that was looked at.
+    """
+    from taut.decisions.checkpoint import select as select_best
+
+    foreign = [settings.pop(name) for name in ("reward_data", "reward_map", "behaviour", "margin")]
+    if any(value not in (None, ()) for value in foreign):
+        raise UsageError("--reward-data speaks of one policy: use taut audit for each candidate.")
+    settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
+    selection = select_best(read_log(log, mapping, lenient, token_clip, quiet), by, **settings)
+    names = [str(item.name) for item in selection.candidates]
+    if require_best is not None and require_best not in names:
+        raise UsageError(f"--require-best {require_best}: no such {by}; found {', '.join(names)}.")
+    show(selection.document, json_path, html_path)
+    if require_best in (None, str(selection.chosen)):
+        return 0
+    chosen = selection.chosen
+    found = "no candidate has a guarantee" if chosen is None else f"the choice is {chosen}"
+    return complain(f"--require-best {require_best} failed: {found}.", EXIT_GATE)

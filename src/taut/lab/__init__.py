@@ -1,0 +1,1 @@
+"""Experiments at desk size whose truth is known (extra `train`)."""

@@ -1,0 +1,1 @@
+"""Two-stage RLHF with a clipped KL, on TRL, and its log (extra `train`)."""
