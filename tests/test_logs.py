@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taut.errors import LogError
+from taut.logs.layout import native_layout
 from taut.logs.plan import check_mapping, make_plan
 from taut.logs.reduce import Tokens, clipped_sums, pair_sums, row_sums
 from taut.logs.scan import PADDING, REPEATED, SLOW, scan
-from taut.logs.schema import COLUMNS, EXPECTED, NATIVE
+from taut.logs.schema import COLUMNS, EXPECTED, NATIVE, RAW
 from taut.logs.sources import find, sniff
 from taut.logs.write import write_native
 
@@ -209,7 +210,8 @@ def test_float32_sums_would_not_do():
 def test_the_schema_says_what_every_column_is():
     """Names are unique, each kind has words for messages, each column a meaning."""
     assert len(NATIVE) == len(COLUMNS)
-    assert {column.kind for column in COLUMNS} == EXPECTED.keys()
+    assert {column.kind for column in (*COLUMNS, *RAW.values())} == EXPECTED.keys()
+    assert not NATIVE.keys() & RAW.keys()
     assert all(column.meaning for column in COLUMNS)
     for column in COLUMNS:
         if column.kind in ("float", "tokens"):
@@ -228,8 +230,8 @@ def test_sums_win_over_lists_and_lists_are_then_not_read():
         "policy",
     ]
     paths = check_mapping(None)
-    lean = make_plan("f", paths, present, present, token_clip=None)
-    clipped = make_plan("f", paths, present, present, token_clip=1.0)
+    lean = make_plan("f", native_layout(paths), present, present, token_clip=None)
+    clipped = make_plan("f", native_layout(paths), present, present, token_clip=1.0)
     assert not {"policy_logprobs", "ref_logprobs"} & lean.read.keys()
     assert {"policy_logprobs", "ref_logprobs"} <= clipped.read.keys()
     assert "policy" in lean.read

@@ -2,6 +2,8 @@
 
 import click
 
+from taut.logs.layout import FORMATS
+
 
 class Threshold(click.ParamType):
     """A clip threshold: a number of nats, auto or none."""
@@ -33,6 +35,23 @@ def _stack(*options):
     return decorate
 
 
+def _remember(ctx: click.Context, _param: click.Parameter, value: str) -> None:
+    ctx.meta[FORMAT_KEY] = value
+
+
+FORMAT_KEY = "taut.format"  # where --format waits for cli.reading; commands need not pass it on
+
+# Not an argument of the commands: who wrote a log matters only to the reader.
+_format_option = click.option(
+    "--format",
+    type=click.Choice(FORMATS),
+    default="auto",
+    show_default=True,
+    expose_value=False,
+    callback=_remember,
+    help="Which framework wrote LOG; auto tells by the columns (docs/formats.md).",
+)
+
 log_options = _stack(
     click.argument("log", nargs=-1, required=True, metavar="LOG..."),
     click.option(
@@ -54,6 +73,7 @@ log_options = _stack(
         metavar="NATS",
         help="Also report what clamping each token's log-ratio at this constant changes.",
     ),
+    _format_option,
     click.option("--quiet", is_flag=True, help="No progress bar."),
 )
 

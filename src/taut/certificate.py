@@ -396,6 +396,11 @@ def _design(
             "draws of one prompt are independent, although each prompt recurs equally often, as in "
             "a fixed list; without `group` they are merged per prompt"
         )
+    if rollouts.origin is not None and outcome(checks, "chosen_by_reward").status == FAIL:
+        reasons.append(
+            "which rollouts are in the log does not depend on their rewards, although draws whose "
+            "rewards are all equal seem to have been dropped"
+        )
     if not declared:
         reasons.append("the reward range, which was read off the data, holds")
     status = Status.ESTIMATED if reasons else Status.CERTIFIED

@@ -11,7 +11,8 @@ import numpy as np
 
 from taut.bounds.reward_shift import inclusion_varies, label_counts
 from taut.coverage import log_e_value_of_mean
-from taut.logs.keys import row_keys
+from taut.logs.keys import combine, row_keys
+from taut.logs.layout import FRAMEWORKS, Origin
 from taut.rollouts import Blocks, Rollouts
 
 PASS, WARN, FAIL, NOT_CHECKED = "pass", "warn", "fail", "not_checked"
@@ -70,6 +71,7 @@ def check_health(
         _coarse(rollouts),
         _truncated(rollouts),
         _drift(rollouts, blocks),
+        *_foreign(rollouts, blocks),
     )
 
 
@@ -432,4 +434,144 @@ def _drift(rollouts: Rollouts, blocks: Blocks) -> Check:
         WARN,
         text + ": the policy moves, and the log's mean is that of no single policy",
         "Audit each step on its own with --by step.",
+    )
+
+
+# --- logs of other frameworks ---------------------------------------------------------------------
+
+
+def _foreign(rollouts: Rollouts, blocks: Blocks) -> tuple[Check, ...]:
+    """Check what only a framework's own log can have wrong; nothing for a native log."""
+    if rollouts.origin is None:
+        return ()
+    checks = [_log_format(rollouts, rollouts.origin), _chosen_by_reward(rollouts, blocks)]
+    if rollouts.origin.format == "trl":
+        checks.append(_kept_batches(rollouts))
+    return tuple(checks)
+
+
+def _log_format(rollouts: Rollouts, origin: Origin) -> Check:
+    known = FRAMEWORKS[origin.format]
+    name = "log_format"
+    if rollouts.log_ratio is not None:
+        return Check(name, PASS, f"{known.title}, with log-probs of policy and reference")
+    return Check(
+        name,
+        PASS,
+        f"{known.title}; it lacks {known.lacks}. What it can certify: {known.certified}",
+        f"For the rest: {known.remedy}.",
+    )
+
+
+def _chosen_by_reward(rollouts: Rollouts, blocks: Blocks) -> Check:
+    """Trainers drop draws whose rewards are all equal: what is left is chosen by its outcome."""
+    name = "chosen_by_reward"
+    origin = rollouts.origin
+    remedy = (
+        "Log before such draws are dropped, or turn the filter off (filter_zero_std_samples, "
+        "use_dynamic_sampling, filter_groups); a bound for these draws is not one for the policy."
+    )
+    if origin.chosen:
+        return Check(
+            name, FAIL, "dynamic sampling: draws whose rewards are all equal were dropped", remedy
+        )
+    repeated = blocks.sizes >= 2
+    count = int(repeated.sum())
+    if not count:
+        return Check(name, NOT_CHECKED, "no draw has two rollouts to compare")
+    part = blocks.subset(repeated)
+    rewards = rollouts.reward[part.rows]
+    highest = np.maximum.reduceat(rewards, part.starts[:-1])
+    lowest = np.minimum.reduceat(rewards, part.starts[:-1])
+    equal = int((highest == lowest).sum())
+    if equal:
+        return Check(name, PASS, f"{equal} of {count} draws have equal rewards: none were dropped")
+    _, frequency = np.unique(rewards, return_counts=True)
+    log_chance = _log_chance_of_no_equal_draw(frequency / len(rewards), part.sizes)
+    text = f"no draw of {count} has equal rewards, by chance at most 1 in {_odds(log_chance)}"
+    if log_chance < math.log(_RARE):
+        return Check(name, FAIL, text + ": those that had seem to have been dropped", remedy)
+    if origin.format == "open-instruct" and len(frequency) < len(rewards):
+        return Check(
+            name,
+            FAIL,
+            f"no draw of {count} has equal rewards, and open-instruct drops such draws by default "
+            "(filter_zero_std_samples)",
+            remedy,
+        )
+    return Check(name, PASS, text)
+
+
+def _log_chance_of_no_equal_draw(frequency: np.ndarray, sizes: np.ndarray) -> float:
+    """Bound the log-probability that no draw of K rollouts has K equal rewards.
+
+    A draw whose prompt has rewards v with probability p_v is constant with probability
+    sum p_v^K; its mean over prompts is at least that of the mean p_v (Jensen).
+    """
+    kinds, counts = np.unique(sizes, return_counts=True)
+    constant = np.array([(frequency**size).sum() for size in kinds])
+    with np.errstate(divide="ignore"):
+        return float((counts * np.log1p(-np.minimum(constant, 1.0))).sum())
+
+
+def _odds(log_chance: float) -> str:
+    return f"{math.exp(min(-log_chance, 700.0)):.3g}"
+
+
+def _kept_batches(rollouts: Rollouts) -> Check:
+    """TRL keeps the last generation batch before each log, whatever it is."""
+    name = "kept_batches"
+    found = [text for text in (_gaps(rollouts), _twice(rollouts), _mixed(rollouts)) if text]
+    if not found:
+        return Check(name, PASS, "every step is there, each with its own generation batch")
+    return Check(
+        name,
+        WARN,
+        "; ".join(found),
+        "Set logging_steps=1 (with num_iterations > 1: their product), evaluate in a run of its "
+        'own, or log with taut.training.record(trainer, "log/").',
+    )
+
+
+def _gaps(rollouts: Rollouts) -> str:
+    steps = np.unique(rollouts.step)
+    if len(steps) < 2 or (np.diff(steps) == 1).all():
+        return ""
+    missing = int(steps[-1] - steps[0]) + 1 - len(steps)
+    return (
+        f"{missing} of the steps {steps[0]} to {steps[-1]} were not kept: a log holds one "
+        "generation batch, and those in between are gone"
+    )
+
+
+def _twice(rollouts: Rollouts) -> str:
+    """Steps that share a generation batch: the same prompts with the same rewards."""
+    # Adding 0.0 turns -0.0 into 0.0.
+    keys = combine(rollouts.prompt, (rollouts.reward + 0.0).view(np.uint64))
+    steps, place = np.unique(rollouts.step, return_inverse=True)
+    with np.errstate(over="ignore"):
+        sums = np.zeros(len(steps), dtype=np.uint64)
+        np.add.at(sums, place, keys)
+    sizes = np.bincount(place)
+    same = np.flatnonzero((sums[1:] == sums[:-1]) & (sizes[1:] == sizes[:-1]))
+    if not len(same):
+        return ""
+    at = same[0]
+    return (
+        f"steps {steps[at]} and {steps[at + 1]} hold the same rollouts ({len(same)} such pairs): "
+        "one generation batch was trained on and logged more than once"
+    )
+
+
+def _mixed(rollouts: Rollouts) -> str:
+    """Files that hold something else than whole groups of one batch."""
+    keys = combine(rollouts.prompt, rollouts.step.astype(np.uint64))
+    _, first, sizes = np.unique(keys, return_index=True, return_counts=True)
+    usual = np.bincount(sizes).argmax()
+    odd = rollouts.step[first[sizes % usual != 0]]
+    if not len(odd):
+        return ""
+    return (
+        f"{len(odd)} prompts do not have {usual} rollouts each, first at step {odd.min()}: "
+        "evaluation writes into the training file of its step"
     )

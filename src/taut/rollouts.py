@@ -12,6 +12,7 @@ import numpy as np
 
 from taut.errors import LogError
 from taut.logs.keys import combine, hash_ids, row_keys, scramble
+from taut.logs.layout import Origin
 
 # Row columns of Rollouts: name, dtype; one entry per rollout.
 FLOAT_COLUMNS = (
@@ -44,6 +45,7 @@ class Rollouts:
         token_clip: The constant at which token log-ratios were clipped while reading, nats.
         rejected_rows: Rows left out by a lenient reader.
         sources: File names, shown in reports.
+        origin: The framework that wrote the log; None for a native one.
     """
 
     prompt: np.ndarray
@@ -65,6 +67,7 @@ class Rollouts:
     token_clip: float | None = None
     rejected_rows: int = 0
     sources: tuple[str, ...] = field(default=(), compare=False)
+    origin: Origin | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.prompt)

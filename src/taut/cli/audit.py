@@ -84,7 +84,7 @@ def audit(
 def _reward_data(log, mapping, behaviour, quiet):
     """Read reward data; of several behaviour policies, one pass for each one's log-probs."""
     if not behaviour:
-        return read_log(log, mapping, None, None, quiet, features=True)
+        return read_log(log, mapping, None, None, quiet, features=True, format="auto")
     from dataclasses import replace
 
     from taut.coverage import mixture_logprob
@@ -92,11 +92,13 @@ def _reward_data(log, mapping, behaviour, quiet):
     shares = {path: _share(path, share) for path, share in name_pairs(behaviour).items()}
     needed = [pair for pair in mapping if pair.startswith(("prompt_id=", "prompt=", "reward="))]
     columns = [
-        read_log(log, (*needed, f"behaviour_logprob={path}"), None, None, quiet).behaviour_logprob
+        read_log(
+            log, (*needed, f"behaviour_logprob={path}"), None, None, quiet, format="auto"
+        ).behaviour_logprob
         for path in shares
     ]
     mixed = mixture_logprob(columns, list(shares.values()))
-    rows = read_log(log, mapping, None, None, quiet, features=True)
+    rows = read_log(log, mapping, None, None, quiet, features=True, format="auto")
     return replace(rows, behaviour_logprob=mixed)
 
 

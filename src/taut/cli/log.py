@@ -3,7 +3,7 @@
 import click
 
 from taut.arguments import html_option, json_option, log_options, range_options
-from taut.cli.reading import name_pairs, progress_line, read_log
+from taut.cli.reading import chosen_format, name_pairs, progress_line, read_log, say_origin
 from taut.cli.root import EXIT_DATA, cli
 from taut.cli.show import show
 from taut.version import __version__
@@ -37,6 +37,7 @@ def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, reward
 def convert(log, mapping, lenient, token_clip, quiet, output):
     """Reduce any LOG to native Parquet: token lists become sequence sums, once."""
     from taut.engines.local import convert as convert_log
+    from taut.logs.parquet import origin_of
 
     with progress_line(quiet) as progress:
         rows = convert_log(
@@ -45,6 +46,8 @@ def convert(log, mapping, lenient, token_clip, quiet, output):
             mapping=name_pairs(mapping),
             lenient=lenient,
             token_clip=token_clip,
+            format=chosen_format(),
             progress=progress,
         )
+    say_origin(origin_of(output), quiet)
     click.echo(f"{rows} rollouts -> {output}", err=True)

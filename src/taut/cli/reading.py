@@ -6,7 +6,11 @@ from contextlib import contextmanager
 
 import click
 
+from taut.arguments import FORMAT_KEY
 from taut.errors import UsageError
+from taut.logs.layout import FRAMEWORKS, Origin
+
+_SAID = "taut.origin"
 
 
 def name_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -26,19 +30,50 @@ def name_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
     return mapping
 
 
-def read_log(log, mapping, lenient, token_clip, quiet, features=False):
-    """Read the LOG arguments of a command as rollouts, with a progress line."""
+def read_log(log, mapping, lenient, token_clip, quiet, features=False, format=None):
+    """Read the LOG arguments of a command as rollouts, with a progress line.
+
+    Args:
+        log, mapping, lenient, token_clip, quiet, features: As in `taut.read_rollouts`.
+        format: Who wrote the log; what --format says, by default.
+    """
     from taut.engines.local import read_rollouts
 
     with progress_line(quiet) as progress:
-        return read_rollouts(
+        rollouts = read_rollouts(
             list(log),
             mapping=name_pairs(mapping),
             lenient=lenient,
             token_clip=token_clip,
             features=features,
+            format=format or chosen_format(),
             progress=progress,
         )
+    say_origin(rollouts.origin, quiet)
+    return rollouts
+
+
+def chosen_format() -> str:
+    """Return what --format says; auto where the command has no such option."""
+    context = click.get_current_context(silent=True)
+    return "auto" if context is None else context.meta.get(FORMAT_KEY, "auto")
+
+
+def say_origin(origin: Origin | None, quiet: bool) -> None:
+    """Say once, on stderr, which framework wrote the log, what it lacks and what that leaves."""
+    context = click.get_current_context(silent=True)
+    machine = context is not None and context.params.get("json_path") == "-"
+    if origin is None or quiet or machine or (context and context.meta.get(_SAID) == origin):
+        return
+    if context is not None:
+        context.meta[_SAID] = origin
+    known = FRAMEWORKS[origin.format]
+    part = f" ({origin.part})" if origin.part else ""
+    click.echo(
+        f"{known.title}{part}: it lacks {known.lacks}.\n"
+        f"  It can certify {known.certified}. For the rest: {known.remedy}.",
+        err=True,
+    )
 
 
 @contextmanager

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taut.errors import LogError
+from taut.errors import LogError, UsageError
 from taut.logs.keys import hash_ids
+from taut.logs.layout import FORMATS, Origin
 from taut.logs.plan import check_mapping, no_labels
 from taut.logs.read import Request, Task, tasks
 from taut.logs.reduce import Reduced
@@ -50,6 +51,7 @@ def read_rollouts(
     lenient: str | os.PathLike | None = None,
     token_clip: float | None = None,
     features: bool = False,
+    format: str = "auto",
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Rollouts:
@@ -66,6 +68,8 @@ def read_rollouts(
             Without it the first bad row stops the reader.
         token_clip: Also sum token log-ratios clipped to ±token_clip nats (theory §4.5).
         features: Also keep the `features` column, where there is one.
+        format: Who wrote the log: "native", "trl", "verl", "nemo-rl" or "open-instruct";
+            "auto" tells by the columns, and takes what it does not know for native.
         progress: Called with (rows, bytes of the files) done so far.
         threads: Threads to decode with; all cores by default.
 
@@ -79,17 +83,19 @@ def read_rollouts(
     files = find(sources)
     parts: dict[str, list[np.ndarray]] = {}
     names: dict[str, dict[str, int]] = {name: {} for name in _NAMED}
-    rejected = 0
+    rejected, origin = 0, None
     for piece in stream(
         files,
         mapping=mapping,
         lenient=lenient,
         token_clip=token_clip,
         features=features,
+        format=format,
         progress=progress,
         threads=threads,
     ):
         rejected += piece.left_out
+        origin = piece.origin
         for name, values in _compact(piece, names).items():
             parts.setdefault(name, []).append(values)
     return _assemble(
@@ -98,6 +104,7 @@ def read_rollouts(
         token_clip=token_clip,
         rejected_rows=rejected,
         sources=tuple(file.name for file in files),
+        origin=origin,
     )
 
 
@@ -108,6 +115,7 @@ def convert(
     mapping: Mapping[str, str] | None = None,
     lenient: str | os.PathLike | None = None,
     token_clip: float | None = None,
+    format: str = "auto",
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> int:
@@ -118,7 +126,7 @@ def convert(
 
     Args:
         output: Parquet file to write; it must not be one of the sources.
-        sources, mapping, lenient, token_clip, progress, threads: As in `read_rollouts`.
+        sources, mapping, lenient, token_clip, format, progress, threads: As in `read_rollouts`.
 
     Returns:
         The number of rollouts written. The number of rejected rows is kept in the file.
@@ -134,6 +142,7 @@ def convert(
         mapping=mapping,
         lenient=lenient,
         token_clip=token_clip,
+        format=format,
         progress=progress,
         threads=threads,
     )
@@ -150,6 +159,7 @@ def stream(
     lenient: str | os.PathLike | None = None,
     token_clip: float | None = None,
     features: bool = False,
+    format: str = "auto",
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Iterator[Reduced]:
@@ -163,10 +173,16 @@ def stream(
     paths = dict(check_mapping(mapping))
     if not features:
         del paths["features"]
-    request = Request(paths=paths, lenient=lenient is not None, token_clip=_clip(token_clip))
+    request = Request(
+        paths=paths,
+        lenient=lenient is not None,
+        token_clip=_clip(token_clip),
+        format=_format(format),
+    )
     cut = (task for file in files for task in tasks(file, request))
     rows, done, labelled, seen = 0, 0.0, False, set()
     first: tuple[str, frozenset[str]] | None = None
+    writer: tuple[str, Origin | None] | None = None
     with RejectedRows(lenient, avoid=[file.name for file in files]) as rejected:
         for task, pieces in in_order(cut, threads or os.cpu_count() or 1):
             done += task.bytes
@@ -174,6 +190,8 @@ def stream(
                 seen.add(task.source)
                 pieces[0] = replace(pieces[0], left_out_before=task.plan.rejected_rows)
             for piece in pieces:
+                writer = writer or (task.source.name, piece.origin)
+                _check_origin(writer, task.source.name, piece.origin)
                 first = first or (task.source.name, _solid(piece))
                 _check_same(first, task.source.name, piece)
                 labelled = labelled or _is_labelled(piece)
@@ -208,6 +226,29 @@ def _clip(token_clip: float | None) -> float | None:
     if token_clip is not None and not 0 < token_clip < np.inf:
         raise LogError(f"token_clip is {token_clip}; expected a positive number of nats.")
     return token_clip
+
+
+def _format(format: str) -> str:
+    if format not in FORMATS:
+        raise UsageError(f"format is {format!r}; expected one of {', '.join(FORMATS)}.")
+    return format
+
+
+def _check_origin(first: tuple[str, Origin | None], file: str, origin: Origin | None) -> None:
+    """Logs of two writers, or of training and validation, are two logs."""
+    other, known = first
+    if origin != known:
+        raise LogError(
+            f"{file}: expected a {_written(known)} log as {other} is, found a {_written(origin)} "
+            "one; read them apart, or convert each and join what belongs together."
+        )
+
+
+def _written(origin: Origin | None) -> str:
+    if origin is None:
+        return "native"
+    chosen = " dynamically sampled" if origin.chosen else ""
+    return f"{origin.format}{chosen} {origin.part}".strip()
 
 
 def _solid(piece: Reduced) -> frozenset[str]:

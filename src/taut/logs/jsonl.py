@@ -10,10 +10,11 @@ import orjson
 import pyarrow as pa
 
 from taut.errors import LogError
+from taut.logs.layout import Holds, Layouts, messages_text
 from taut.logs.plan import Plan, make_plan
 from taut.logs.reduce import Chunk, Problems, Tokens, Values
 from taut.logs.scan import PADDING, REPEATED, SLOW, count_lines, last_line_end, scan
-from taut.logs.schema import EXPECTED, LISTS, NATIVE
+from taut.logs.schema import EXPECTED, LISTS, column
 from taut.logs.sources import Source, Stream
 
 MAX_LINE = 64 << 20  # bytes; 128k tokens with three lists of 17 digits are 8 MiB
@@ -50,13 +51,13 @@ class Block:
 
 
 def chunks(
-    source: Source, paths: Mapping[str, str], *, token_clip: float | None, keep_text: bool
+    source: Source, layouts: Layouts, *, token_clip: float | None, keep_text: bool
 ) -> Iterator[tuple[Plan, Task, int]]:
     """Cut a file of JSON lines into tasks, each with the bytes on disk it covers.
 
     Args:
         source: The file.
-        paths: Native name to path.
+        layouts: Tells from a file's columns how they are read.
         token_clip: Whether token lists are needed although their sums are there.
         keep_text: Keep the text of each line, for the file of rejected rows.
 
@@ -68,7 +69,9 @@ def chunks(
         done = 0
         for block in _blocks(stream):
             if plan is None:
-                plan, kinds = _plan(source.name, block, paths, token_clip)
+                plan, kinds = _plan(source.name, block, layouts, token_clip)
+            if plan.layout.skip:
+                return
             at = stream.tell()
 
             def task(block=block, plan=plan, kinds=kinds) -> Iterator[Chunk]:
@@ -114,12 +117,12 @@ def _after_line(stream: Stream) -> tuple[np.ndarray, int]:
 
 
 def _plan(
-    name: str, block: Block, paths: Mapping[str, str], token_clip: float | None
+    name: str, block: Block, layouts: Layouts, token_clip: float | None
 ) -> tuple[Plan, dict[str, type]]:
     """Learn from the first lines which columns the file has, and the type of its ids."""
     if block.text is None:
         raise LogError(f"{name}:{block.first}: {_TOO_LONG}.")
-    docs, seen, failure = [], set(), None
+    docs, seen, failure = [], {}, None
     for offset, line in enumerate(block.cut(0, block.size).split(b"\n")):
         if not line.strip():
             continue
@@ -128,27 +131,45 @@ def _plan(
             failure = failure or f"{name}:{block.first + offset}: {problem}."
         else:
             docs.append(doc)
-            seen.update(_leaves(doc))
+            for leaf, value in _leaves(doc):
+                if seen.get(leaf, "null") == "null":
+                    seen[leaf] = _holds(value)
     if not docs:
         raise LogError(failure or f"{name}: expected rollouts, found blank lines only.")
+    layout = layouts(name, seen)
     present, kinds = [], {}
-    for native, path in paths.items():
-        values = _column(docs, path)
+    for native, path in layout.paths.items():
+        values = _column(docs, path, wrapped=layout.wrapped)
         known = next((value for value in values if value is not None), None)
-        sparse = native == "gold" or (NATIVE[native].nullable and path == native)
+        sparse = native == "gold" or (column(native).nullable and path == native)
         if known is not None or sparse or path in seen:
             present.append(native)
-        if NATIVE[native].kind in ("id", "text"):
+        if column(native).kind in ("id", "text"):
             kinds[native] = type(known)
-    return make_plan(name, paths, present, seen, token_clip=token_clip), kinds
+    return make_plan(name, layout, present, seen, token_clip=token_clip), kinds
 
 
-def _leaves(doc: dict) -> Iterator[str]:
+def _leaves(doc: dict) -> Iterator[tuple[str, object]]:
     for key, value in doc.items():
         if isinstance(value, dict):
-            yield from (f"{key}.{inner}" for inner in value)
+            yield from ((f"{key}.{inner}", under) for inner, under in value.items())
         else:
-            yield key
+            yield key, value
+
+
+_HOLDS: dict[type, Holds] = {
+    type(None): "null",
+    bool: "bool",
+    int: "number",
+    float: "number",
+    str: "text",
+    list: "list",
+    dict: "object",
+}
+
+
+def _holds(value: object) -> Holds:
+    return _HOLDS.get(type(value), "other")
 
 
 def _parse(line: bytes) -> tuple[dict, str | None]:
@@ -198,7 +219,9 @@ def _chunk(
     for native, path in plan.absent.items():
         _refuse_late(name, native, path, docs, numbers)
     columns = {
-        native: _values(native, _column(docs, path), lines, kinds, problems)
+        native: _values(
+            native, _column(docs, path, wrapped=plan.layout.wrapped), lines, kinds, problems
+        )
         for native, path in plan.read.items()
     }
     keep_text = keep_text and block.text is not None
@@ -234,7 +257,7 @@ def _lines(block: Block, plan: Plan, problems: Problems) -> _Lines:
     lists, others = _keys(plan)
     if not lists:
         return _whole_lines(block, others, problems)
-    found = scan(block.text, block.size, lists, others)
+    found = scan(block.text, block.size, lists, others, wrapped=plan.layout.wrapped)
     whole = (found.lines[:, 5] & SLOW) != 0
     docs = []
     for row, (_, start, end, short_start, short_end, flag) in enumerate(found.lines.tolist()):
@@ -290,7 +313,7 @@ def _keys(plan: Plan) -> tuple[frozenset[str], frozenset[str]]:
     for native, path in plan.read.items():
         leaves = {path, path.rsplit(".", 1)[-1]}
         tops.add(path.split(".")[0])
-        if NATIVE[native].kind in LISTS:
+        if column(native).kind in LISTS:
             lists |= leaves
         else:
             others |= leaves
@@ -333,11 +356,18 @@ def _refuse_late(
             )
 
 
-def _column(docs: Sequence[dict], path: str) -> list:
+def _column(docs: Sequence[dict], path: str, *, wrapped: bool = False) -> list:
     """Return the value at a path of each object, None where it is absent."""
     if "." not in path:
-        return [doc.get(path) for doc in docs]
-    return [_at(doc, path) for doc in docs]
+        values = [doc.get(path) for doc in docs]
+    else:
+        values = [_at(doc, path) for doc in docs]
+    return [_unwrapped(value) for value in values] if wrapped else values
+
+
+def _unwrapped(value):
+    """Return what a list of one value holds; anything else as it is."""
+    return value[0] if type(value) is list and len(value) == 1 else value
 
 
 def _at(doc: dict, path: str):
@@ -355,11 +385,13 @@ def _values(
     native: str, values: list, lines: _Lines, kinds: Mapping[str, type], problems: Problems
 ) -> Values:
     missing = np.array([value is None for value in values]) if None in values else None
-    kind = NATIVE[native].kind
+    kind = column(native).kind
     if kind in LISTS:
         return Values(_tokens(native, values, lines, problems), missing)
     if kind in ("id", "text"):
         return Values(_ids(native, values, kinds[native], problems), missing)
+    if kind == "messages":
+        return Values(_messages(native, values, problems), missing)
     types = (float, int) if kind in ("float", "int") else (bool,)
     if not set(map(type, values)) <= set(types):
         fill = np.nan if kind == "float" else False if kind == "bool" else -1
@@ -380,7 +412,7 @@ def _checked(native: str, row: int, value, types: tuple, fill, problems: Problem
 
 
 def _expected(native: str, value) -> str:
-    kind = NATIVE[native].kind
+    kind = column(native).kind
     hint = ": write it without quotes" if type(value) is str and kind in ("float", "int") else ""
     return f"expected {EXPECTED[kind]}{hint}"
 
@@ -413,7 +445,7 @@ def _integers(native: str, values: list, problems: Problems) -> np.ndarray:
 def _ids(native: str, values: list, kind: type, problems: Problems) -> pa.Array:
     """Return texts or integers as an Arrow array; the first rows of the file say which."""
     allowed = kind if kind in (str, int) else str
-    as_text = allowed is str or NATIVE[native].kind == "text"
+    as_text = allowed is str or column(native).kind == "text"
     out = []
     for row, value in enumerate(values):
         if type(value) is not allowed:
@@ -425,6 +457,19 @@ def _ids(native: str, values: list, kind: type, problems: Problems) -> pa.Array:
             value = None
         out.append(value if value is None or not as_text else _text(native, row, value, problems))
     return pa.array(out, type=pa.large_string() if as_text else pa.int64())
+
+
+def _messages(native: str, values: list, problems: Problems) -> pa.Array:
+    """Return prompts as text; messages in one form, whatever the order of their keys."""
+    out = []
+    for row, value in enumerate(values):
+        if type(value) not in (str, list):
+            if value is not None:
+                problems.add(row, native, f"is {_shown(value)}; expected {EXPECTED['messages']}")
+            value = None
+        text = value if value is None or type(value) is str else messages_text(value)
+        out.append(text if text is None else _text(native, row, text, problems))
+    return pa.array(out, type=pa.large_string())
 
 
 def _expected_id(native: str, allowed: type) -> str:

@@ -55,6 +55,29 @@ def _hash_utf8(data, offsets, keys):
         keys[i] = h
 
 
+@numba.njit(cache=True, nogil=True)
+def _hash_prefixes(values, starts, sizes, keys):
+    for i in range(keys.size):
+        h = np.uint64(0xCBF29CE484222325)
+        for at in range(starts[i], starts[i] + sizes[i]):
+            h = (h ^ np.uint64(np.int64(values[at]))) * np.uint64(0x100000001B3)
+            h ^= h >> np.uint64(29)  # a product alone never carries high bits down
+        keys[i] = h
+
+
+def prefix_keys(values: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return one uint64 key per list of token ids: the same for the same ids in the same order.
+
+    Args:
+        values: Token ids of all lists, flat, integers in any dtype.
+        starts, sizes: List i is values[starts[i] : starts[i] + sizes[i]], int64, shape (lists,).
+    """
+    keys = np.empty(len(starts), dtype=np.uint64)
+    with np.errstate(invalid="ignore"):
+        _hash_prefixes(np.ascontiguousarray(values, dtype=np.float64), starts, sizes, keys)
+    return scramble(combine(keys, sizes.astype(np.uint64)))
+
+
 def hash_ids(ids: pa.Array | np.ndarray | Sequence) -> np.ndarray:
     """Return one uint64 key per id, shape (rows,).
 

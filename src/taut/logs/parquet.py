@@ -6,18 +6,28 @@ a file with one giant row group needs no more memory than one with many (field-n
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taut.errors import LogError
+from taut.logs.layout import Holds, Layouts, Origin, messages_text
 from taut.logs.plan import Plan, make_plan
 from taut.logs.reduce import Chunk, Problems, Tokens, Values
-from taut.logs.schema import EXPECTED, LISTS, NATIVE, REJECTED_KEY, TOKEN_CLIP_KEY, Kind
+from taut.logs.schema import (
+    EXPECTED,
+    LISTS,
+    ORIGIN_KEY,
+    REJECTED_KEY,
+    TOKEN_CLIP_KEY,
+    Kind,
+    column,
+)
 from taut.logs.sources import Source
 
 _BATCH_BYTES = 8 << 20  # decoded; a batch and its sums then stay near the caches
@@ -30,13 +40,13 @@ Task = Callable[[], Iterator[Chunk]]
 
 
 def chunks(
-    source: Source, paths: Mapping[str, str], *, token_clip: float | None
+    source: Source, layouts: Layouts, *, token_clip: float | None
 ) -> Iterator[tuple[Plan, Task, float]]:
     """Cut a Parquet file into tasks, each with its share of the file's bytes.
 
     Args:
         source: The file.
-        paths: Native name to path.
+        layouts: Tells from a file's columns how they are read.
         token_clip: Whether token lists are needed although their sums are there.
 
     Yields:
@@ -51,15 +61,15 @@ def chunks(
             with source.open() as stream:
                 shutil.copyfileobj(stream, file, 1 << 20)
             file.flush()
-            for plan, task, share in _chunks(file.name, source.name, paths, token_clip):
+            for plan, task, share in _chunks(file.name, source.name, layouts, token_clip):
                 done = list(task())  # decoded here: the file is gone when the generator ends
                 yield plan, lambda done=done: iter(done), share
     else:
-        yield from _chunks(source.name, source.name, paths, token_clip)
+        yield from _chunks(source.name, source.name, layouts, token_clip)
 
 
 def _chunks(
-    path: str, name: str, paths: Mapping[str, str], token_clip: float | None
+    path: str, name: str, layouts: Layouts, token_clip: float | None
 ) -> Iterator[tuple[Plan, Task, float]]:
     file = _open(path, name)
     metadata, schema = file.metadata, file.schema_arrow
@@ -69,17 +79,23 @@ def _chunks(
             f"{name}: expected each column once, found '{twice[0]}' {schema.names.count(twice[0])} "
             "times; rename or drop the copies."
         )
-    fields = {native: _field(schema, path) for native, path in paths.items()}
+    columns = _leaves(schema)
+    layout = layouts(name, columns)
+    fields = {native: _field(schema, path) for native, path in layout.paths.items()}
     present = [native for native, found in fields.items() if found is not None]
     plan = make_plan(
         name,
-        paths,
+        layout,
         present,
-        _leaves(schema),
+        columns,
         token_clip=token_clip,
         stored_clip=_stored(metadata, TOKEN_CLIP_KEY),
     )
-    plan = replace(plan, rejected_rows=int(_stored(metadata, REJECTED_KEY) or 0))
+    plan = replace(
+        plan,
+        rejected_rows=int(_stored(metadata, REJECTED_KEY) or 0),
+        origin=plan.origin or stored_origin(metadata),
+    )
     for native in plan.read:
         _check_type(name, native, plan.read[native], fields[native])
     rows = max(metadata.num_rows, 1)
@@ -115,6 +131,20 @@ def _stored(metadata: pq.FileMetaData, key: bytes) -> float | None:
         return None
 
 
+def stored_origin(metadata: pq.FileMetaData) -> Origin | None:
+    """Return which framework wrote the log that `convert` made a file of."""
+    value = (metadata.metadata or {}).get(ORIGIN_KEY)
+    try:
+        return None if value is None else Origin(**orjson.loads(value))
+    except (orjson.JSONDecodeError, TypeError):
+        return None
+
+
+def origin_of(path: str) -> Origin | None:
+    """Return which framework wrote the log that a Parquet file was converted from."""
+    return stored_origin(pq.read_metadata(path))
+
+
 def _damaged(name: str, problem: Exception) -> LogError:
     return LogError(
         f"{name}: expected a whole Parquet file, found it damaged or cut off "
@@ -137,15 +167,27 @@ def _field(schema: pa.Schema, path: str) -> pa.DataType | None:
     return found
 
 
-def _leaves(schema: pa.Schema) -> list[str]:
-    """Return the names of all columns, with the fields of structs as dotted paths."""
-    names = []
+def _leaves(schema: pa.Schema) -> dict[str, Holds]:
+    """Return what all columns hold, with the fields of structs as dotted paths."""
+    columns = {}
     for field in schema:
         if pa.types.is_struct(field.type):
-            names += [f"{field.name}.{inner.name}" for inner in field.type]
+            columns |= {f"{field.name}.{inner.name}": _holds(inner.type) for inner in field.type}
         else:
-            names.append(field.name)
-    return names
+            columns[field.name] = _holds(field.type)
+    return columns
+
+
+def _holds(kind: pa.DataType) -> Holds:
+    tests: dict[Holds, bool] = {
+        "number": _is_number(kind),
+        "text": _is_text(kind),
+        "bool": pa.types.is_boolean(kind),
+        "list": _is_list(kind),
+        "object": pa.types.is_struct(kind),
+        "null": pa.types.is_null(kind),
+    }
+    return next((name for name, true in tests.items() if true), "other")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -176,6 +218,7 @@ _ACCEPTS: dict[Kind, Callable[[pa.DataType], bool]] = {
     "bool": pa.types.is_boolean,
     "tokens": lambda kind: _is_numbers(kind),
     "features": lambda kind: _is_numbers(kind),
+    "messages": lambda kind: _is_text(kind) or _is_list(kind),
 }
 _REMEDY: dict[Kind, str] = {
     "id": "cast it to string or int64",
@@ -185,11 +228,12 @@ _REMEDY: dict[Kind, str] = {
     "bool": "cast it to bool",
     "tokens": "cast it to list<float32>",
     "features": "cast it to list<float32>",
+    "messages": "cast it to string",
 }
 
 
 def _check_type(file: str, native: str, path: str, found: pa.DataType) -> None:
-    kind = NATIVE[native].kind
+    kind = column(native).kind
     if not (_ACCEPTS[kind](found) or pa.types.is_null(found)):
         named = f"'{path}'" if path == native else f"'{path}' (mapped to '{native}')"
         raise LogError(
@@ -234,10 +278,14 @@ def _decode(
     *,
     use_threads: bool,
 ) -> Iterator[Chunk]:
-    limit = 1024 if "prompt" in plan.read else _BATCH_ROWS
+    columns = list(dict.fromkeys(plan.read.values()))
+    limit = 1024 if {"prompt", "messages"} & plan.read.keys() else _BATCH_ROWS
     batch_rows = min(max(_BATCH_BYTES // max(row_bytes, 1), 16), limit)
     batches = reader.iter_batches(
-        batch_rows, row_groups=groups, columns=list(plan.read.values()), use_threads=use_threads
+        batch_rows,
+        row_groups=groups,
+        columns=columns,
+        use_threads=use_threads,
     )
     while True:
         try:
@@ -268,11 +316,14 @@ def _at(batch: pa.RecordBatch, path: str) -> pa.Array:
 
 def _values(native: str, array: pa.Array, problems: Problems) -> Values:
     """Return one column as plain arrays; its type has been checked."""
-    kind = NATIVE[native].kind
+    kind = column(native).kind
     missing = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
     if kind in LISTS:
         return Values(_tokens(array), missing)
-    if kind in ("id", "text"):
+    if kind == "messages" and not _is_text(array.type):
+        texts = [value if value is None else messages_text(value) for value in array.to_pylist()]
+        return Values(pa.array(texts, type=pa.large_string()), missing)
+    if kind in ("id", "text", "messages"):
         fits = pa.types.is_integer(array.type) and array.type != pa.uint64()
         whole = fits and kind == "id"  # else text, which hashes to the same key
         return Values(array.cast(pa.int64() if whole else pa.large_string()), missing)

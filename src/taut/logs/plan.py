@@ -2,9 +2,10 @@
 
 import difflib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from taut.errors import LogError
+from taut.logs.layout import Layout, Origin, native_layout
 from taut.logs.schema import NATIVE
 
 
@@ -13,16 +14,20 @@ class Plan:
     """How to read one file.
 
     Attributes:
-        read: Native name to path in the file, of the columns to read.
-        absent: Native name to path of the columns that the file does not have.
+        read: Native or raw name to path in the file, of the columns to read.
+        absent: Native or raw name to path of the columns that the file does not have.
         columns: All columns of the file, for messages.
+        layout: Where the paths come from, and what becomes of raw columns.
         rejected_rows: Rows that were left out when the file was converted.
+        origin: The framework that wrote the log; None for a native one.
     """
 
     read: dict[str, str]
     absent: dict[str, str]
     columns: tuple[str, ...] = ()
+    layout: Layout = field(default_factory=lambda: native_layout({}))
     rejected_rows: int = 0
+    origin: Origin | None = None
 
 
 def check_mapping(mapping: Mapping[str, str] | None) -> dict[str, str]:
@@ -51,7 +56,7 @@ def check_mapping(mapping: Mapping[str, str] | None) -> dict[str, str]:
 
 def make_plan(
     file: str,
-    paths: Mapping[str, str],
+    layout: Layout,
     present: Collection[str],
     columns: Collection[str],
     *,
@@ -62,8 +67,8 @@ def make_plan(
 
     Args:
         file: Name shown in messages.
-        paths: Native name to path.
-        present: Native names whose path exists in the file.
+        layout: Native or raw name to path, and which of them must exist.
+        present: Names whose path exists in the file.
         columns: All columns of the file, shown when one is missing.
         token_clip: Token log-ratios are to be clipped at this many nats.
         stored_clip: What `token_clipped_log_ratio` in the file was clipped at, nats.
@@ -71,15 +76,20 @@ def make_plan(
     Raises:
         LogError: A mapped or a required column is missing.
     """
+    paths = layout.paths
     for name, path in paths.items():
-        if name != path and name not in present:
+        if name in layout.required and name not in present:
+            named, remedy = f" (mapped to '{name}')", "correct the mapping"
+            if name not in NATIVE:
+                named, remedy = "", "log it too, or say --format native and map other columns"
             raise LogError(
-                f"{file}: expected '{path}' (mapped to '{name}'), found {_names(columns)}"
-                f"{_close(path, columns)}; correct the mapping."
+                f"{file}: expected '{path}'{named}, found {_names(columns)}"
+                f"{_close(path, columns)}; {remedy}."
             )
-    if "reward" not in present:
+    given = set(present) | layout.derived
+    if "reward" not in given:
         raise _missing(file, "'reward'", "reward", columns)
-    if not {"prompt_id", "prompt"} & set(present):
+    if not {"prompt_id", "prompt"} & given:
         raise _missing(file, "'prompt_id' (or 'prompt')", "prompt_id", columns)
     if token_clip is not None and stored_clip == token_clip:
         token_clip = None  # done already
@@ -90,11 +100,13 @@ def make_plan(
             f"{file}: expected 'policy_logprobs' and 'ref_logprobs' to clip token by token, found "
             f"{_names(columns)}; log them per token, or leave token_clip out."
         )
-    wanted = {name for name in present if _wanted(name, set(present), token_clip)}
+    wanted = {name for name in present if _wanted(name, set(present) | given, token_clip)}
     return Plan(
         read={name: path for name, path in paths.items() if name in wanted},
         absent={name: path for name, path in paths.items() if name not in present},
         columns=tuple(sorted(columns)),
+        layout=layout,
+        origin=layout.origin,
     )
 
 
@@ -111,7 +123,7 @@ def _wanted(name: str, present: set[str], token_clip: float | None) -> bool:
     """Sequence sums win over token lists: those are then not even read."""
     if name == "prompt":
         return "prompt_id" not in present
-    if NATIVE[name].kind == "tokens":
+    if name in NATIVE and NATIVE[name].kind == "tokens":
         role = name.removesuffix("_logprobs")
         return f"{role}_logprob" not in present or (token_clip is not None and role != "behaviour")
     return name != "response"

@@ -1,9 +1,11 @@
 """One way in for every file: sources to tasks, each of which gives reduced rows."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from taut.logs import jsonl, parquet
+from taut.logs.frameworks import choose
 from taut.logs.plan import Plan
 from taut.logs.reduce import Chunk, Reduced, reduce_chunk
 from taut.logs.sources import Source
@@ -17,11 +19,13 @@ class Request:
         paths: Native name to path in the files (`taut.logs.plan.check_mapping`).
         lenient: Leave bad rows out and report them, in place of raising.
         token_clip: Also sum token log-ratios clipped to ±token_clip nats (theory §4.5).
+        format: Who wrote the log, one of `taut.logs.layout.FORMATS`.
     """
 
     paths: Mapping[str, str]
     lenient: bool = False
     token_clip: float | None = None
+    format: str = "native"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +51,32 @@ def tasks(source: Source, request: Request) -> Iterator[Task]:
     Raises:
         LogError: The file cannot be read, or lacks a column. Rows are checked when a task runs.
     """
+    layouts = partial(choose, paths=request.paths, format=request.format)
     if source.format == "parquet":
-        parts = parquet.chunks(source, request.paths, token_clip=request.token_clip)
+        parts = parquet.chunks(source, layouts, token_clip=request.token_clip)
         scale = float(source.size)
     else:
         parts = jsonl.chunks(
             source,
-            request.paths,
+            layouts,
             token_clip=request.token_clip,
             keep_text=request.lenient,
         )
         scale = 1.0
     for plan, chunks, share in parts:
-        yield Task(source, plan, share * scale, _runner(chunks, request))
+        yield Task(source, plan, share * scale, _runner(chunks, request, plan))
 
 
-def _runner(chunks: Callable[[], Iterator[Chunk]], request: Request) -> Callable[[], list[Reduced]]:
+def _runner(
+    chunks: Callable[[], Iterator[Chunk]], request: Request, plan: Plan
+) -> Callable[[], list[Reduced]]:
+    derive = plan.layout.derive or (lambda chunk: chunk)
+
     def run() -> list[Reduced]:
-        return [
-            reduce_chunk(chunk, token_clip=request.token_clip, lenient=request.lenient)
+        reduced = (
+            reduce_chunk(derive(chunk), token_clip=request.token_clip, lenient=request.lenient)
             for chunk in chunks()
-        ]
+        )
+        return [replace(piece, origin=plan.origin) for piece in reduced]
 
     return run

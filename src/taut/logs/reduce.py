@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from taut.errors import LogError
+from taut.logs.layout import Origin
 from taut.logs.schema import LISTS, NATIVE
 
 # Token j of a row is added to lane j mod LANES, then the lanes are added in halves. A fixed order
@@ -104,12 +105,14 @@ class Rejected:
 class Reduced:
     """Rows as numbers: native name to array of shape (rows,), and the rows left out.
 
-    `left_out_before` counts rows that were left out when the file was converted.
+    `left_out_before` counts rows that were left out when the file was converted; `origin` is the
+    framework that wrote them, None for a native log.
     """
 
     columns: dict[str, np.ndarray | pa.Array]
     rejected: tuple[Rejected, ...] = ()
     left_out_before: int = 0
+    origin: Origin | None = None
 
     @property
     def left_out(self) -> int:
@@ -207,6 +210,48 @@ def clipped_sums(policy: Tokens, ref: Tokens, token_clip: float) -> np.ndarray:
     sums = np.empty(len(policy.starts))
     _clipped_sums(p, policy.starts, policy.ends, r, ref.starts, ref.ends, float(token_clip), sums)
     return sums
+
+
+@numba.njit(cache=True, nogil=True)
+def _first_marked(mask, starts, ends, first):
+    for row in range(first.size):
+        first[row] = ends[row] - starts[row]
+        for at in range(starts[row], ends[row]):
+            if mask[at] != 0:
+                first[row] = at - starts[row]
+                break
+
+
+@numba.njit(cache=True, nogil=True)
+def _select(values, starts, ends, mask, mask_starts, mask_ends, out, sizes):
+    to = 0
+    for row in range(sizes.size):
+        begin = to
+        size = min(ends[row] - starts[row], mask_ends[row] - mask_starts[row])
+        for j in range(size):
+            if mask[mask_starts[row] + j] != 0:
+                out[to] = values[starts[row] + j]
+                to += 1
+        sizes[row] = to - begin
+    return to
+
+
+def first_marked(mask: Tokens) -> np.ndarray:
+    """Return the position of the first mark of each row, its length where there is none."""
+    first = np.empty(len(mask.starts), dtype=np.int64)
+    _first_marked(_plain(mask.values), mask.starts, mask.ends, first)
+    return first
+
+
+def select_tokens(tokens: Tokens, mask: Tokens) -> Tokens:
+    """Return the tokens of each row whose mask is not 0; of the shorter, where lengths differ."""
+    values = _plain(tokens.values)
+    out = np.empty(values.size, dtype=values.dtype)
+    sizes = np.empty(len(tokens.starts), dtype=np.int64)
+    marks = _plain(mask.values)
+    kept = _select(values, tokens.starts, tokens.ends, marks, mask.starts, mask.ends, out, sizes)
+    ends = np.cumsum(sizes)
+    return Tokens(out[:kept], ends - sizes, ends)
 
 
 def _plain(values: np.ndarray) -> np.ndarray:

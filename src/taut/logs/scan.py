@@ -343,20 +343,35 @@ def _key(data, at, end):
 
 
 @numba.njit(cache=True, nogil=True)
-def _value(data, at, bits, count):
-    """Parse a value that is a flat list of numbers; return its end, or -1, and the new count."""
+def _within(data, at, wrapped):
+    """Step into a list that holds a list, where that may be; return the place, and whether."""
+    if wrapped and _byte(data, at) == 91:
+        inner = _skip(data, at + 1)
+        if _byte(data, inner) == 91:
+            return inner, True
+    return at, False
+
+
+@numba.njit(cache=True, nogil=True)
+def _value(data, at, bits, count, inner):
+    """Parse a value that is a flat list of numbers; return its end, or -1, and the new count.
+
+    A list that is the one value of another list (`inner`) may end with that one's bracket.
+    """
     if _byte(data, at) != 91:
         return -1, count
     stop, count = _list(data, at, bits, count)
     if stop >= 0:
         after = _byte(data, _skip(data, stop))
-        if after != 44 and after != 125:
+        if after != (93 if inner else 44) and (inner or after != 125):
             return -1, count  # else an index and the byte behind it could make one number
     return stop, count
 
 
 @numba.njit(cache=True, nogil=True)
-def _scan_line(data, start, size, names, ends, lists, short, to, bits, count, cuts, cut, seen):
+def _scan_line(
+    data, start, size, names, ends, lists, wrapped, short, to, bits, count, cuts, cut, seen
+):
     """Shorten one line; return its flags, its end, and the new lengths of short, bits and cuts."""
     for name in range(seen.size):
         seen[name] = False
@@ -385,7 +400,8 @@ def _scan_line(data, start, size, names, ends, lists, short, to, bits, count, cu
         if not lists[name]:
             continue
         cuts[cut, 0] = count
-        stop, count = _value(data, at, bits, count)
+        at, inner = _within(data, at, wrapped)
+        stop, count = _value(data, at, bits, count, inner)
         if stop < 0:
             flags |= SLOW
             continue
@@ -410,7 +426,7 @@ def _copy(data, start, end, short, to):
 
 
 @numba.njit(cache=True, nogil=True)
-def _scan(data, size, names, ends, lists, short, bits, cuts, lines):
+def _scan(data, size, names, ends, lists, wrapped, short, bits, cuts, lines):
     """Shorten all lines; fill `lines` with number, place, short place and flags of each."""
     at = to = count = cut = number = kept = 0
     seen = np.zeros(ends.size, dtype=np.bool_)
@@ -419,7 +435,20 @@ def _scan(data, size, names, ends, lists, short, bits, cuts, lines):
         if end < size and _byte(data, end) != 10:
             begin = to
             flags, end, to, count, cut = _scan_line(
-                data, at, size, names, ends, lists, short, to, bits, count, cuts, cut, seen
+                data,
+                at,
+                size,
+                names,
+                ends,
+                lists,
+                wrapped,
+                short,
+                to,
+                bits,
+                count,
+                cuts,
+                cut,
+                seen,
             )
             row = lines[kept]
             row[0], row[1], row[2], row[3], row[4], row[5] = number, at, end, begin, to, flags
@@ -473,7 +502,14 @@ def _last(text):
     return at
 
 
-def scan(text: np.ndarray, size: int, lists: frozenset[str], others: frozenset[str]) -> Scan:
+def scan(
+    text: np.ndarray,
+    size: int,
+    lists: frozenset[str],
+    others: frozenset[str],
+    *,
+    wrapped: bool = False,
+) -> Scan:
     """Take the flat lists of numbers under some keys out of JSON lines.
 
     Args:
@@ -482,6 +518,7 @@ def scan(text: np.ndarray, size: int, lists: frozenset[str], others: frozenset[s
         size: Bytes of whole lines in it.
         lists: Keys whose lists are wanted, at any depth.
         others: Further keys; a line where one of either comes twice at the top is flagged.
+        wrapped: A wanted list may stand alone in another list, which is kept around its index.
     """
     names = [name.encode() for name in (*sorted(lists), *sorted(others - lists))]
     short = np.empty(2 * size, dtype=np.uint8)  # an index may be longer than its list
@@ -494,6 +531,7 @@ def scan(text: np.ndarray, size: int, lists: frozenset[str], others: frozenset[s
         np.frombuffer(b"".join(names) or b" ", dtype=np.uint8),
         np.cumsum([len(name) for name in names], dtype=np.int64),
         np.arange(len(names)) < len(lists),
+        wrapped,
         short,
         bits,
         cuts,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["id", "float", "tokens", "int", "bool", "text", "features"]
+Kind = Literal["id", "float", "tokens", "int", "bool", "text", "features", "messages"]
 
 # Kinds that hold a list of numbers in each row.
 LISTS = ("tokens", "features")
@@ -17,10 +17,12 @@ EXPECTED: dict[Kind, str] = {
     "bool": "true or false",
     "text": "text",
     "features": "lists of numbers, the same length in all rows",
+    "messages": "text, or a list of messages",
 }
 
 TOKEN_CLIP_KEY = b"taut.token_clip"  # Parquet metadata: nats that token ratios were clipped at
 REJECTED_KEY = b"taut.rejected_rows"  # Parquet metadata: rows left out by a lenient convert
+ORIGIN_KEY = b"taut.origin"  # Parquet metadata: the framework that wrote the converted log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,3 +112,26 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 NATIVE: dict[str, Column] = {column.name: column for column in COLUMNS}
+
+# Columns of other frameworks' logs that become native ones while reading (taut.logs.frameworks).
+RAW: dict[str, Column] = {
+    column.name: column
+    for column in (
+        Column(name="messages", kind="messages", meaning="prompt, or the messages that make it"),
+        Column(name="token_ids", kind="tokens", meaning="prompt and response, padded"),
+        Column(name="token_mask", kind="tokens", meaning="1 where the policy made the token"),
+        Column(name="input_length", kind="int", meaning="tokens without the padding"),
+        Column(name="prompt_tokens", kind="tokens", meaning="token ids of the prompt"),
+        Column(name="response_tokens", kind="tokens", meaning="token ids of the response"),
+        Column(name="finish_reason", kind="text", meaning="why sampling stopped"),
+        Column(name="draw", kind="text", meaning="id that ends in _session_output"),
+    )
+}
+REWARD_PART = "reward from "  # raw name of one of several reward columns, before the column's name
+
+
+def column(name: str) -> Column:
+    """Return a native or raw column by name."""
+    if name.startswith(REWARD_PART):
+        return Column(name=name, kind="float", meaning="one of several rewards", nullable=True)
+    return NATIVE.get(name) or RAW[name]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from typing import BinaryIO
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 from taut.errors import LogError
 from taut.logs.reduce import Reduced, Rejected
-from taut.logs.schema import COLUMNS, NATIVE, REJECTED_KEY, TOKEN_CLIP_KEY, Kind
+from taut.logs.schema import COLUMNS, NATIVE, ORIGIN_KEY, REJECTED_KEY, TOKEN_CLIP_KEY, Kind
 
 ROW_GROUP = 8192  # rows; small enough to read in pieces, large enough to compress
 
@@ -59,7 +60,7 @@ def write_native(
 
 
 def _write(pieces: Iterable[Reduced], file: BinaryIO, path: str, token_clip: float | None) -> int:
-    writer, held, rows, left_out = None, [], 0, 0
+    writer, held, rows, left_out, origin = None, [], 0, 0, None
     try:
         for piece in pieces:
             table = _table(piece.columns, path, held[0].schema if held else None)
@@ -69,6 +70,7 @@ def _write(pieces: Iterable[Reduced], file: BinaryIO, path: str, token_clip: flo
                     file, table.schema.with_metadata(extra), compression="zstd"
                 )
                 held = [table.schema.empty_table()]
+            origin = origin or piece.origin
             rows += table.num_rows
             left_out += piece.left_out
             held.append(table)
@@ -78,6 +80,8 @@ def _write(pieces: Iterable[Reduced], file: BinaryIO, path: str, token_clip: flo
         _flush(writer, held, at_least=1)
         if left_out:
             writer.add_key_value_metadata({REJECTED_KEY: str(left_out)})
+        if origin:
+            writer.add_key_value_metadata({ORIGIN_KEY: orjson.dumps(asdict(origin)).decode()})
         return rows
     finally:
         if writer is not None:
