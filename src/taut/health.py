@@ -488,18 +488,19 @@ def _chosen_by_reward(rollouts: Rollouts, blocks: Blocks) -> Check:
         return Check(name, PASS, f"{equal} of {count} draws have equal rewards: none were dropped")
     _, frequency = np.unique(rewards, return_counts=True)
     log_chance = _log_chance_of_no_equal_draw(frequency / len(rewards), part.sizes)
-    text = f"no draw of {count} has equal rewards, by chance at most 1 in {_odds(log_chance)}"
+    text = f"no draw of {count} has equal rewards, "
     if log_chance < math.log(_RARE):
-        return Check(name, FAIL, text + ": those that had seem to have been dropped", remedy)
+        odds = f"{math.exp(min(-log_chance, 700.0)):.1g}"
+        text += f"by chance at most once in {odds} logs: those that had seem to have been dropped"
+        return Check(name, FAIL, text, remedy)
     if origin.format == "open-instruct" and len(frequency) < len(rewards):
         return Check(
             name,
             FAIL,
-            f"no draw of {count} has equal rewards, and open-instruct drops such draws by default "
-            "(filter_zero_std_samples)",
+            text + "and open-instruct drops such draws by default (filter_zero_std_samples)",
             remedy,
         )
-    return Check(name, PASS, text)
+    return Check(name, PASS, text + "as can happen by chance")
 
 
 def _log_chance_of_no_equal_draw(frequency: np.ndarray, sizes: np.ndarray) -> float:
@@ -514,22 +515,20 @@ def _log_chance_of_no_equal_draw(frequency: np.ndarray, sizes: np.ndarray) -> fl
         return float((counts * np.log1p(-np.minimum(constant, 1.0))).sum())
 
 
-def _odds(log_chance: float) -> str:
-    return f"{math.exp(min(-log_chance, 700.0)):.3g}"
-
-
 def _kept_batches(rollouts: Rollouts) -> Check:
     """TRL keeps the last generation batch before each log, whatever it is."""
     name = "kept_batches"
     found = [text for text in (_gaps(rollouts), _twice(rollouts), _mixed(rollouts)) if text]
     if not found:
-        return Check(name, PASS, "every step is there, each with its own generation batch")
+        text = "no step is missing, and none repeats another; whether evaluation wrote over one "
+        return Check(name, PASS, text + "cannot be seen")
     return Check(
         name,
         WARN,
         "; ".join(found),
-        "Set logging_steps=1 (with num_iterations > 1: their product), evaluate in a run of its "
-        'own, or log with taut.training.record(trainer, "log/").',
+        "Set logging_steps to num_iterations * steps_per_generation / gradient_accumulation_steps "
+        "(1 by default) and evaluate in a run of its own; or log with "
+        'taut.training.record(trainer, "log/").',
     )
 
 

@@ -79,7 +79,9 @@ def read_rollouts(
     Raises:
         LogError: A file, column or row cannot be read as rollouts; one line with file, row,
             column, what was expected and found, and a remedy.
+        UsageError: No such format.
     """
+    check_format(format)
     files = find(sources)
     parts: dict[str, list[np.ndarray]] = {}
     names: dict[str, dict[str, int]] = {name: {} for name in _NAMED}
@@ -134,6 +136,7 @@ def convert(
     Raises:
         LogError: As `read_rollouts`; or the output cannot be written.
     """
+    check_format(format)
     files = find(sources)
     if lenient is not None:
         refuse_overwrite(os.fspath(output), [os.fspath(lenient)])
@@ -177,7 +180,7 @@ def stream(
         paths=paths,
         lenient=lenient is not None,
         token_clip=_clip(token_clip),
-        format=_format(format),
+        format=format,
     )
     cut = (task for file in files for task in tasks(file, request))
     rows, done, labelled, seen = 0, 0.0, False, set()
@@ -228,10 +231,14 @@ def _clip(token_clip: float | None) -> float | None:
     return token_clip
 
 
-def _format(format: str) -> str:
+def check_format(format: str) -> None:
+    """Raise where no such format is known.
+
+    Raises:
+        UsageError: With those that are.
+    """
     if format not in FORMATS:
         raise UsageError(f"format is {format!r}; expected one of {', '.join(FORMATS)}.")
-    return format
 
 
 def _check_origin(first: tuple[str, Origin | None], file: str, origin: Origin | None) -> None:

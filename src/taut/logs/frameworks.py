@@ -117,6 +117,12 @@ def _with(chunk: Chunk, columns: dict[str, Values]) -> Chunk:
     return replace(chunk, columns={**native, **columns})
 
 
+def _lacks(chunk: Chunk, name: str) -> bool:
+    """Say whether no row has a value of a native column."""
+    values = chunk.columns.get(name)
+    return values is None or (values.missing is not None and bool(values.missing.all()))
+
+
 def _same(chunk: Chunk, value: int | str) -> Values:
     """Return a column that has one value in all rows."""
     rows = len(chunk.numbers)
@@ -322,7 +328,7 @@ def _derive_nemo(chunk: Chunk, step: int | None, file: str) -> Chunk:
             name = f"{role}_logprobs"
             if name in chunk.columns:
                 columns[name] = _generated(name, chunk.columns[name], mask, chunk.problems)
-        if "n_tokens" not in chunk.columns:
+        if _lacks(chunk, "n_tokens"):
             columns["n_tokens"] = Values(select_tokens(mask, mask).lengths)
         if "token_ids" in chunk.columns:
             columns["prompt_id"] = _prefixes(chunk, mask)
@@ -425,7 +431,7 @@ def _derive_open(chunk: Chunk, run: str) -> Chunk:
     given = chunk.columns
     if "run" not in given:
         columns["run"] = _same(chunk, run)
-    if "n_tokens" not in given:
+    if _lacks(chunk, "n_tokens"):
         response = given["response_tokens"]
         columns["n_tokens"] = Values(response.data.lengths, response.missing)
     if "truncated" not in given and "finish_reason" in given:

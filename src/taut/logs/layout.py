@@ -33,7 +33,10 @@ class Framework:
     remedy: str
 
 
-_REWARD_ONLY = "E r* (--target reward), which needs no log-probs"
+_REWARD_ONLY = (
+    "the mean of the logged reward and, with gold labels, E r* (--target reward): neither needs "
+    "log-probs"
+)
 FRAMEWORKS: dict[str, Framework] = {
     "trl": Framework(
         title="TRL completions",
@@ -58,7 +61,7 @@ FRAMEWORKS: dict[str, Framework] = {
         title="open-instruct rollouts",
         lacks="log-probs of policy and reference from one engine, and, by default, every prompt "
         "whose rewards are all equal",
-        certified=_REWARD_ONLY + ", if filter_zero_std_samples was off",
+        certified=_REWARD_ONLY + "; both only if filter_zero_std_samples was off",
         remedy="--filter_zero_std_samples False; then taut score LOG --policy M --ref M",
     ),
 }
