@@ -10,7 +10,8 @@ One row per rollout, Parquet or JSONL (plain, .gz, .zst); files, globs or folder
 the text of `prompt`) and `reward` are needed; everything else adds to what can be certified.
 Unknown columns are ignored, known ones are checked: a row that breaks the table stops the run with
 file, row, column and remedy, or is set aside and counted with `--lenient FILE`. Foreign names are
-mapped with `--map NAME=dotted.path`.
+mapped with `--map NAME=dotted.path`; logs of TRL, verl, NeMo-RL and open-instruct need no mapping
+([formats](formats.md)).
 
 A block, the unit of sampling, is one draw of a prompt: the rows that share `prompt_id`, `step` and
 `group`. Give `group` wherever the same prompt is drawn more than once by one policy; prompts that

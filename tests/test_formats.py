@@ -304,6 +304,20 @@ def test_the_draw_of_verl_can_be_the_group(tmp_path):
     assert len(taut.read_rollouts(tmp_path, mapping={"group": "uid"}).blocks(0)) == 6
 
 
+def test_two_lines_in_the_writer_make_a_verl_log_whole(tmp_path):
+    """docs/formats.md: extra columns with native names are read, and the objective can be bound."""
+    rng = np.random.default_rng(0)
+    rows = [
+        row | {"policy_logprob": -float(20 + x), "ref_logprob": -20.5}
+        for row, x in zip(verl_rows(1), rng.normal(size=24), strict=True)
+    ]
+    path = write_lines(tmp_path / "1.jsonl", rows)
+    ratios = taut.read_rollouts(path).log_ratio
+    assert np.allclose(ratios, [row["policy_logprob"] + 20.5 for row in rows])
+    found = run("check", path)
+    assert found.stderr == "verl rollouts, with log-probs of policy and reference.\n"
+
+
 def test_several_outputs_of_one_session_are_refused(tmp_path):
     """They are parts of one rollout, and counting each would fake precision."""
     rows = list(verl_rows(1, version="v1"))
@@ -685,7 +699,7 @@ def test_the_command_line_says_once_what_it_read(tmp_path):
     assert machine.stderr == ""
     entry = next(e for e in json.loads(machine.stdout)["health"] if e["check"] == "log_format")
     assert "lacks" in entry["detail"]
-    assert "taut score" in entry["remedy"]
+    assert "docs/formats.md" in entry["remedy"]
 
 
 def test_every_command_that_reads_a_log_takes_a_format(tmp_path):

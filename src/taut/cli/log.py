@@ -49,5 +49,6 @@ def convert(log, mapping, lenient, token_clip, quiet, output):
             format=chosen_format(),
             progress=progress,
         )
-    say_origin(origin_of(output), quiet)
+    origin, whole = origin_of(output)
+    say_origin(origin, quiet, whole=whole)
     click.echo(f"{rows} rollouts -> {output}", err=True)

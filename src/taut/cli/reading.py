@@ -49,7 +49,7 @@ def read_log(log, mapping, lenient, token_clip, quiet, features=False, format=No
             format=format or chosen_format(),
             progress=progress,
         )
-    say_origin(rollouts.origin, quiet)
+    say_origin(rollouts.origin, quiet, whole=rollouts.log_ratio is not None)
     return rollouts
 
 
@@ -59,8 +59,14 @@ def chosen_format() -> str:
     return "auto" if context is None else context.meta.get(FORMAT_KEY, "auto")
 
 
-def say_origin(origin: Origin | None, quiet: bool) -> None:
-    """Say once, on stderr, which framework wrote the log, what it lacks and what that leaves."""
+def say_origin(origin: Origin | None, quiet: bool, *, whole: bool) -> None:
+    """Say once, on stderr, which framework wrote the log, what it lacks and what that leaves.
+
+    Args:
+        origin: Who wrote it; nothing is said of a native log.
+        quiet: Say nothing.
+        whole: It has the log-probs of policy and reference all the same.
+    """
     context = click.get_current_context(silent=True)
     machine = context is not None and context.params.get("json_path") == "-"
     if origin is None or quiet or machine or (context and context.meta.get(_SAID) == origin):
@@ -69,9 +75,13 @@ def say_origin(origin: Origin | None, quiet: bool) -> None:
         context.meta[_SAID] = origin
     known = FRAMEWORKS[origin.format]
     part = f" ({origin.part})" if origin.part else ""
+    if whole:
+        click.echo(f"{known.title}{part}, with log-probs of policy and reference.", err=True)
+        return
     click.echo(
         f"{known.title}{part}: it lacks {known.lacks}.\n"
-        f"  It can certify {known.certified}. For the rest: {known.remedy}.",
+        f"  It can certify {known.certified}.\n"
+        f"  For the rest: {known.remedy}.",
         err=True,
     )
 

@@ -140,6 +140,7 @@ def _trl(file: str, columns: Columns, paths: Mapping[str, str]) -> Layout:
     weights = _trl_rewards(file, columns, paths)
     own = {f"{REWARD_PART}{name}": name for name in weights}
     needed = set(own)
+    own["response"] = "completion"
     paths = {name: path for name, path in paths.items() if name != "reward"}
     prompt = {"prompt", "prompt_id"} & {name for name, path in paths.items() if name != path}
     if not prompt and "prompt_id" not in columns:

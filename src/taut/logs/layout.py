@@ -46,23 +46,24 @@ FRAMEWORKS: dict[str, Framework] = {
     ),
     "verl": Framework(
         title="verl rollouts",
-        lacks="log-probs and response lengths",
+        lacks="log-probs, response lengths, and the special tokens of the text",
         certified=_REWARD_ONLY,
-        remedy="taut score LOG --policy M --ref M adds log-probs from one engine",
+        remedy="two lines in _log_rollout_data add the log-probs (docs/formats.md)",
     ),
     "nemo-rl": Framework(
         title="NeMo-RL train or validation data",
         lacks="reference log-probs, and raw rewards where they are scaled or shaped",
         certified=_REWARD_ONLY,
-        remedy="log train_data['reference_policy_logprobs'] beside prev_logprobs (one line), or "
-        "taut score LOG --policy M --ref M",
+        remedy="one line logs train_data['reference_policy_logprobs'] beside prev_logprobs "
+        "(docs/formats.md)",
     ),
     "open-instruct": Framework(
         title="open-instruct rollouts",
         lacks="log-probs of policy and reference from one engine, and, by default, every prompt "
         "whose rewards are all equal",
         certified=_REWARD_ONLY + "; both only if filter_zero_std_samples was off",
-        remedy="--filter_zero_std_samples False; then taut score LOG --policy M --ref M",
+        remedy="--filter_zero_std_samples False; then taut score LOG --policy M --ref M with "
+        "--map prompt_ids=prompt_tokens --map response_ids=response_tokens",
     ),
 }
 

@@ -140,9 +140,10 @@ def stored_origin(metadata: pq.FileMetaData) -> Origin | None:
         return None
 
 
-def origin_of(path: str) -> Origin | None:
-    """Return which framework wrote the log that a Parquet file was converted from."""
-    return stored_origin(pq.read_metadata(path))
+def origin_of(path: str) -> tuple[Origin | None, bool]:
+    """Return which framework wrote the log that a native file was made of; has it log-ratios?"""
+    metadata = pq.read_metadata(path)
+    return stored_origin(metadata), "log_ratio" in metadata.schema.names
 
 
 def _damaged(name: str, problem: Exception) -> LogError:
