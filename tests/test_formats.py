@@ -497,6 +497,7 @@ def test_nemo_rl_validation_is_known_by_its_questions(tmp_path):
     assert prompts_of(rollouts) == [row // 2 for row in range(12)]
     assert rollouts.reward.tolist() == [0.0, 1.0] * 6
     assert set(rollouts.step.tolist()) == {3}
+    assert health(rollouts, "chosen_by_reward").status == "pass"
 
 
 def test_training_and_validation_are_not_read_as_one_log(tmp_path):

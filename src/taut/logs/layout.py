@@ -51,7 +51,7 @@ FRAMEWORKS: dict[str, Framework] = {
         remedy="two lines in _log_rollout_data add the log-probs (docs/formats.md)",
     ),
     "nemo-rl": Framework(
-        title="NeMo-RL train or validation data",
+        title="NeMo-RL data",
         lacks="reference log-probs, and raw rewards where they are scaled or shaped",
         certified=_REWARD_ONLY,
         remedy="one line logs train_data['reference_policy_logprobs'] beside prev_logprobs "
@@ -62,7 +62,7 @@ FRAMEWORKS: dict[str, Framework] = {
         lacks="log-probs of policy and reference from one engine, and, by default, every prompt "
         "whose rewards are all equal",
         certified=_REWARD_ONLY + "; both only if filter_zero_std_samples was off",
-        remedy="--filter_zero_std_samples False; then taut score LOG --policy M --ref M with "
+        remedy="--filter_zero_std_samples False; then taut score LOG --policy M --ref M -o FILE "
         "--map prompt_ids=prompt_tokens --map response_ids=response_tokens",
     ),
 }
