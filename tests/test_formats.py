@@ -1,20 +1,23 @@
 """Other people's logs: files made by TRL itself, and by functions that mirror the writers' code."""
 
 import json
-import os
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import taut
 from taut.cli import cli
 from taut.errors import LogError, UsageError
 from taut.logs.frameworks import recognise
 from taut.logs.keys import prefix_keys
-from taut.logs.layout import FORMATS, FRAMEWORKS
+from taut.logs.layout import FORMATS, FRAMEWORKS, Origin
+from taut.logs.reduce import Tokens, first_marked, select_tokens
 
 
 def write_lines(path, rows):
@@ -47,8 +50,8 @@ def is_short(completions, **_):
 @pytest.fixture(scope="module")
 def trl_runs(tmp_path_factory):
     """Three runs of GRPO with log_completions: one reward, two rewards, each batch used twice."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    with warnings.catch_warnings():
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setenv("HF_HUB_OFFLINE", "1")
         warnings.simplefilter("ignore")  # those of the libraries, not ours
         from datasets import Dataset
         from tokenizers import Tokenizer, models, pre_tokenizers
@@ -598,10 +601,6 @@ def test_draws_that_open_instruct_dropped_are_missed(tmp_path):
 def test_dropped_draws_are_rarely_suspected_where_none_were(tmp_path):
     """In 300 whole verl logs with prompts of every difficulty, the check fails none."""
     rng = np.random.default_rng(0)
-    from dataclasses import replace
-
-    from taut.logs.layout import Origin
-
     for trial in range(300):
         chance = rng.beta(0.5 + trial % 4, 1, 150)
         reward = rng.random((150, 4)) < chance[:, None]
@@ -660,6 +659,34 @@ def test_a_format_that_is_not_the_logs_says_what_it_expected(tmp_path, format):
     path = write_lines(tmp_path / "x.jsonl", [{"prompt_id": "a", "value": 1.0}])
     with pytest.raises(LogError, match="expected"):
         taut.read_rollouts(path, format=format)
+
+
+@pytest.mark.parametrize("value", [None, "0.5", [0.5]])
+def test_a_score_that_is_none_is_named_with_its_row(tmp_path, value):
+    """File, line and column; with --lenient it is counted."""
+    rows = list(verl_rows(1))
+    rows[2]["score"] = value
+    path = write_lines(tmp_path / "1.jsonl", rows)
+    with pytest.raises(LogError, match=r"1\.jsonl:3: 'reward' is "):
+        taut.read_rollouts(path)
+    kept = taut.read_rollouts(path, lenient=tmp_path / "bad.jsonl")
+    assert (len(kept), kept.rejected_rows) == (23, 1)
+
+
+@given(st.lists(st.lists(st.tuples(st.floats(-9, 0), st.integers(0, 1)), max_size=9), max_size=6))
+@settings(deadline=None)
+def test_masked_tokens_are_those_whose_mask_is_set(rows):
+    """Whatever the lengths, empty rows and rows without a mark among them."""
+    sizes = np.array([len(row) for row in rows], dtype=np.int64)
+    ends = np.cumsum(sizes, dtype=np.int64)
+    values = np.array([value for row in rows for value, _ in row], dtype=np.float64)
+    marks = np.array([mark for row in rows for _, mark in row], dtype=np.float64)
+    mask = Tokens(marks, ends - sizes, ends)
+    found = select_tokens(Tokens(values, ends - sizes, ends), mask)
+    for place, row in enumerate(rows):
+        assert found.row(place).tolist() == [value for value, mark in row if mark]
+        where = [at for at, (_, mark) in enumerate(row) if mark] or [len(row)]
+        assert first_marked(mask)[place] == where[0]
 
 
 def test_an_unknown_format_is_refused():

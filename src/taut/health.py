@@ -520,6 +520,8 @@ def _log_chance_of_no_equal_draw(frequency: np.ndarray, sizes: np.ndarray) -> fl
 def _kept_batches(rollouts: Rollouts) -> Check:
     """TRL keeps the last generation batch before each log, whatever it is."""
     name = "kept_batches"
+    if rollouts.step is None:
+        return Check(name, NOT_CHECKED, "no `step` column")
     found = [text for text in (_gaps(rollouts), _twice(rollouts), _mixed(rollouts)) if text]
     if not found:
         text = "no step is missing, and none repeats another; whether evaluation wrote over one "

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taut.errors import LogError
-from taut.logs.layout import Holds, Layouts, Origin, messages_text
+from taut.logs.layout import FRAMEWORKS, Holds, Layouts, Origin, messages_text
 from taut.logs.plan import Plan, make_plan
 from taut.logs.reduce import Chunk, Problems, Tokens, Values
 from taut.logs.schema import (
@@ -135,9 +135,10 @@ def stored_origin(metadata: pq.FileMetaData) -> Origin | None:
     """Return which framework wrote the log that `convert` made a file of."""
     value = (metadata.metadata or {}).get(ORIGIN_KEY)
     try:
-        return None if value is None else Origin(**orjson.loads(value))
+        origin = None if value is None else Origin(**orjson.loads(value))
     except (orjson.JSONDecodeError, TypeError):
         return None
+    return origin if origin and origin.format in FRAMEWORKS else None
 
 
 def origin_of(path: str) -> tuple[Origin | None, bool]:
