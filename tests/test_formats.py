@@ -149,6 +149,16 @@ def test_a_batch_that_trl_logged_twice_is_noticed(trl_runs):
     assert "steps 1 and 2 hold the same rollouts" in found.detail
 
 
+def test_steps_without_any_success_are_not_taken_for_one_batch(tmp_path):
+    """The same few prompts with rewards that are all 0 may well be sampled anew."""
+    for step in (1, 2):
+        file = trl_file(tmp_path, step, 16, accuracy=[0.0] * 16)
+        table = pd.read_parquet(file)
+        table["prompt"] = [f"prompt {row % 4}" for row in range(16)]
+        table.to_parquet(file)
+    assert health(taut.read_rollouts(tmp_path), "kept_batches").status == "pass"
+
+
 def test_a_converted_trl_log_gives_the_same_audit(trl_runs, tmp_path):
     """The document is the same, with its warnings: the writer is kept in the file."""
     folder = trl_runs / "twice" / "completions"
@@ -517,6 +527,28 @@ def test_a_log_of_distillation_has_nothing_to_certify(tmp_path):
     rows = jsonl_of_batch({"content": [["q", "a"]], "input_lengths": [3]})
     with pytest.raises(LogError, match="distillation"):
         taut.read_rollouts(write_lines(tmp_path / "train_data_step1.jsonl", rows))
+
+
+def test_a_nemo_log_without_token_ids_needs_an_id(tmp_path):
+    """NeMo-RL before 0.6 logged texts and log-probs only: where a prompt ends cannot be seen."""
+    batch = nemo_batch()
+    old = {name: batch[name] for name in ("content", "rewards", "prev_logprobs", "input_lengths")}
+    old["row"] = [row // 4 for row in range(20)]
+    path = write_lines(tmp_path / "train_data_step2.jsonl", jsonl_of_batch(old))
+    with pytest.raises(LogError, match=r"expected 'token_(ids|loss_mask)', found"):
+        taut.read_rollouts(path)
+    rollouts = taut.read_rollouts(path, mapping={"prompt_id": "row"})
+    assert prompts_of(rollouts) == old["row"]
+    assert rollouts.origin.part == "training"
+
+
+def test_a_validation_row_without_roles_is_refused(tmp_path):
+    """Taking all of a conversation for the prompt would make every rollout a draw of its own."""
+    batch = nemo_validation()
+    batch["content"][3] = ["question 1", "answer 1"]
+    path = write_lines(tmp_path / "val_data_step2.jsonl", jsonl_of_batch(batch))
+    with pytest.raises(LogError, match=r"step2\.jsonl:4: 'content' is no list of messages"):
+        taut.read_rollouts(path)
 
 
 def test_a_nemo_row_that_breaks_is_named(tmp_path):

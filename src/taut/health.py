@@ -556,7 +556,12 @@ def _twice(rollouts: Rollouts) -> str:
         sums = np.zeros(len(steps), dtype=np.uint64)
         np.add.at(sums, place, keys)
     sizes = np.bincount(place)
-    same = np.flatnonzero((sums[1:] == sums[:-1]) & (sizes[1:] == sizes[:-1]))
+    low, high = np.full(len(steps), np.inf), np.full(len(steps), -np.inf)
+    np.minimum.at(low, place, rollouts.reward)
+    np.maximum.at(high, place, rollouts.reward)
+    # Rewards that are all equal say nothing of whether the rollouts are the same.
+    same = (sums[1:] == sums[:-1]) & (sizes[1:] == sizes[:-1]) & (low < high)[1:]
+    same = np.flatnonzero(same)
     if not len(same):
         return ""
     at = same[0]

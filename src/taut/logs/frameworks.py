@@ -5,8 +5,8 @@ Each layout follows the code that writes the file, read at these versions:
 * TRL 1.16.0 (and 0.29, 1.0, 1.4, 1.9): `GRPOTrainer.log`, trl/trainer/grpo_trainer.py.
 * verl 0.10.0.dev, 1dda039b9 (and 0.4 to 0.8): `_write_generations`, verl/trainer/ppo/ray_trainer.py
   and verl/trainer/ppo/v1/trainer_base.py.
-* NeMo-RL 0.7.0 and 7ea279abf: `log_data` in nemo_rl/algorithms/grpo.py, grpo_sync.py and ppo.py,
-  `Logger.log_batched_dict_as_jsonl` in nemo_rl/utils/logger.py.
+* NeMo-RL 0.7.0 and 7ea279abf (and 0.3 to 0.6): `log_data` in nemo_rl/algorithms/grpo.py,
+  grpo_sync.py and ppo.py, `Logger.log_batched_dict_as_jsonl` in nemo_rl/utils/logger.py.
 * open-instruct 0.3.0 and e6c3044aa: `_save_rollouts`, open_instruct/rl_utils.py.
 
 docs/formats.md says what each one lacks. Two rules hold for all: a prompt is known by its text or
@@ -290,7 +290,7 @@ def _nemo(file: str, columns: Columns, paths: Mapping[str, str]) -> Layout:
     chosen = "filtered_rewards" in columns
     own = {"reward": "filtered_rewards" if chosen else "rewards"}
     named = {name for name, path in paths.items() if name != path}
-    training = "token_loss_mask" in columns
+    training = bool({"token_loss_mask", "input_lengths", "prev_logprobs"} & set(columns))
     derived = set()
     if training:
         own |= {"token_mask": "token_loss_mask"}
@@ -303,7 +303,7 @@ def _nemo(file: str, columns: Columns, paths: Mapping[str, str]) -> Layout:
     elif not {"prompt_id", "prompt"} & named:
         own["messages"] = "content"
         derived = {"prompt"}
-    needed = {"token_ids"} if training else {"messages"}
+    needed = {"token_ids", "token_mask"} if "token_ids" in own else {"messages"}
     return _layout(
         paths,
         own,
@@ -322,7 +322,7 @@ def _derive_nemo(chunk: Chunk, step: int | None, file: str) -> Chunk:
     if step is not None and "step" not in chunk.columns:
         columns["step"] = _same(chunk, step)
     if "messages" in chunk.columns:
-        columns["prompt"] = Values(_openings(chunk.columns["messages"].data))
+        columns["prompt"] = Values(_openings(chunk))
     if "token_mask" in chunk.columns:
         mask = chunk.columns["token_mask"].data
         for role in _ROLES:
@@ -374,20 +374,26 @@ def _generated(name: str, column: Values, mask: Tokens, problems: Problems) -> V
     return Values(tokens, column.missing)
 
 
-def _openings(contents: pa.Array) -> pa.Array:
+def _openings(chunk: Chunk) -> pa.Array:
     """Return what comes before the first answer, as text.
 
     A later answer would be wrong: where an environment speaks between answers, one prompt's
     rollouts would be taken for different prompts.
     """
     out = []
-    for text in contents.to_pylist():
-        messages = orjson.loads(text) if text is not None else None
-        if isinstance(messages, list):
-            roles = [item.get("role") if isinstance(item, dict) else None for item in messages]
-            at = roles.index("assistant") if "assistant" in roles else len(messages)
-            text = messages_text(messages[:at])
-        out.append(text)
+    for row, text in enumerate(chunk.columns["messages"].data.to_pylist()):
+        try:
+            messages = orjson.loads(text or "")
+            roles = [message["role"] for message in messages]
+            out.append(messages_text(messages[: roles.index("assistant")]))
+        except (ValueError, TypeError, KeyError):
+            out.append(text)
+            chunk.problems.add(
+                row,
+                "content",
+                "is no list of messages with roles, an assistant's among them; without it prompt "
+                "and response cannot be told apart: map an id, --map prompt_id=COLUMN",
+            )
     return pa.array(out, type=pa.large_string())
 
 
