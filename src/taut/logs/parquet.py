@@ -30,7 +30,7 @@ Task = Callable[[], Iterator[Chunk]]
 
 
 def chunks(
-    source: Source, paths: Mapping[str, str], *, token_clip: float | None
+    source: Source, paths: Mapping[str, str], *, token_clip: float | tuple[float, ...] | None
 ) -> Iterator[tuple[Plan, Task, float]]:
     """Cut a Parquet file into tasks, each with its share of the file's bytes.
 
@@ -59,7 +59,7 @@ def chunks(
 
 
 def _chunks(
-    path: str, name: str, paths: Mapping[str, str], token_clip: float | None
+    path: str, name: str, paths: Mapping[str, str], token_clip: float | tuple[float, ...] | None
 ) -> Iterator[tuple[Plan, Task, float]]:
     file = _open(path, name)
     metadata, schema = file.metadata, file.schema_arrow
