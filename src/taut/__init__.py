@@ -22,6 +22,7 @@ _HOME = {
     "audit_by": "taut.certificate",
     "audit_transport": "taut.transport",
     "check": "taut.certificate",
+    "clip_threshold": "taut.decisions.threshold",
     "convert": "taut.engines.local",
     "kl_gaussian": "taut.posterior.sgd",
     "mean_interval": "taut.inequalities.mean",

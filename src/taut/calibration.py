@@ -5,7 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taut.bounds.kl_clipping import clip_log_ratio, second_moment_tail
+from taut.bounds.kl_clipping import (
+    TAIL_SHARE,
+    clip_log_ratio,
+    forecast_tail,
+    negative_tail,
+    next_record,
+    second_moment_tail,
+)
 from taut.bounds.reward_shift import FEW_LABELS, inclusion_varies, label_counts
 from taut.bounds.sampling import predicted_half_width
 from taut.rollouts import Blocks
@@ -13,7 +20,7 @@ from taut.rollouts import Blocks
 # Used where too few draws are at hand to choose; the constant most trainers clamp at (nats).
 DEFAULT_TAU = 10.0
 FEWEST_DRAWS = 5
-_QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
+_GRID = 24  # thresholds tried, half as many again evenly spaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,9 @@ def choose_thresholds(
 ) -> Thresholds:
     """Choose both clip thresholds by predicted certificate width on the calibration split.
 
+    A declared maximum is taken as it is. A smaller tau would make the tail a bounded mean of its
+    own: the range that it saves above comes back there, at a smaller share of delta.
+
     Args:
         reward: Unit scale, shape (rollouts,).
         log_ratio: Nats, shape (rollouts,).
@@ -88,30 +98,105 @@ def choose_thresholds(
         return Thresholds(DEFAULT_TAU, tau_negative, "default: too few draws to choose from")
     if beta == 0:
         return Thresholds(DEFAULT_TAU, tau_negative, "default: beta is 0, nothing depends on it")
-    values = np.maximum(log_ratio[calibration.rows], 0.0)
-    candidates = np.unique(np.quantile(values, _QUANTILES))
-    if second_moment is not None:
-        root = math.sqrt(second_moment)
-        candidates = np.unique(np.r_[candidates, root * 2.0 ** np.arange(-1, 9)])
-
-    def width(tau: float) -> float:
-        clipped = clip_log_ratio(log_ratio, tau, tau_negative)
-        draws = calibration.means(reward - beta * clipped)
-        sampling = predicted_half_width(
-            draws,
-            low=-beta * tau,
-            high=1 + beta * tau_negative,
-            blocks=certifying_draws,
-            delta=delta,
-        )
-        if second_moment is None:
-            tail = float(calibration.means(np.maximum(log_ratio - tau, 0.0)).mean())
-        else:
-            tail = second_moment_tail(tau, second_moment).bound
-        return 2 * sampling + beta * tail
-
-    tau = min((float(tau) for tau in candidates), key=width)
+    forecast = WidthForecast(
+        reward=reward,
+        log_ratio=log_ratio,
+        beta=beta,
+        draws=calibration,
+        certifying_draws=certifying_draws,
+        delta=delta,
+        second_moment=second_moment,
+    )
+    tau = min(forecast.candidates(), key=lambda tau: forecast.at(tau, tau_negative).width)
     return Thresholds(tau, tau_negative, "narrowest predicted interval on the calibration split")
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastWidth:
+    """What an interval for the objective is forecast to be made of, unit scale.
+
+    Attributes:
+        sampling: Half-width of the sampling term.
+        positive, negative: beta T+ and beta T-: what the tails add at the lower and upper end.
+    """
+
+    sampling: float
+    positive: float
+    negative: float
+
+    @property
+    def width(self) -> float:
+        """Width of the whole interval."""
+        return 2 * self.sampling + self.positive + self.negative
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WidthForecast:
+    """Forecasts the width of a certificate at any pair of thresholds, from some draws.
+
+    A forecast chooses; no bound rests on it.
+
+    Attributes:
+        reward: Unit scale, shape (rollouts,).
+        log_ratio: Nats, shape (rollouts,).
+        beta: Unit reward per nat.
+        draws: The draws to forecast from.
+        certifying_draws: How many draws will certify.
+        delta: Error probability.
+        second_moment: Declared E l^2, nats squared, or None.
+    """
+
+    reward: np.ndarray
+    log_ratio: np.ndarray
+    beta: float
+    draws: Blocks
+    certifying_draws: int
+    delta: float
+    second_moment: float | None = None
+
+    def at(self, tau: float, tau_negative: float) -> ForecastWidth:
+        """Forecast at thresholds of tau and tau_negative nats (theory §7.2)."""
+        clipped = clip_log_ratio(self.log_ratio, tau, tau_negative)
+        return ForecastWidth(
+            sampling=predicted_half_width(
+                self.draws.means(self.reward - self.beta * clipped),
+                low=-self.beta * tau,
+                high=1 + self.beta * tau_negative,
+                blocks=self.certifying_draws,
+                delta=self.delta,
+            ),
+            positive=self.beta * self._positive_tail(tau),
+            negative=self.beta * negative_tail(tau_negative).bound,
+        )
+
+    def candidates(self) -> list[float]:
+        """Return thresholds worth trying, nats, ascending.
+
+        Quantiles that halve the tail a few times each, an even grid for what lies between them,
+        and values up to the record that `forecast_tail` reckons with.
+        """
+        positive = np.maximum(self.log_ratio[self.draws.rows], 0.0)
+        top = float(positive.max())
+        record = next_record(self.log_ratio, self.draws)
+        shares = np.geomspace(1.0, 0.5 / len(positive), _GRID)
+        found = np.r_[
+            np.quantile(positive, 1 - shares),
+            np.linspace(0.0, top, _GRID // 2),
+            np.linspace(top, record, 6),
+        ]
+        if self.second_moment is not None:
+            root = math.sqrt(self.second_moment)
+            found = np.r_[found, root * 2.0 ** np.arange(-1, 9, 0.25)]
+        return np.unique(found).tolist()
+
+    def _positive_tail(self, tau: float) -> float:
+        """What will be charged for E(l - tau)_+, nats."""
+        if self.second_moment is not None:
+            return second_moment_tail(tau, self.second_moment).bound
+        share = TAIL_SHARE * self.delta / 2
+        return forecast_tail(
+            self.log_ratio, self.draws, tau=tau, blocks=self.certifying_draws, delta=share
+        )
 
 
 def choose_negative(certifying_draws: int, delta: float) -> float:

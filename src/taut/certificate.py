@@ -246,33 +246,22 @@ def _audit(
     recurs: bool,
     simultaneous: int,
 ) -> Certificate:
-    _require_columns(rollouts, options)
+    require_columns(rollouts, options)
     if options.coverage is not None and options.reward_mse is None and reward_data is None:
         raise UsageError(
             "coverage without reward_mse: C sqrt(L) needs both a declared coverage C and a reward "
             "MSE L, or labelled reward data to bound L on."
         )
-    # Held-out draws that carry a `group` are declared to be draws of their own.
-    drawn = options.held_out and rollouts.group is not None
-    # A part of the log can only recur where the whole log does.
-    merged = recurs and not drawn and recurs_across_steps(rollouts)
-    blocks = rollouts.blocks(options.seed, merge_steps=merged)
-    low, high, declared = _reward_range(rollouts, options)
-    data = _unit_data(rollouts, options, low, high)
-    checks = check_health(
+    ready = prepare(
         rollouts,
-        blocks,
-        reward_range=options.reward_range,
-        gold_range=options.gold_range or options.reward_range,
-        held_out=options.held_out,
+        options,
+        recurs=recurs,
+        simultaneous=simultaneous,
+        chooses_truncation=reward_data is not None,
     )
-    design = _design(rollouts, options, declared, recurs, checks, merged)
-    delta = options.delta / simultaneous
-    share = _calibration_share(data, blocks, options, reward_data is not None)
-    split = split_draws(blocks, data.gold, share)
-    if len(split.certifying) == 0:
-        raise LogError("the log holds no draw to certify with; it needs at least one prompt.")
-    thresholds = _thresholds(data, split, options, delta)
+    blocks, data, split, thresholds = ready.blocks, ready.data, ready.split, ready.thresholds
+    low, high, delta, checks = ready.low, ready.high, ready.delta, ready.checks
+    design = _design(rollouts, options, ready.declared, recurs, checks, ready.merged)
     available = TARGETS if data.log_ratio is not None and options.beta is not None else ("reward",)
     shift = place_reward_data(rollouts, reward_data, split, options, low, high)
     targets: dict[str, TargetCertificate | None] = dict.fromkeys(TARGETS)
@@ -298,7 +287,7 @@ def _audit(
         measured=measured_means(data, split.certifying, thresholds, objective, low, high),
         paper=paper_bound(data, blocks, thresholds, options, high - low, delta),
         health=checks,
-        log=describe_log(rollouts, blocks, split, declared, data),
+        log=describe_log(rollouts, blocks, split, ready.declared, data),
         log_ratio=None
         if data.log_ratio is None
         else describe_log_ratio(
@@ -310,7 +299,87 @@ def _audit(
     )
 
 
-def _require_columns(rollouts: Rollouts, options: Options) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A log ready to be certified: draws, one scale, the split, and what the split chose.
+
+    Attributes:
+        blocks, split: All draws, and those that choose and certify.
+        merged: Rows of a prompt were put in one draw, since prompts recur across steps.
+        low, high, declared: The reward range, reward units, and whether it was declared.
+        data: The log on the unit scale.
+        checks: The health of the log.
+        delta: Error probability of each target's interval.
+        thresholds: Clip thresholds, nats; None without log-probs.
+    """
+
+    blocks: Blocks
+    split: Split
+    merged: bool
+    low: float
+    high: float
+    declared: bool
+    data: UnitData
+    checks: tuple[Check, ...]
+    delta: float
+    thresholds: Thresholds | None
+
+
+def prepare(
+    rollouts: Rollouts,
+    options: Options,
+    *,
+    recurs: bool,
+    simultaneous: int = 1,
+    chooses_truncation: bool = False,
+) -> Prepared:
+    """Lay a log out for `audit`: everything that is fixed before a certifying draw is looked at.
+
+    Args:
+        rollouts: The log, or one group of it.
+        options: The settings.
+        recurs: Whether prompts recur across steps in the whole log.
+        simultaneous: How many certificates are to hold together.
+        chooses_truncation: Reward data need a calibration split too.
+
+    Raises:
+        LogError: No draw is left to certify with.
+    """
+    # Held-out draws that carry a `group` are declared to be draws of their own.
+    drawn = options.held_out and rollouts.group is not None
+    # A part of the log can only recur where the whole log does.
+    merged = recurs and not drawn and recurs_across_steps(rollouts)
+    blocks = rollouts.blocks(options.seed, merge_steps=merged)
+    low, high, declared = _reward_range(rollouts, options)
+    data = _unit_data(rollouts, options, low, high)
+    checks = check_health(
+        rollouts,
+        blocks,
+        reward_range=options.reward_range,
+        gold_range=options.gold_range or options.reward_range,
+        held_out=options.held_out,
+    )
+    delta = options.delta / simultaneous
+    share = _calibration_share(data, blocks, options, chooses_truncation)
+    split = split_draws(blocks, data.gold, share)
+    if len(split.certifying) == 0:
+        raise LogError("the log holds no draw to certify with; it needs at least one prompt.")
+    return Prepared(
+        blocks=blocks,
+        split=split,
+        merged=merged,
+        low=low,
+        high=high,
+        declared=declared,
+        data=data,
+        checks=checks,
+        delta=delta,
+        thresholds=_thresholds(data, split, options, delta),
+    )
+
+
+def require_columns(rollouts: Rollouts, options: Options) -> None:
+    """Stop where a log lacks what a target needs, or contradicts what was declared of it."""
     if len(rollouts) == 0:
         raise LogError("the log holds no rollouts; expected at least one row.")
     if rollouts.log_ratio is not None:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 
 from taut.bounds.kl_clipping import (
+    TAIL_SHARE,
     Tail,
     declared_maximum_tail,
     estimated_tail,
@@ -24,8 +25,6 @@ from taut.routing import Route, reward_routes
 from taut.target import Budget, Design, Event, TargetMean, UnitData, exact_mean
 from taut.types import Interval, Status, Term, weakest
 
-# Share of the lower side's budget given to the positive tail, where that tail is a random event.
-_TAIL_SHARE = 0.2
 # An interval within this share of the trivial one at both ends is called vacuous.
 _NOTHING = 0.005
 
@@ -222,7 +221,7 @@ def _positive_tail(target: str, mean: TargetMean, options: Options, delta: float
         return no_tail()
     if options.side == "upper":
         return Tail(math.inf, 0.0, Status.CERTIFIED, (), "no lower end was asked for")
-    share = _TAIL_SHARE * (delta if options.side == "lower" else delta / 2)
+    share = TAIL_SHARE * (delta if options.side == "lower" else delta / 2)
     log_ratio, tau = mean.data.log_ratio, mean.thresholds.tau
     if options.log_ratio_max is not None:
         tail = declared_maximum_tail(

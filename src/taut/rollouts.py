@@ -43,6 +43,8 @@ class Rollouts:
         truncated: Response cut at the length limit, bool.
         features: Reward-model features, shape (rollouts, features).
         token_clip: The constant at which token log-ratios were clipped while reading, nats.
+        token_clips: Several such constants, nats.
+        token_clipped_sums: For those, sums as above, shape (rollouts, constants).
         rejected_rows: Rows left out by a lenient reader.
         sources: File names, shown in reports.
         origin: The framework that wrote the log; None for a native one.
@@ -62,9 +64,11 @@ class Rollouts:
     n_tokens: np.ndarray | None = None
     truncated: np.ndarray | None = None
     features: np.ndarray | None = None
+    token_clipped_sums: np.ndarray | None = None
     policy_names: tuple[str, ...] = ()
     run_names: tuple[str, ...] = ()
     token_clip: float | None = None
+    token_clips: tuple[float, ...] = ()
     rejected_rows: int = 0
     sources: tuple[str, ...] = field(default=(), compare=False)
     origin: Origin | None = field(default=None, compare=False)

@@ -51,7 +51,14 @@ _SOUND = (Status.CERTIFIED, Status.CONDITIONAL)
 # Draws of prompts that choose a common clip threshold; quantiles need no more.
 _MOST_ASIDE = 500
 # Columns that name the candidate, are filled in apart, or differ in meaning between logs.
-_NOT_JOINED = ("policy", "run", "gold", "token_clipped_log_ratio", "features")
+_NOT_JOINED = (
+    "policy",
+    "run",
+    "gold",
+    "token_clipped_log_ratio",
+    "token_clipped_sums",
+    "features",
+)
 _ASIDE_SALT = 0x7461757453454C
 
 

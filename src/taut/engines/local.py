@@ -30,6 +30,7 @@ Progress = Callable[[int, int], None]
 
 _IDS = ("prompt_id", "prompt", "group")
 _NAMED = ("policy", "run")
+_CLIPPED = "token_clipped_log_ratio"
 _KEPT = (
     "reward",
     "log_ratio",
@@ -49,7 +50,7 @@ def read_rollouts(
     *,
     mapping: Mapping[str, str] | None = None,
     lenient: str | os.PathLike | None = None,
-    token_clip: float | None = None,
+    token_clip: float | tuple[float, ...] | None = None,
     features: bool = False,
     format: str = "auto",
     progress: Progress | None = None,
@@ -66,7 +67,8 @@ def read_rollouts(
             {"reward": "judge_score", "prompt_id": "metadata.prompt_id"}.
         lenient: A file to write rejected rows to, as JSON lines; the others are then read.
             Without it the first bad row stops the reader.
-        token_clip: Also sum token log-ratios clipped to ±token_clip nats (theory §4.5).
+        token_clip: Also sum token log-ratios clipped to ±token_clip nats (theory §4.5). Several
+            constants give `token_clipped_sums`, from one reading, where the log has token lists.
         features: Also keep the `features` column, where there is one.
         format: Who wrote the log: "native", "trl", "verl", "nemo-rl" or "open-instruct";
             "auto" tells by the columns, and takes what it does not know for native.
@@ -160,7 +162,7 @@ def stream(
     *,
     mapping: Mapping[str, str] | None = None,
     lenient: str | os.PathLike | None = None,
-    token_clip: float | None = None,
+    token_clip: float | tuple[float, ...] | None = None,
     features: bool = False,
     format: str = "auto",
     progress: Progress | None = None,
@@ -225,9 +227,10 @@ def in_order(cut: Iterator[Task], threads: int) -> Iterator[tuple[Task, list[Red
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _clip(token_clip: float | None) -> float | None:
-    if token_clip is not None and not 0 < token_clip < np.inf:
-        raise LogError(f"token_clip is {token_clip}; expected a positive number of nats.")
+def _clip(token_clip: float | tuple[float, ...] | None) -> float | tuple[float, ...] | None:
+    for clip in token_clip if isinstance(token_clip, tuple) else (token_clip,):
+        if clip is not None and not 0 < clip < np.inf:
+            raise LogError(f"token_clip is {clip}; expected a positive number of nats.")
     return token_clip
 
 
@@ -259,7 +262,16 @@ def _written(origin: Origin | None) -> str:
 
 
 def _solid(piece: Reduced) -> frozenset[str]:
-    return frozenset(name for name in piece.columns if not NATIVE[name].nullable)
+    """Return the columns that all files must have or lack; clips at several constants may lack."""
+    return frozenset(
+        name
+        for name, values in piece.columns.items()
+        if not NATIVE[name].nullable and not _clipped_at_several(name, values)
+    )
+
+
+def _clipped_at_several(name: str, values: np.ndarray | pa.Array) -> bool:
+    return name == _CLIPPED and values.ndim == 2
 
 
 def _check_same(first: tuple[str, frozenset[str]], file: str, piece: Reduced) -> None:
@@ -320,6 +332,13 @@ def _assemble(
 ) -> Rollouts:
     """Join the pieces; codes are renumbered by sorted name, so that file order does not matter."""
     columns = {}
+    if isinstance(settings["token_clip"], tuple):
+        clips, settings["token_clip"] = settings["token_clip"], None
+        clipped = parts.pop(_CLIPPED, [])
+        # Files without token lists leave the token level unknown for the log.
+        if len(clipped) == len(parts["reward"]):
+            settings["token_clips"] = clips
+            columns["token_clipped_sums"] = np.concatenate(clipped)
     if len({part.shape[1:] for part in parts.get("features", ())}) > 1:
         raise LogError("'features' differ in length between files; expected one length in all.")
     for name in list(parts):

@@ -51,7 +51,11 @@ class Block:
 
 
 def chunks(
-    source: Source, layouts: Layouts, *, token_clip: float | None, keep_text: bool
+    source: Source,
+    layouts: Layouts,
+    *,
+    token_clip: float | tuple[float, ...] | None,
+    keep_text: bool,
 ) -> Iterator[tuple[Plan, Task, int]]:
     """Cut a file of JSON lines into tasks, each with the bytes on disk it covers.
 
@@ -117,7 +121,7 @@ def _after_line(stream: Stream) -> tuple[np.ndarray, int]:
 
 
 def _plan(
-    name: str, block: Block, layouts: Layouts, token_clip: float | None
+    name: str, block: Block, layouts: Layouts, token_clip: float | tuple[float, ...] | None
 ) -> tuple[Plan, dict[str, type]]:
     """Learn from the first lines which columns the file has, and the type of its ids."""
     if block.text is None:

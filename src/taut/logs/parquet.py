@@ -40,7 +40,7 @@ Task = Callable[[], Iterator[Chunk]]
 
 
 def chunks(
-    source: Source, layouts: Layouts, *, token_clip: float | None
+    source: Source, layouts: Layouts, *, token_clip: float | tuple[float, ...] | None
 ) -> Iterator[tuple[Plan, Task, float]]:
     """Cut a Parquet file into tasks, each with its share of the file's bytes.
 
@@ -69,7 +69,7 @@ def chunks(
 
 
 def _chunks(
-    path: str, name: str, layouts: Layouts, token_clip: float | None
+    path: str, name: str, layouts: Layouts, token_clip: float | tuple[float, ...] | None
 ) -> Iterator[tuple[Plan, Task, float]]:
     file = _open(path, name)
     metadata, schema = file.metadata, file.schema_arrow

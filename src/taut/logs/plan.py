@@ -60,7 +60,7 @@ def make_plan(
     present: Collection[str],
     columns: Collection[str],
     *,
-    token_clip: float | None,
+    token_clip: float | tuple[float, ...] | None,
     stored_clip: float | None = None,
 ) -> Plan:
     """Choose what to read from one file.
@@ -70,7 +70,8 @@ def make_plan(
         layout: Native or raw name to path, and which of them must exist.
         present: Names whose path exists in the file.
         columns: All columns of the file, shown when one is missing.
-        token_clip: Token log-ratios are to be clipped at this many nats.
+        token_clip: Token log-ratios are to be clipped at this many nats; several are clipped at
+            where there are token lists, and are no error where there are none.
         stored_clip: What `token_clipped_log_ratio` in the file was clipped at, nats.
 
     Raises:
@@ -91,11 +92,14 @@ def make_plan(
         raise _missing(file, "'reward'", "reward", columns)
     if not {"prompt_id", "prompt"} & given:
         raise _missing(file, "'prompt_id' (or 'prompt')", "prompt_id", columns)
+    lists = {"policy_logprobs", "ref_logprobs"} <= set(present)
+    if isinstance(token_clip, tuple) and not lists:
+        token_clip = None
     if token_clip is not None and stored_clip == token_clip:
         token_clip = None  # done already
     else:
         present = set(present) - {"token_clipped_log_ratio"}
-    if token_clip is not None and not {"policy_logprobs", "ref_logprobs"} <= set(present):
+    if token_clip is not None and not lists:
         raise LogError(
             f"{file}: expected 'policy_logprobs' and 'ref_logprobs' to clip token by token, found "
             f"{_names(columns)}; log them per token, or leave token_clip out."

@@ -24,7 +24,7 @@ class Request:
 
     paths: Mapping[str, str]
     lenient: bool = False
-    token_clip: float | None = None
+    token_clip: float | tuple[float, ...] | None = None
     format: str = "native"
 
 

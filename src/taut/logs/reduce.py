@@ -204,8 +204,13 @@ def pair_sums(policy: Tokens, ref: Tokens) -> tuple[np.ndarray, np.ndarray, np.n
     return sums[0], sums[1], sums[2]
 
 
-def clipped_sums(policy: Tokens, ref: Tokens, token_clip: float) -> np.ndarray:
-    """Return the row sums of the token log-ratios clipped to ±token_clip nats (theory §4.5)."""
+def clipped_sums(policy: Tokens, ref: Tokens, token_clip: float | tuple[float, ...]) -> np.ndarray:
+    """Return the row sums of the token log-ratios clipped to ±token_clip nats (theory §4.5).
+
+    Shape (rows,); for several constants (rows, constants), from one decoding of the lists.
+    """
+    if isinstance(token_clip, tuple):
+        return np.stack([clipped_sums(policy, ref, clip) for clip in token_clip], axis=1)
     p, r = _alike(policy, ref)
     sums = np.empty(len(policy.starts))
     _clipped_sums(p, policy.starts, policy.ends, r, ref.starts, ref.ends, float(token_clip), sums)
@@ -270,7 +275,9 @@ def _alike(policy: Tokens, ref: Tokens) -> tuple[np.ndarray, np.ndarray]:
     return _plain(p), _plain(r)
 
 
-def reduce_chunk(chunk: Chunk, *, token_clip: float | None, lenient: bool) -> Reduced:
+def reduce_chunk(
+    chunk: Chunk, *, token_clip: float | tuple[float, ...] | None, lenient: bool
+) -> Reduced:
     """Check a chunk and reduce its token lists to sums.
 
     Args:
@@ -358,7 +365,10 @@ _BIAS = ". Fix it where the log is made: dropping rows by outcome biases every m
 
 
 def _sums(
-    tokens: dict[str, Tokens], token_clip: float | None, *, stored_clip: bool
+    tokens: dict[str, Tokens],
+    token_clip: float | tuple[float, ...] | None,
+    *,
+    stored_clip: bool,
 ) -> dict[str, np.ndarray]:
     """Return the sums that the token lists give, under the names of the columns they stand for."""
     sums = {}

@@ -1,0 +1,90 @@
+"""`taut tau`: where to clip the log-ratio."""
+
+import click
+
+from taut.arguments import html_option, json_option, log_options, range_options
+from taut.cli.reading import read_log
+from taut.cli.root import cli
+from taut.cli.show import show
+
+
+@cli.command("tau", epilog="Example: taut tau rollouts/*.parquet --beta 0.05 --reward-range -4 4")
+@log_options
+@click.option("--beta", type=float, help="KL strength, reward units per nat.")
+@click.option(
+    "--prompts",
+    type=int,
+    metavar="N",
+    help="Choose for another log, of N prompts; all prompts of LOG then choose.",
+)
+@click.option(
+    "--delta",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Error probability of the certificate to come.",
+)
+@click.option("--log-ratio-max", type=float, metavar="NATS", help="Declared maximum of l.")
+@click.option(
+    "--log-ratio-second-moment",
+    type=float,
+    metavar="NATS²",
+    help="Declared bound on the mean of l².",
+)
+@click.option(
+    "--tau-negative", type=float, metavar="NATS", help="Fix the threshold of negative log-ratios."
+)
+@click.option(
+    "--calibration",
+    type=float,
+    default=0.2,
+    show_default=True,
+    help="Share of the prompts that choose.",
+)
+@click.option(
+    "--sums-only",
+    is_flag=True,
+    help="Do not read token lists where the log has sums: no token level, less to read.",
+)
+@range_options
+@json_option
+@html_option
+@click.option(
+    "--plot", "plot_path", metavar="PATH", help="Draw the curve as PNG, SVG or PDF (matplotlib)."
+)
+def tau(
+    log,
+    mapping,
+    lenient,
+    token_clip,
+    quiet,
+    prompts,
+    sums_only,
+    json_path,
+    html_path,
+    plot_path,
+    **settings,
+):
+    """Choose where to clip the log-ratio of a LOG's rollouts, and show what constants would do.
+
+    The threshold is the one that taut audit --tau auto takes on this log: chosen on calibration
+    prompts alone, by the forecast width of the certificate. Beside it stand the paper's quantile
+    rule, the curve, and the constants that trainers clamp at.
+    """
+    from taut.decisions.threshold import CONSTANTS, clip_threshold
+
+    constants = tuple(sorted({*CONSTANTS, *([token_clip] if token_clip else [])}))
+    clips = token_clip if sums_only else constants
+    rollouts = read_log(log, mapping, lenient, clips, quiet)
+    if token_clip is not None and not sums_only and rollouts.token_clipped_sums is None:
+        # No token lists: a converted log may hold the sums clipped at this one constant.
+        rollouts = read_log(log, mapping, lenient, token_clip, quiet)
+    found = clip_threshold(rollouts, prompts=prompts, constants=constants, **settings)
+    document = found.document
+    if plot_path is not None:
+        from taut.report.plot import save_plot
+        from taut.report.threshold import draw_curve
+
+        save_plot(lambda axes: draw_curve(document, axes), plot_path)
+    show(document, json_path, html_path)
+    return 0
