@@ -246,7 +246,7 @@ def _audit(
     recurs: bool,
     simultaneous: int,
 ) -> Certificate:
-    _require_columns(rollouts, options)
+    require_columns(rollouts, options)
     if options.coverage is not None and options.reward_mse is None and reward_data is None:
         raise UsageError(
             "coverage without reward_mse: C sqrt(L) needs both a declared coverage C and a reward "
@@ -257,8 +257,8 @@ def _audit(
     # A part of the log can only recur where the whole log does.
     merged = recurs and not drawn and recurs_across_steps(rollouts)
     blocks = rollouts.blocks(options.seed, merge_steps=merged)
-    low, high, declared = _reward_range(rollouts, options)
-    data = _unit_data(rollouts, options, low, high)
+    low, high, declared = reward_scale(rollouts, options)
+    data = unit_data(rollouts, options, low, high)
     checks = check_health(
         rollouts,
         blocks,
@@ -310,7 +310,8 @@ def _audit(
     )
 
 
-def _require_columns(rollouts: Rollouts, options: Options) -> None:
+def require_columns(rollouts: Rollouts, options: Options) -> None:
+    """Stop where the log lacks what the target needs, or contradicts what was declared."""
     if len(rollouts) == 0:
         raise LogError("the log holds no rollouts; expected at least one row.")
     if rollouts.log_ratio is not None:
@@ -349,7 +350,8 @@ def _check_declared(rollouts: Rollouts, options: Options) -> None:
         )
 
 
-def _reward_range(rollouts: Rollouts, options: Options) -> tuple[float, float, bool]:
+def reward_scale(rollouts: Rollouts, options: Options) -> tuple[float, float, bool]:
+    """Return the reward range, reward units, and whether it was declared or read off the data."""
     if options.reward_range is not None:
         low, high = map(float, options.reward_range)
         return low, high, True
@@ -361,7 +363,8 @@ def _reward_range(rollouts: Rollouts, options: Options) -> tuple[float, float, b
     return low, (high if high > low else low + max(1.0, abs(low))), False
 
 
-def _unit_data(rollouts: Rollouts, options: Options, low: float, high: float) -> UnitData:
+def unit_data(rollouts: Rollouts, options: Options, low: float, high: float) -> UnitData:
+    """Return the log on the unit scale of [low, high]."""
     gold = gold_to_unit(rollouts.gold, options.gold_range or (low, high))
     return UnitData(
         reward=to_unit(rollouts.reward, low, high),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taut.bounds.reward_shift import FEW_LABELS, label_counts, labelled_rows
+from taut.bounds.reward_shift import FEW_LABELS, WEIGHTS, label_counts, labelled_rows
 from taut.bounds.sampling import end_forecast
 from taut.calibration import FEWEST_DRAWS
 from taut.decisions.components import (
@@ -24,8 +24,7 @@ from taut.decisions.components import (
 )
 from taut.rollouts import Blocks
 
-# Weights of the learned reward that an audit chooses from, and the calibration labels it needs.
-WEIGHTS = np.array([0.0, 0.1, 0.25, 0.5, 0.75, 1.0])
+# Labels that an audit needs in its calibration split to choose lambda by.
 BLIND = FEW_LABELS // 5
 # With fewer labelled draws in the pilot the learned reward stands in for gold.
 FEWEST_LABELLED = 5
@@ -203,18 +202,25 @@ class Forecast:
 
         The audit's choice of lambda and grouping is the narrowest of those that are open to it.
         """
+        return np.minimum.reduce([w for _, w in self._options(draws, rollouts, labelled, each)])
+
+    def expected_weight(self, draws, rollouts, labelled, each) -> float:
+        """Lambda of the narrowest option for one plan, by the point forecast."""
+        options = self._options([draws], [rollouts], [labelled], [each])
+        return min(options, key=lambda option: option[1][0, 0])[0]
+
+    def _options(self, draws, rollouts, labelled, each):
+        """Yield lambda and the widths that it gives, with and without groups."""
         draws, rollouts, labelled, each = np.broadcast_arrays(
             *(np.asarray(item, float) for item in (draws, rollouts, labelled, each))
         )
         shares = certifying_shares(draws, labelled, self.setting)
         certifying = shares.labelled + shares.unlabelled
         share = np.minimum(shares.labelled / np.maximum(certifying, 1e-300), 1.0)
+        whole = each == rollouts
         mean, parts = self._gold_parts()
-        narrowest = np.full((self.moments.sets, len(draws)), math.inf)
-        for index, weight in enumerate(WEIGHTS):
-            closed = shares.blind if weight else np.zeros_like(shares.blind)
-            residual, own, spread = parts[index](rollouts, each)
-            whole = each == rollouts
+        for weight, variances in parts:
+            residual, own, spread = variances(rollouts, each)
             for alone in (True, False):
                 variance = residual + (own if alone else share * np.maximum(spread, 0.0))
                 reach = np.where(whole, 0.0, weight) if alone else weight
@@ -222,13 +228,14 @@ class Forecast:
                 width = self._width(
                     mean, np.maximum(variance, 0.0), low, high, shares.labelled, certifying
                 )
-                # Without calibration draws nothing is grouped.
-                shut = closed if alone else closed | (shares.calibrated == 0)
-                narrowest = np.minimum(narrowest, np.where(shut, math.inf, width))
-        return narrowest
+                # Lambda needs labels set aside; groups need a calibration split.
+                closed = shares.blind & (weight > 0)
+                if not alone:
+                    closed = closed | (shares.calibrated == 0)
+                yield weight, np.where(closed, math.inf, width)
 
     def _gold_parts(self):
-        """Mean of a block, and for each lambda a function of (K, r): its variance in parts.
+        """Mean of a block, and for each lambda a function of (K, r) giving its variance in parts.
 
         A block is a + s c + (1 - s) mean of other c, with a = mean_labelled(r* - lambda r) and
         c = mean(lambda r - cost): its variance is Var a + s (2 Cov + Var c), as the share s is
@@ -262,7 +269,7 @@ class Forecast:
 
             return at
 
-        return mean[:, None], [parts(float(weight)) for weight in WEIGHTS]
+        return mean[:, None], [(weight, parts(weight)) for weight in WEIGHTS]
 
     def _stand_in(self):
         """Without gold in the pilot the learned reward stands in for it, at lambda = 0."""
@@ -278,11 +285,7 @@ class Forecast:
             cross = 2 * np.clip(x[0][:, None] + x[1][:, None] / rollouts, -most, most)
             return residual, own + cross, own + cross
 
-        def closed(rollouts, each):
-            nothing = np.full((len(mean), len(rollouts)), math.inf)
-            return nothing, 0.0 * rollouts, 0.0 * rollouts
-
-        return mean[:, None], [at, *[closed] * (len(WEIGHTS) - 1)]
+        return mean[:, None], [(0.0, at)]
 
     def _range(self, weight):
         low, high = self.setting.cost_range
