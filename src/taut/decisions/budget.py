@@ -540,8 +540,9 @@ class _Planner:
         n, k = float(priced.prompts), float(priced.rollouts)
         rows = []
 
-        def add(resource, amount, new) -> None:
-            rows.append(Marginal(resource, amount, min(0.0, float(new) - now) * width))
+        def add(resource, amount, new, left=math.inf) -> None:
+            note = "" if amount < left else f"no more than {left:.0f} are left to label"
+            rows.append(Marginal(resource, amount, min(0.0, float(new) - now) * width, note))
 
         more = step / costs.draw(k)
         if priced.route == "gold":
@@ -551,17 +552,17 @@ class _Planner:
                 rows.append(Marginal("gold labels", 0.0, 0.0, "labels cost nothing here"))
             elif p < n:
                 bought = min(step / costs.label, n - p)
-                add("gold labels", bought, gold(n, k, p + bought, each))
+                add("gold labels", bought, gold(n, k, p + bought, each), n - p)
             elif self._several and each < k:
-                bought = min(step / costs.label, n * (k - each))
-                add("gold labels", bought, gold(n, k, p, each + bought / n))
+                left = n * (k - each)
+                bought = min(step / costs.label, left)
+                add("gold labels", bought, gold(n, k, p, each + bought / n), left)
             else:
                 why = "every rollout is labelled" if each >= k else "one label a prompt, all there"
                 rows.append(Marginal("gold labels", 0.0, 0.0, why))
             add("prompts", more, gold(n + more, k, p, each))
-            if p == n:
-                both = step / (costs.draw(k) + each * costs.label)
-                add("labelled prompts", both, gold(n + both, k, p + both, each))
+            both = step / (costs.draw(k) + each * costs.label)
+            add("labelled prompts", both, gold(n + both, k, p + both, each))
             if self.identified:
                 rise = step / (n * costs.decode)
                 add("rollouts per prompt", rise, gold(n, k + rise, p, each))
@@ -585,7 +586,7 @@ class _Planner:
         return (*rows, Marginal("a new plan", None, change))
 
     def _by_budget(self, budget: float) -> tuple[Priced, ...]:
-        found = (self.best(budget * 2.0**power) for power in np.arange(-2, 2.5, 0.5))
+        found = (self.best(budget * 2.0**power) for power in np.arange(-1, 1.125, 0.25))
         return tuple(item for item in found if item is not None)
 
     def _by_rollouts(self, budget: float) -> tuple[Priced, ...]:

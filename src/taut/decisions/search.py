@@ -196,11 +196,11 @@ def _offer_few(costs, budget, rollouts, jumps: _Jumps, offer) -> None:
     k, g = np.meshgrid(rollouts, np.arange(1.0, FEW_LABELS), indexing="ij")
     k, g = k.ravel(), g.ravel()
     n = costs.affordable(budget - g * costs.label, k)
-    limits = [n, np.minimum(n, jumps.before_few(g))]
-    if jumps.draws:
-        limits.append(np.minimum(n, jumps.draws - 1.0))
-    for most in limits:
-        offer(k, most, g, np.ones_like(k))
+    offer(k, n, g, np.ones_like(k))
+    ends = [jumps.before_few(g)] + ([jumps.draws - 1.0 + 0.0 * g] if jumps.draws else [])
+    for end in ends:
+        less = end < n
+        offer(k[less], end[less], g[less], np.ones(less.sum()))
 
 
 def _offer_all(costs, budget, rollouts, jumps: _Jumps, offer, several: bool) -> None:
@@ -210,8 +210,10 @@ def _offer_all(costs, budget, rollouts, jumps: _Jumps, offer, several: bool) -> 
     )
     k, each = k[each <= k], each[each <= k]
     n = np.floor(np.maximum(budget, 0) / (costs.draw(k) + each * costs.label) + 1e-6)
-    for most in (n, *(np.minimum(n, end) for end in jumps.ends)):
-        offer(k, most, most, each)
+    offer(k, n, n, each)
+    for end in jumps.ends:
+        less = end < n
+        offer(k[less], end, end, each[less])
 
 
 def _offer_many(forecast, costs, budget, rollouts, jumps: _Jumps, offer, best: Best) -> None:
