@@ -15,7 +15,7 @@ from taut.decisions import rules
 from taut.decisions.budget_basis import Basis, basis
 from taut.decisions.components import Components, variance_components
 from taut.decisions.costs import Costs, measured_costs
-from taut.decisions.forecast import Forecast
+from taut.decisions.forecast import Forecast, with_unseen
 from taut.decisions.learning_curve import LearningCurve, read_learning_curve
 from taut.decisions.pilot import Clip, Pilot
 from taut.decisions.search import Found, best_declared, best_gold, best_learned
@@ -241,7 +241,7 @@ def plan(
     options = _options(beta, settings)
     costs = measured_costs(rollouts, prefill=None, label=None, pair=None) if not costs else costs
     pilot = Pilot(rollouts, options)
-    planner = _Planner(pilot, costs, _curve(rm_curve, options), pairs_at_hand, most_rollouts)
+    planner = Planner(pilot, costs, _curve(rm_curve, options), pairs_at_hand, most_rollouts)
     return planner.plan(budget, width, step)
 
 
@@ -265,8 +265,11 @@ def _curve(given, options: Options) -> LearningCurve | None:
     return read_learning_curve(given, seed=options.seed)
 
 
-class _Planner:
-    """One pilot, one price list; finds plans for any budget."""
+class Planner:
+    """One pilot, one price list; finds plans for any budget.
+
+    `fix_clip` comes first; `best` then finds plans and `bar` says how sure their width is.
+    """
 
     def __init__(self, pilot: Pilot, costs: Costs, curve, at_hand: int, most_rollouts: int):
         self.pilot, self.costs, self.at_hand = pilot, costs, at_hand
@@ -304,7 +307,7 @@ class _Planner:
                 )
             priced = found
         else:
-            self._fix_clip(budget)
+            self.fix_clip(budget)
             priced = self.best(budget)
             if priced is None:
                 raise UsageError(
@@ -318,7 +321,7 @@ class _Planner:
                 found, floor = self._cheapest(asked, budget)
         return self._said(priced, width, found, floor, step)
 
-    def _fix_clip(self, budget: float) -> None:
+    def fix_clip(self, budget: float) -> None:
         """Choose the thresholds by the best of some plans at this budget (theory §7.2)."""
         draws = float(self.costs.affordable(budget, 1))
         clips = self.pilot.clips(max(draws, 1.0))
@@ -419,10 +422,10 @@ class _Planner:
     def _budget_for(self, asked: float):
         """Return budget, cheapest plan and floor; thresholds are chosen at the budget found."""
         guess = float(self.costs.draw(1) + (self.costs.label or 0.0)) * len(self.pilot.blocks)
-        self._fix_clip(guess)
+        self.fix_clip(guess)
         found, floor = self._cheapest(asked, guess)
         if found is not None:
-            self._fix_clip(found.cost)
+            self.fix_clip(found.cost)
             again, _ = self._cheapest(asked, found.cost)
             found = again or found
             return found.cost, found, floor
@@ -461,7 +464,7 @@ class _Planner:
 
     def _said(self, priced: Priced, width, found, floor, step) -> Plan:
         pilot, options = self.pilot, self.pilot.options
-        lower, upper = self._bar(priced)
+        lower, upper = self.bar(priced)
         step = _round(priced.budget / 20) if step is None else step
         low, high = pilot.low, pilot.high
         values = pilot.data.reward - pilot.cost(self.clip)
@@ -490,8 +493,8 @@ class _Planner:
             basis=tuple(basis(pilot, self.costs, self.curve, self.clip, priced, self.identified)),
         )
 
-    def _bar(self, priced: Priced) -> tuple[float, float]:
-        """90% error bar: bootstrap over prompts, the new log's own luck, that of the order."""
+    def bar(self, priced: Priced) -> tuple[float, float]:
+        """90% error bar: bootstrap over prompts, what no prompt showed, the new log's own luck."""
         draws = len(self.pilot.blocks)
         rng = np.random.default_rng([self.pilot.options.seed, 2])
         counts = rng.multinomial(draws, np.full(draws, 1 / draws), size=_RESAMPLES)
@@ -503,7 +506,13 @@ class _Planner:
                 bent = self.pilot.options.coverage * np.sqrt(mse)
                 shift = np.minimum(np.resize(bent, _RESAMPLES), 1.0)
             shift = shift[:, None]
-        forecast = self.pilot.forecast(self.clip, counts.astype(np.float64))
+        # One prompt's worth of what was not seen, with Jeffreys' weight of a half (theory §3.7's
+        # lesson: what a sample misses, a plug-in misses too).
+        moments = with_unseen(
+            self.pilot.moments(self.clip, counts.astype(np.float64)),
+            rng.gamma(0.5, size=_RESAMPLES),
+        )
+        forecast = Forecast(moments, self.pilot.setting(self.clip))
         widths = np.maximum(self.width_of(forecast, priced, shift=shift), 1e-300)
         middle = priced.width / self.pilot.width
         # The new log's own spread varies as the pilot's does, with its own number of blocks.

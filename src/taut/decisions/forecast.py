@@ -8,7 +8,7 @@ same way. All values are on the unit scale: rewards in [0, 1].
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,6 +43,7 @@ class GoldMoments:
     cross_between: np.ndarray  # cov(x, u), shape (sets, 2, 2)
     cross_within: np.ndarray
     split: bool
+    draws: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,34 @@ class PilotMoments:
 
     rows: SplitMoments  # of u = (reward, cost)
     gold: GoldMoments | None
+    draws: int
 
     @property
     def sets(self) -> int:
         """How many sets of weights: 1, or the number of bootstrap resamples."""
         return len(self.rows.mean)
+
+
+def with_unseen(moments: PilotMoments, shares: np.ndarray) -> PilotMoments:
+    """Add what a pilot may not have seen: a share of prompts at the far end of the reward range.
+
+    A bootstrap of a pilot without a single failure says that there are none.
+
+    Args:
+        moments: Of the pilot, unit scale.
+        shares: Of such prompts, one for each set of weights, times the number of draws.
+    """
+
+    def spread(split: SplitMoments, draws: int) -> SplitMoments:
+        far = np.maximum(split.mean[:, 0], 1 - split.mean[:, 0])
+        between = split.between.copy()
+        between[:, 0, 0] += shares / draws * far**2
+        return replace(split, between=between)
+
+    gold = moments.gold
+    if gold is not None:
+        gold = replace(gold, of_labels=spread(gold.of_labels, gold.draws))
+    return PilotMoments(spread(moments.rows, moments.draws), gold, moments.draws)
 
 
 def pilot_moments(
@@ -80,10 +104,9 @@ def pilot_moments(
     rows = split_moments(pair_moments(columns, blocks), blocks.sizes, weights)
     labelled = None if gold is None else label_counts(gold, blocks) > 0
     if labelled is None or labelled.sum() < FEWEST_LABELLED:
-        return PilotMoments(rows, None)
-    return PilotMoments(
-        rows, _gold_moments(columns, gold, blocks.subset(labelled), weights[:, labelled])
-    )
+        return PilotMoments(rows, None, len(blocks))
+    known = _gold_moments(columns, gold, blocks.subset(labelled), weights[:, labelled])
+    return PilotMoments(rows, known, len(blocks))
 
 
 def _gold_moments(columns, gold, blocks: Blocks, weights: np.ndarray) -> GoldMoments:
@@ -115,6 +138,7 @@ def _gold_moments(columns, gold, blocks: Blocks, weights: np.ndarray) -> GoldMom
         cross_between=both - noise,
         cross_within=inside,
         split=bool((counts >= 2).sum() >= FEWEST_REPLICATED),
+        draws=len(blocks),
     )
 
 
