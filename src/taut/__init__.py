@@ -10,6 +10,7 @@ from taut.version import __version__
 _HOME = {
     "AssumptionError": "taut.errors",
     "Certificate": "taut.certificate",
+    "Costs": "taut.decisions.costs",
     "Interval": "taut.types",
     "LogError": "taut.errors",
     "Rollouts": "taut.rollouts",
@@ -28,6 +29,7 @@ _HOME = {
     "mean_interval": "taut.inequalities.mean",
     "ou_posterior": "taut.posterior.sgd",
     "pac_bayes_interval": "taut.inequalities.pac_bayes",
+    "plan": "taut.decisions.budget",
     "read_rollouts": "taut.engines.local",
     "reward_mse_from_preferences": "taut.preferences",
     "select": "taut.decisions.checkpoint",

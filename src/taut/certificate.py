@@ -350,8 +350,8 @@ def prepare(
     # A part of the log can only recur where the whole log does.
     merged = recurs and not drawn and recurs_across_steps(rollouts)
     blocks = rollouts.blocks(options.seed, merge_steps=merged)
-    low, high, declared = _reward_range(rollouts, options)
-    data = _unit_data(rollouts, options, low, high)
+    low, high, declared = reward_scale(rollouts, options)
+    data = unit_data(rollouts, options, low, high)
     checks = check_health(
         rollouts,
         blocks,
@@ -418,7 +418,8 @@ def _check_declared(rollouts: Rollouts, options: Options) -> None:
         )
 
 
-def _reward_range(rollouts: Rollouts, options: Options) -> tuple[float, float, bool]:
+def reward_scale(rollouts: Rollouts, options: Options) -> tuple[float, float, bool]:
+    """Return the reward range, reward units, and whether it was declared or read off the data."""
     if options.reward_range is not None:
         low, high = map(float, options.reward_range)
         return low, high, True
@@ -430,7 +431,8 @@ def _reward_range(rollouts: Rollouts, options: Options) -> tuple[float, float, b
     return low, (high if high > low else low + max(1.0, abs(low))), False
 
 
-def _unit_data(rollouts: Rollouts, options: Options, low: float, high: float) -> UnitData:
+def unit_data(rollouts: Rollouts, options: Options, low: float, high: float) -> UnitData:
+    """Return the log on the unit scale of [low, high]."""
     gold = gold_to_unit(rollouts.gold, options.gold_range or (low, high))
     return UnitData(
         reward=to_unit(rollouts.reward, low, high),

@@ -18,7 +18,7 @@ from taut.rollouts import Blocks
 # weight chosen on the split can earn (theory §3.6: .30 against .26 at 50 labels).
 FEW_LABELS = 100
 # Weights of the learned reward offered to the calibration split; 0 is gold only.
-_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 
 
 def paper_shift(coverage: float, reward_mse: float) -> float:
@@ -219,7 +219,7 @@ def choose_gold_plan(
     # Without enough labels the learned reward stands in for gold, to place the KL cost.
     blind = known.sum() < FEW_LABELS // 5
     known = np.ones(len(calibration), dtype=bool) if blind else known
-    weights = (0.0,) if blind else _WEIGHTS
+    weights = (0.0,) if blind else WEIGHTS
 
     def half_width(plan: GoldPlan) -> float:
         residual = labelled_means(gold - plan.weight * reward, gold, calibration)

@@ -112,27 +112,29 @@ def half_width_forecast(
     return sum(ends) / 2
 
 
-def end_forecast(distance: float, variance: float, *, blocks: float, eta: float) -> float:
+def end_forecast(distance, variance, *, blocks, eta):
     """Forecast how far one end of a betting interval will lie from the mean.
 
     The bet aims at sqrt(2T/(nV)) but may not exceed 1/distance, lest one block ruin the bettor.
     Where that cap binds, the end lies T d/n + V/(2d) away; far below it, as far as a normal one;
-    in between the square of how near the cap is joins the two. A forecast only: no bound uses it.
+    in between the square of how near the cap is joins the two. It falls in the number of blocks and
+    grows in the variance and the distance. A forecast only: no bound uses it.
 
     Args:
         distance: From the mean to the far end of the range, on the side of the end.
         variance: Variance of a block.
         blocks: Number of blocks.
         eta: Probability that the end may miss.
+
+    All may be arrays; they broadcast.
     """
     from scipy.special import ndtri
 
     log_term = math.log(1 / eta)
     z = float(ndtri(1 - eta))
-    distance = max(distance, 1e-12)
-    variance = max(variance, 1e-12 * distance**2)
-    strain = math.sqrt(2 * log_term / (blocks * variance)) * distance
-    if strain > 1:
-        return log_term * distance / blocks + variance / (2 * distance)
+    distance = np.maximum(distance, 1e-12)
+    variance = np.maximum(variance, 1e-12 * distance**2)
+    strain = np.sqrt(2 * log_term / (blocks * variance)) * distance
+    capped = log_term * distance / blocks + variance / (2 * distance)
     factor = z + strain**2 * (math.sqrt(2 * log_term) - z)
-    return factor * math.sqrt(variance / blocks)
+    return np.where(strain > 1, capped, factor * np.sqrt(variance / blocks))[()]

@@ -1,6 +1,13 @@
 """The command line: wiring only. Every command parses, calls one function, prints its result."""
 
-from taut.cli import audit, log, select, threshold, worlds  # noqa: F401  each registers its commands
+from taut.cli import (  # noqa: F401  each registers its commands
+    audit,
+    log,
+    plan,
+    select,
+    threshold,
+    worlds,
+)
 from taut.cli.root import cli, main
 
 __all__ = ["cli", "main"]
