@@ -11,6 +11,7 @@ _HOME = {
     "AssumptionError": "taut.errors",
     "Certificate": "taut.certificate",
     "Interval": "taut.types",
+    "Monitor": "taut.decisions.monitor",
     "LogError": "taut.errors",
     "Rollouts": "taut.rollouts",
     "Status": "taut.types",
