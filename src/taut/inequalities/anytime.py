@@ -277,10 +277,8 @@ def _extend(units, weights, ends, before, goals, bets, log_weights):
         total += units[i]
         n = before + i + 1
         for side in range(2):
-            goal = goals[side] + 1e-9 + 1e-12 * n
-            if goal < np.inf and _bet(
-                ends[side], cell, right, cells, side, bets, log_weights, goal
-            ):
+            goal, end = goals[side] + 1e-9 + 1e-12 * n, ends[side]
+            if goal < np.inf and _bet(end, cell, right, cells, side, bets, log_weights, goal):
                 mean = total / (np.float64(cells) * UNITS * n)
                 mean = 1.0 - mean if side else mean
                 _raise_end(weights, end, mean, goal, side == 1, bets, log_weights)
