@@ -9,7 +9,6 @@ import pytest
 from taut.errors import AssumptionError
 from taut.inequalities import betting
 from taut.inequalities.betting import (
-    anytime_end,
     mixture_bets,
     mixture_lower,
     star_bets,
@@ -232,34 +231,6 @@ def test_mixture_does_not_depend_on_order():
     x = sample("Beta(2,5)", 333)
     ends = {mixture_lower(np.random.default_rng(i).permutation(x), 0.05) for i in range(5)}
     assert len(ends) == 1
-
-
-def test_anytime_ends_use_the_past_only_and_never_fall():
-    """The end at time t is the same whatever comes later, and later ends are not lower."""
-    x = sample("Beta(2,5)", 400)
-    times = np.array([1, 10, 50, 200, 400])
-    ends = anytime_end(x, times, origin=0.0, scale=1.0, eta=0.025)
-    changed = np.r_[x[:200], np.zeros(200)]
-    again = anytime_end(changed, times, origin=0.0, scale=1.0, eta=0.025)
-    assert np.array_equal(ends[:4], again[:4])
-    assert np.all(np.diff(ends) >= 0)
-
-
-def test_anytime_bets_are_the_published_ones():
-    """lambda_t = sqrt(2 ln(1/eta) / (v t ln(1 + t))) with v from the blocks before t."""
-    x = sample("Beta(2,5)", 60)
-    found = np.zeros(60)
-    log_goal = math.log(40)
-    betting._anytime_pass(x, 60, 0.0, 1.0, log_goal, np.full(32, 0.9), found)
-    for t in range(1, 61):
-        means = [(0.5 + x[:i].sum()) / (i + 1) for i in range(1, t)]
-        before = [0.5, *means[:-1]] if means else []
-        v = 0.25 + sum(
-            (x[i] - old) * (x[i] - new)
-            for i, (old, new) in enumerate(zip(before, means, strict=True))
-        )
-        expected = math.sqrt(2 * log_goal / (v / t * t * math.log(1 + t)))
-        assert math.isclose(found[t - 1], expected, rel_tol=1e-9)
 
 
 @pytest.mark.parametrize("end", [star_lower, mixture_lower])

@@ -69,7 +69,7 @@ def test_one_sided_betting_rarely_misses(law, side):
 @pytest.mark.parametrize("law", ["Bernoulli(.98)", "{0,.5,1}"])
 def test_other_methods_rarely_miss(method, law):
     """The check passes for every valid method."""
-    audits = 80 if method == "chernoff" else AUDITS
+    audits = {"chernoff": 80, "anytime": 300}.get(method, AUDITS)
     for n in (2, 20, 200):
         missed = misses_of(
             lambda x: mean_interval(x, low=0, high=1, delta=0.2, method=method), law, n, audits

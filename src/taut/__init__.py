@@ -12,6 +12,7 @@ _HOME = {
     "Certificate": "taut.certificate",
     "Costs": "taut.decisions.costs",
     "Interval": "taut.types",
+    "Monitor": "taut.decisions.monitor",
     "LogError": "taut.errors",
     "Rollouts": "taut.rollouts",
     "Status": "taut.types",

@@ -8,7 +8,7 @@ import click
 from taut.errors import TautError, UsageError
 from taut.version import __version__
 
-EXIT_DATA, EXIT_USAGE, EXIT_GATE, EXIT_INTERRUPTED = 1, 2, 3, 130
+EXIT_DATA, EXIT_USAGE, EXIT_GATE, EXIT_UNDECIDED, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def _system_error(error: Exception) -> str:
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 done; 1 the log or the data is wrong; 2 usage; 3 a --require gate "
-    "failed; 130 interrupted.",
+    "failed; 4 taut watch stopped before a decision; 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="taut")
 def cli():

@@ -129,6 +129,10 @@ def ordered_mean_interval(
         known = ", ".join((*_BETTING, *_CLOSED_FORMS))
         raise UsageError(f"method: expected one of {known}, found {method!r}.")
     values = np.ascontiguousarray(bounded_blocks(x, low=low, high=high))
+    if method == "anytime":
+        etas = np.array([lower_eta or 0.0, upper_eta or 0.0])
+        lower, upper = _anytime_ends(values, np.array([len(values)]), low, high, etas)[0]
+        return from_unit(min(lower, upper), max(lower, upper), low=low, high=high)
     width = high - low
     lower = upper = 0.0
     if lower_eta is not None:
@@ -192,23 +196,34 @@ def anytime_path(
         AssumptionError: As in `mean_interval`.
         UsageError: times do not increase within 1..n.
 
-    Source: theory §2.5; Waudby-Smith & Ramdas (2024).
+    Source: theory §2.5; `taut.inequalities.anytime`.
     """
     require_delta(delta)
     values = np.ascontiguousarray(bounded_blocks(x, low=low, high=high))
     looks = _looks(len(values), times)
-    eta = delta / 2.0 if concentration.known_side(side) == "both" else delta
-    from taut.inequalities.betting import anytime_end
+    ends = _anytime_ends(values, looks, low, high, side_etas(delta, side))
+    path = [from_unit(*pair, low=low, high=high) for pair in ends]
+    return looks, np.array([at.lower for at in path]), np.array([at.upper for at in path])
 
-    lower, upper = np.full(len(looks), low, dtype=float), np.full(len(looks), high, dtype=float)
-    width = high - low
-    if side != "upper":
-        ends = anytime_end(values, looks, origin=low, scale=1.0 / width, eta=eta)
-        lower = np.array([from_unit(end, 1.0, low=low, high=high).lower for end in ends])
-    if side != "lower":
-        ends = anytime_end(values, looks, origin=high, scale=-1.0 / width, eta=eta)
-        upper = np.array([from_unit(0.0, 1.0 - end, low=low, high=high).upper for end in ends])
-    return looks, lower, upper
+
+def side_etas(delta: float, side: Side) -> np.ndarray:
+    """Return what the lower and the upper end may spend of delta, shape (2,); 0 is not needed."""
+    eta = delta / 2.0 if concentration.known_side(side) == "both" else delta
+    return np.array([0.0 if side == "upper" else eta, 0.0 if side == "lower" else eta])
+
+
+def _anytime_ends(
+    x: np.ndarray, looks: np.ndarray, low: float, high: float, etas: np.ndarray
+) -> list[tuple[float, float]]:
+    from taut.inequalities import anytime  # brings in the compiler: only when it is needed
+
+    units, weights, ends = anytime.to_units(x, low, high), anytime.new_weights(), anytime.new_ends()
+    found, before = [], 0
+    for n in looks:
+        anytime.extend(units[before:n], weights, ends, before=before, etas=etas)
+        found.append(anytime.unit_ends(ends))
+        before = int(n)
+    return found
 
 
 def _looks(n: int, times: np.ndarray | None) -> np.ndarray:
@@ -226,9 +241,6 @@ def _looks(n: int, times: np.ndarray | None) -> np.ndarray:
 def _betting_end(x: np.ndarray, origin: float, scale: float, eta: float, method: str) -> float:
     from taut.inequalities import betting  # brings in the compiler: only when it is needed
 
-    if method == "anytime":
-        whole = np.array([len(x)])
-        return float(betting.anytime_end(x, whole, origin=origin, scale=scale, eta=eta)[0])
     end = betting.star_end if method == "betting" else betting.mixture_end
     return float(end(x, origin=origin, scale=scale, eta=eta))
 

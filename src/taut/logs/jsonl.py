@@ -71,7 +71,7 @@ def chunks(
     plan, kinds = None, {}
     with source.open() as stream:
         done = 0
-        for block in _blocks(stream):
+        for block in _blocks(stream, source.first_line):
             if plan is None:
                 plan, kinds = _plan(source.name, block, layouts, token_clip)
             if plan.layout.skip:
@@ -85,9 +85,9 @@ def chunks(
             done = at
 
 
-def _blocks(stream: Stream) -> Iterator[Block]:
+def _blocks(stream: Stream, first: int) -> Iterator[Block]:
     """Yield whole lines, some megabytes at a time; the last line needs no newline."""
-    number, held, want = 1, np.empty(0, dtype=np.uint8), _FIRST_BLOCK
+    number, held, want = first, np.empty(0, dtype=np.uint8), _FIRST_BLOCK
     while True:
         buffer = np.empty(held.size + want + PADDING, dtype=np.uint8)
         buffer[: held.size] = held

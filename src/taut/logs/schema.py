@@ -91,6 +91,12 @@ COLUMNS: tuple[Column, ...] = (
         kind="id",
         meaning="one draw of a prompt with its rollouts, where prompts are drawn more than once",
     ),
+    Column(
+        name="launch",
+        kind="int",
+        meaning="place of the draw in the order of launching: 0, 1, 2, …, set before its responses "
+        "are made; `taut watch` counts draws in that order",
+    ),
     Column(name="run", kind="text", meaning="training run that the rollout belongs to"),
     Column(name="policy", kind="text", meaning="name of the policy or checkpoint under audit"),
     Column(name="step", kind="int", unit="steps", meaning="training step of the rollout"),

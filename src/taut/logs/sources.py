@@ -41,12 +41,14 @@ class Source:
         size: Bytes on disk.
         format: What the bytes are, whatever the suffix says.
         codec: Compression around the whole file, or None.
+        first_line: Number of the first line that `open` gives, where a part of a file is meant.
     """
 
     name: str
     size: int
     format: Literal["parquet", "jsonl"]
     codec: Codec | None = None
+    first_line: int = 1
 
     def open(self) -> "Stream":
         """Open the file for reading its decompressed bytes."""

@@ -1,0 +1,264 @@
+"""`taut watch`: when to stop sampling, on a log that grows."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from taut.arguments import json_option
+from taut.cli.reading import name_pairs
+from taut.cli.root import EXIT_GATE, EXIT_UNDECIDED, cli, complain
+from taut.cli.show import json_text, show, write_atomically
+from taut.errors import UsageError
+
+
+@cli.command(
+    epilog="Example: taut watch rollouts/ --reward-range 0 1 --gold --width 0.05 "
+    "--rollouts-per-prompt 8 --state watch.json"
+)
+@click.argument("log", nargs=-1, required=True, metavar="LOG...")
+@click.option(
+    "--map",
+    "mapping",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Read the native column NAME from the dotted PATH, as in reward=scores.judge.",
+)
+@click.option("--width", type=float, help="Stop when the interval is no wider, reward units.")
+@click.option(
+    "--require-lower",
+    type=float,
+    metavar="X",
+    help="Stop when the lower end is at least X, reward units. With --width both are needed.",
+)
+@click.option(
+    "--most-prompts",
+    "most",
+    type=click.IntRange(1),
+    metavar="N",
+    help="No more blocks than this are drawn: exit 3 once no continuation can reach the goal.",
+)
+@click.option(
+    "--rollouts-per-prompt",
+    "per_prompt",
+    type=click.IntRange(1),
+    metavar="K",
+    help="A prompt is complete with K rollouts. Without: when another one follows in its file.",
+)
+@click.option(
+    "--reward-range",
+    nargs=2,
+    type=float,
+    required=True,
+    metavar="LOW HIGH",
+    help="Range of the reward, reward units, fixed before the first prompt.",
+)
+@click.option(
+    "--gold-range",
+    nargs=2,
+    type=float,
+    metavar="LOW HIGH",
+    help="Range of gold, where it is on another scale than reward.",
+)
+@click.option(
+    "--gold",
+    is_flag=True,
+    help="Use the gold labels: about the true reward.",
+)
+@click.option(
+    "--learned",
+    is_flag=True,
+    help="In place of --gold: about the learned reward only; nothing is said about the true one.",
+)
+@click.option(
+    "--control",
+    type=float,
+    default=0.0,
+    metavar="WEIGHT",
+    help="With --gold: weight of the learned reward as a control variate, fixed beforehand.",
+)
+@click.option(
+    "--unlabelled",
+    type=click.IntRange(0),
+    default=0,
+    metavar="G",
+    help="With --control: unlabelled prompts that go with each labelled one.",
+)
+@click.option(
+    "--target",
+    type=click.Choice(["reward", "clipped"]),
+    default="reward",
+    show_default=True,
+    help="E r*, or E[r* - beta l^tau] with tau fixed beforehand.",
+)
+@click.option("--beta", type=float, help="KL strength, reward units per nat.")
+@click.option("--tau", type=float, metavar="NATS", help="Clip threshold, fixed beforehand.")
+@click.option(
+    "--tau-negative",
+    type=float,
+    metavar="NATS",
+    help="Threshold for negative log-ratios, where it differs from --tau.",
+)
+@click.option(
+    "--delta",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Probability that any interval that is ever shown misses.",
+)
+@click.option(
+    "--side",
+    type=click.Choice(["both", "lower"]),
+    default="both",
+    show_default=True,
+    help="Spend all of delta on the lower end, where only that is needed.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["step", "policy", "run"]),
+    help="Watch each one; all hold together; the first that reaches the goal decides.",
+)
+@click.option(
+    "--average",
+    is_flag=True,
+    help="The policy changes: an interval for the running average over the log.",
+)
+@click.option(
+    "--one-policy", is_flag=True, help="One policy made all rows, whatever step and policy say."
+)
+@click.option("--held-out", is_flag=True, help="No policy was trained or chosen on these prompts.")
+@click.option(
+    "--state",
+    metavar="PATH",
+    help="Keep what was read and counted here, and go on from it after a restart.",
+)
+@click.option("--once", is_flag=True, help="One look, then exit: for cron, with --state.")
+@click.option("--final", is_flag=True, help="The log is finished: one look, files count as closed.")
+@click.option(
+    "--interval",
+    "pause",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two looks.",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Stop looking after this long."
+)
+@click.option(
+    "--idle",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Stop looking when no row has come for this long.",
+)
+@click.option("--quiet", is_flag=True, help="No line after each look.")
+@json_option
+@click.option("--plot", metavar="PATH", help="Draw the path of the interval (.png, .svg, .pdf).")
+def watch(
+    log,
+    mapping,
+    learned,
+    state,
+    once,
+    final,
+    pause,
+    timeout,
+    idle,
+    quiet,
+    json_path,
+    plot,
+    **settings,
+):
+    """Watch a LOG that grows, and say when enough prompts were drawn.
+
+    The interval may be looked at at any time. Exit status: 0 the goal is reached (or none was
+    set), 3 it cannot be reached any more, 4 stopped looking before either was certain.
+    """
+    from taut.decisions.watching import WatchOptions
+    from taut.engines.follow import Follower
+    from taut.report.plot import FORMATS
+
+    if plot is not None and Path(plot).suffix.lower() not in FORMATS:
+        raise UsageError(f"--plot {plot}: expected a name ending in {', '.join(FORMATS)}.")
+    if settings["gold"] == learned:
+        raise UsageError(
+            "say which reward is meant: --gold (gold labels: the true reward) or --learned (the "
+            "learned reward only, which says nothing about the true one)."
+        )
+    options = WatchOptions(**settings)
+    written = [path for path in (json_path, plot) if path not in (None, "-")]
+    follower = Follower(log, options, mapping=name_pairs(mapping), state=state, ignore=written)
+    _follow(follower, _Clock(pause, timeout, idle, once or final), final, quiet, json_path)
+    document = follower.document
+    show(document, json_path, None)
+    if plot is not None:
+        _plot(document, plot)
+    if options.width is None and options.require_lower is None:
+        return 0
+    worth = document["status"] if options.gold else document["learned_status"]
+    if document["decision"] == "reached" and worth != "certified":
+        return complain(f"the goal is reached, but only {worth}: see the doubts.", EXIT_GATE)
+    return {"reached": 0, "impossible": EXIT_GATE}.get(document["decision"], EXIT_UNDECIDED)
+
+
+class _Clock:
+    """When to look again, and when to stop looking."""
+
+    def __init__(self, pause: float, timeout: float | None, idle: float | None, once: bool) -> None:
+        self._pause, self._timeout, self._idle, self._once = pause, timeout, idle, once
+        self._start = self._moved = time.monotonic()
+        self._rows = -1
+
+    def goes_on(self, rows: int) -> bool:
+        """Wait for the next look; False when there is none."""
+        now = time.monotonic()
+        if rows != self._rows:
+            self._rows, self._moved = rows, now
+        left = [self._pause]
+        if self._timeout is not None:
+            left.append(self._start + self._timeout - now)
+        if self._idle is not None:
+            left.append(self._moved + self._idle - now)
+        if self._once or min(left) <= 0:
+            return False
+        time.sleep(min(left))
+        return True
+
+
+def _follow(follower, clock: _Clock, final: bool, quiet: bool, json_path: str | None) -> None:
+    """Look until a decision is taken or the clock says stop."""
+    from taut.report.monitor import watch_line
+
+    live = sys.stderr.isatty()
+    shown = ""
+    while True:
+        follower.look(final=final)
+        document = follower.document
+        line = watch_line(document)
+        if not quiet and (live or line != shown):
+            click.echo(f"\r\x1b[K{line}" if live else line, err=True, nl=not live)
+            shown = line
+        if json_path not in (None, "-"):
+            write_atomically(Path(json_path), json_text(document))
+        rows = document["log"]["rollouts"]
+        if document["decision"] != "continue" or not clock.goes_on(rows):
+            break
+    if live and not quiet:
+        click.echo("\r\x1b[K", err=True, nl=False)
+
+
+def _plot(document: dict, path: str) -> None:
+    from taut.report.monitor import draw_path
+    from taut.report.plot import save_plot
+
+    item = next(
+        (found for found in document["series"] if found["decision"] == "reached"),
+        document["series"][-1] if document["series"] else None,
+    )
+    if item is None or not item["path"]:
+        raise UsageError(f"--plot {path}: nothing to draw, as no prompt is complete.")
+    kind = "true" if document["of"] == "gold" else "learned"
+    name = {"reward": "reward", "clipped": "clipped objective"}[document["target"]]
+    save_plot(draw_path(item, f"{kind} {name}"), path)

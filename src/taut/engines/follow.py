@@ -1,0 +1,207 @@
+"""Following a log: what its files hold that is new goes to the monitors, and the state to a file.
+
+One look reads what has come, counts the draws that are complete, and keeps both facts in one state,
+written whole or not at all: a watcher that is killed at any moment goes on from its last look.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from taut.decisions.arrivals import Rows
+from taut.decisions.watching import Watch, WatchOptions
+from taut.engines.tail import Part, Tail
+from taut.errors import LogError, UsageError
+from taut.logs.keys import combine, hash_ids
+from taut.logs.write import whole_file
+from taut.target import gold_to_unit, to_unit
+
+_LAWS = ("step", "policy", "run")
+
+
+class Follower:
+    """A log, its monitors, and how far both have come.
+
+    Attributes:
+        watch: The monitors.
+        tail: The files.
+        clipped_rewards: Rows whose reward lay outside the declared range.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[str],
+        options: WatchOptions,
+        *,
+        mapping: Mapping[str, str] | None = None,
+        state: str | None = None,
+        ignore: Sequence[str] = (),
+    ) -> None:
+        own = [state] if state is not None else []
+        self.tail = Tail(sources, mapping=mapping, ignore=[*own, *ignore])
+        self.watch = Watch(options)
+        self.clipped_rewards = 0
+        self._mapping = dict(mapping or {})
+        self._path = state
+        self._laws: dict[str, list[str]] = {}
+        if state is not None and os.path.exists(state):
+            self._restore(_read_state(state))
+
+    def look(self, *, final: bool = False) -> None:
+        """Read and count what is new, and keep the state.
+
+        Args:
+            final: The log is finished: files count as closed.
+
+        Raises:
+            LogError, AssumptionError: The log cannot be counted; the state is that of before.
+        """
+        for part in self.tail.look(final=final, settled=self._settled):
+            if part.piece is not None:
+                self.watch.add(self._rows(part))
+            if part.closed:
+                self.watch.close(part.known.stream)
+        if self._path is not None:
+            with whole_file(self._path) as file:
+                file.write(json.dumps(self.state, allow_nan=False).encode())
+
+    def _settled(self, stream: int) -> bool:
+        arrivals = self.watch.arrivals
+        return arrivals is None or not arrivals.pending_in(stream)
+
+    def _rows(self, part: Part) -> Rows:
+        columns, options = part.piece.columns, self.watch.options
+        prompt = hash_ids(columns["prompt_id"] if "prompt_id" in columns else columns["prompt"])
+        key = prompt
+        if "step" in columns:
+            key = combine(key, columns["step"].astype(np.uint64))
+        if "group" in columns:
+            key = combine(key, hash_ids(columns["group"]))
+        reward = columns["reward"]
+        low, high = options.reward_range
+        self.clipped_rewards += int(((reward < low) | (reward > high)).sum())
+        gold = columns.get("gold") if options.gold else None
+        if gold is not None:
+            gold = gold_to_unit(gold, options.gold_range or options.reward_range)
+        return Rows(
+            stream=part.known.stream,
+            file=part.known.path,
+            first=part.first,
+            key=key,
+            prompt=prompt,
+            reward=to_unit(reward, low, high),
+            cost=self._cost(part, len(reward)),
+            gold=gold,
+            launch=columns.get("launch"),
+            series=self._series(part, len(reward)),
+            closed=False,
+        )
+
+    def _cost(self, part: Part, rows: int) -> np.ndarray:
+        """Return beta l^tau of each row, unit scale."""
+        options = self.watch.options
+        if options.target == "reward":
+            return np.zeros(rows)
+        log_ratio = part.piece.columns.get("log_ratio")
+        if log_ratio is None:
+            raise LogError(
+                f"{part.known.path}: the clipped target needs log-probs of policy and reference "
+                "(policy_logprob and ref_logprob, or log_ratio); add them or use --target reward."
+            )
+        below = options.tau if options.tau_negative is None else options.tau_negative
+        return options.unit_beta * np.clip(log_ratio, -below, options.tau)
+
+    def _series(self, part: Part, rows: int) -> list[str]:
+        """Return which monitor each row belongs to; check that each sees one policy only."""
+        options, columns = self.watch.options, part.piece.columns
+        texts = {name: _texts(columns[name]) for name in _LAWS if name in columns}
+        if options.by is not None and options.by not in texts:
+            raise LogError(
+                f"{part.known.path}: the log has no '{options.by}' column to tell policies apart; "
+                f"map one with --map {options.by}=PATH."
+            )
+        series = ["all"] * rows if options.by is None else texts[options.by]
+        if options.average or options.one_policy or not texts:
+            return series
+        laws = list(zip(*texts.values(), strict=True))
+        for row in range(rows):
+            if row and laws[row] == laws[row - 1] and series[row] == series[row - 1]:
+                continue
+            law = list(laws[row])
+            if self._laws.setdefault(series[row], law) != law:
+                raise _changes(part, row, tuple(texts), self._laws[series[row]], law)
+        return series
+
+    # --- state -----------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> dict:
+        """Everything, as plain data for JSON."""
+        return {
+            **self.watch.state,
+            "mapping": self._mapping,
+            "tail": self.tail.state,
+            "laws": self._laws,
+            "clipped_rewards": self.clipped_rewards,
+        }
+
+    def _restore(self, state: Mapping) -> None:
+        self.watch = Watch.from_state(state, self.watch.options)
+        for name, before, now in (
+            ("files", state["tail"]["sources"], self.tail.sources),
+            ("--map", state["mapping"], self._mapping),
+        ):
+            if before != now:
+                raise UsageError(
+                    f"the state {self._path} was made with {name} {before}, now they are {now}; "
+                    "use the same, or another --state, which begins again."
+                )
+        self.tail.restore(state["tail"])
+        self._laws = dict(state["laws"])
+        self.clipped_rewards = state["clipped_rewards"]
+
+    @property
+    def document(self) -> dict:
+        """Everything that is known, as plain data, schema `taut.watch/1`."""
+        last = self.tail.last
+        return self.watch.document(
+            {
+                "files": last.files,
+                "incomplete": sorted(last.incomplete),
+                "held": sorted(last.held),
+                "notes": last.notes,
+                "clipped_rewards": self.clipped_rewards,
+            }
+        )
+
+
+def _texts(values: np.ndarray | pa.Array) -> list[str]:
+    return [str(value) for value in (values.tolist() if hasattr(values, "tolist") else values)]
+
+
+def _changes(part: Part, row: int, names: tuple, before: list, now: list) -> LogError:
+    changed = next(index for index in range(len(names)) if before[index] != now[index])
+    name = names[changed]
+    return LogError(
+        f"{part.known.path}: row {part.first + row} has {name} {now[changed]}, earlier ones "
+        f"{before[changed]}: the policy changes, and one interval cannot be for both. "
+        f"Say --by {name} to watch each, --average for the running average over the log, or "
+        "--one-policy if it is the same policy throughout."
+    )
+
+
+def _read_state(path: str) -> dict:
+    try:
+        with open(path, "rb") as file:
+            state = json.loads(file.read())
+    except (OSError, ValueError) as problem:
+        raise UsageError(
+            f"{path}: expected a state of taut watch, found {problem}; take the file away to begin "
+            "again."
+        ) from None
+    if not isinstance(state, dict):
+        raise UsageError(f"{path}: expected a state of taut watch, found something else.")
+    return state
