@@ -42,12 +42,16 @@ logs and in the audit, so that `--reward-range` is a fact and not a guess.
 
 | name | what |
 |---|---|
-| `eval/` | rollouts on held-out prompts at step 0, every `evaluation.every` steps and at the end: the log to certify |
-| `log/` | the training rollouts; their prompts were trained on, so they certify nothing |
-| `models/` | `start` or `sft` (the reference), `reward`, `policy`, and `step-*` for each recorded step, so that the checkpoint that `taut select` chooses is there |
+| `eval/` | rollouts on held-out prompts, at step 0, in between and at the end: certify these |
+| `log/` | training rollouts; their prompts were trained on, so they certify nothing |
+| `models/` | `start` or `sft` (the reference), `reward`, `policy`, `step-*` (see below) |
 | `rm_curve.jsonl` | the learning curve |
-| `manifest.json` | recipe, digests of the data, versions, number of processes, and what each stage found |
-| `tensorboard/` | metrics, if `report_to` has it; "wandb", "trackio" and others are passed on to the trainers |
+| `manifest.json` | recipe, digests of the data, versions, processes; what each stage found |
+| `tensorboard/` | metrics, if `report_to` has it |
+
+`models/step-*` are the weights (or adapters) at each recorded step, so that the checkpoint that
+`taut select` chooses is there. "wandb", "trackio" and the others that the trainers know go to
+`report_to` likewise; their settings are their own environment variables.
 
 Held-out prompts must not stand in any training data: the run refuses an overlap, unless
 `evaluation.overlap = "independent_draws"` says that prompts are independent draws of one source in
@@ -78,19 +82,19 @@ finite number a completion.
 
 ## Data
 
-JSONL or Parquet. A `prompt` is text, or a conversation (a list of `role` and `content`, to which the
-chat template applies). `prompt_id` is optional; without it the text names the prompt.
+JSONL or Parquet. A `prompt` is text, or a conversation (a list of `role` and `content`, to which
+the chat template applies). `prompt_id` is optional; without it the text names the prompt.
 
 | file | columns |
 |---|---|
 | `sft.data` | `prompt`, `completion` |
-| `reward_model.pairs` | `prompt`, `chosen`, `rejected`; `chosen_gold`, `rejected_gold` where known |
+| `reward_model.pairs` | `prompt`, `chosen`, `rejected`; also `chosen_gold`, `rejected_gold` |
 | `policy.prompts`, `evaluation.prompts` | `prompt`; further columns reach reward functions |
 
 ## Exit status
 
-0 done; 1 the data or a reward is wrong; 2 the recipe or the request is wrong; 130 interrupted (go on
-with the same command).
+0 done; 1 the data or a reward is wrong; 2 the recipe or the request is wrong; 130 interrupted (the
+same command goes on).
 
 ## Limits
 

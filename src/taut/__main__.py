@@ -1,4 +1,4 @@
-"""`python -m taut`, so that torchrun can start it: `torchrun --nproc-per-node 2 -m taut train R`."""
+"""`python -m taut`, so that torchrun can start it, too."""
 
 from taut.cli import main
 

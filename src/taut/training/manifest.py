@@ -72,6 +72,7 @@ def open_manifest(recipe: Recipe, *, processes: int, fresh: bool, main: bool) ->
     folder = Path(recipe.output.folder)
     path = folder / NAME
     if main and fresh and path.exists():
+        _read(path)  # only a run of ours is removed
         remove_run(folder)
     head = _head(recipe, processes)
     if not path.exists():

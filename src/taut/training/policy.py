@@ -11,7 +11,7 @@ from datasets import Dataset
 from trl import RLOOConfig
 
 from taut.errors import UsageError
-from taut.training.clipped_kl import ClippedKLReward, PhasedThreshold, clipped_kl_trainer
+from taut.training.clipped_kl import PhasedThreshold
 from taut.training.data import in_share, overlapping, prompt_rows, read_pairs, read_rows
 from taut.training.evaluation import HeldOut
 from taut.training.models import load_causal, load_tokenizer, lora_config, merged

@@ -4,6 +4,8 @@ One table of settings feeds the reader, its error messages and docs/training-rec
 page cannot drift from what is accepted.
 """
 
+# ruff: noqa: RUF009 - `section` returns a field, as `dataclasses.field` does
+
 import difflib
 import math
 import tomllib

@@ -39,8 +39,10 @@ class RewardMap:
         They stay inside the range in single precision, too, which trainers compute in.
         """
         low, high = np.float32(self.low), np.float32(self.high)
-        low = low if low >= self.low else np.nextafter(low, np.float32(np.inf))
-        high = high if high <= self.high else np.nextafter(high, np.float32(-np.inf))
+        if float(low) < self.low:
+            low = np.nextafter(low, np.float32(np.inf))
+        if float(high) > self.high:
+            high = np.nextafter(high, np.float32(-np.inf))
         return np.clip(self.scale * scores + self.shift, float(low), float(high))
 
     def unit(self, rewards: np.ndarray) -> np.ndarray:

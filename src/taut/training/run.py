@@ -24,8 +24,13 @@ import pyarrow.parquet as pq
 from taut.errors import UsageError
 from taut.logs.write import whole_file
 from taut.training.manifest import PACKAGES, Manifest, only_one, open_manifest
-from taut.training.models import load_scorer, load_tokenizer, make_from_scratch, model_folder
-from taut.training.models import stay_offline
+from taut.training.models import (
+    load_scorer,
+    load_tokenizer,
+    make_from_scratch,
+    model_folder,
+    stay_offline,
+)
 from taut.training.recipe import Recipe
 
 

@@ -60,6 +60,7 @@ def common_arguments(kind: type, recipe: Recipe, folder: Path, **more: Any) -> A
         "dataloader_pin_memory": not cpu,
         "remove_unused_columns": False,
         "push_to_hub": False,
+        "log_level_replica": "error",
         **more,
     }
     known = {item.name for item in fields(kind)}
