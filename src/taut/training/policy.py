@@ -1,5 +1,6 @@
 """The policy stage: RLOO with the sequence-level clipped KL, its log, and the held-out log."""
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from datasets import Dataset
 from trl import RLOOConfig
 
 from taut.errors import UsageError
-from taut.training.clipped_kl import PhasedThreshold
+from taut.logs.write import whole_file
+from taut.training.clipped_kl import clipped_kl_trainer
 from taut.training.data import in_share, overlapping, prompt_rows, read_pairs, read_rows
 from taut.training.evaluation import HeldOut
 from taut.training.models import load_causal, load_tokenizer, lora_config, merged
@@ -19,6 +21,7 @@ from taut.training.recipe import Recipe
 from taut.training.recorder import record
 from taut.training.reward_model import write_whole
 from taut.training.rewards import GoldReward, MappedReward
+from taut.training.threshold import FixedThreshold, PhasedThreshold, Threshold
 from taut.training.trainers import common_arguments, share_of, train
 
 
@@ -111,18 +114,16 @@ def optimise(
         What the manifest keeps: steps, and the last clip threshold in nats (null where there was
         none).
     """
-    folder, policy = Path(recipe.output.folder), recipe.policy
+    folder = Path(recipe.output.folder)
     tokenizer = load_tokenizer(start)
-    model = load_causal(start)
-    arguments = _arguments(recipe, work)
     lora = lora_config(recipe.lora, "policy")
-    threshold = _threshold(recipe)
+    threshold = _threshold(recipe, len(held_out))
     trainer = _trainer(
         recipe,
         threshold,
         reward,
-        model=model,
-        args=arguments,
+        model=load_causal(start),
+        args=_arguments(recipe, work),
         train_dataset=training_data(recipe, training),
         processing_class=tokenizer,
         peft_config=lora,
@@ -145,16 +146,77 @@ def optimise(
             reward=reward,
             gold=gold,
             folder=folder / "eval",
-            models=folder / "models",
+            models=folder / "models" if recipe.evaluation.models else None,
         )
     )
-    train(trainer, work, stage="policy", quiet=quiet)
-    last = threshold.tau if isinstance(threshold, PhasedThreshold) else threshold
+    train(trainer, work, stage="policy", quiet=quiet, threshold=threshold)
     if trainer.is_world_process_zero():
         whole = merged(trainer.accelerator.unwrap_model(trainer.model))
         write_whole(whole, tokenizer, folder / "models" / "policy")
+        _write_metrics(trainer.state.log_history, folder / "metrics.jsonl")
     trainer.accelerator.wait_for_everyone()
-    return {"folder": "models/policy", "steps": policy.steps, "tau": last}
+    last = None if math.isinf(threshold.tau) else threshold.tau
+    return {"folder": "models/policy", "steps": recipe.policy.steps, "tau": last}
+
+
+def _threshold(recipe: Recipe, audited: int) -> Threshold:
+    """Return the clip threshold: fixed, none, or by the quantile rule for the audit to come."""
+    policy, every = recipe.policy, recipe.policy.iterations
+    if policy.tau == "none":
+        return FixedThreshold(math.inf, math.inf)
+    if policy.tau != "quantile":
+        return FixedThreshold(policy.tau, policy.tau)
+    # The rule counts batches of rollouts, each of which is used for `iterations` steps.
+    return PhasedThreshold(
+        prompts=audited,
+        rollouts_per_prompt=recipe.evaluation.rollouts_per_prompt,
+        delta=policy.delta,
+        burn_in=policy.burn_in // every,
+        calibration=policy.calibration // every,
+        phase=policy.phase // every or None,
+        floor=policy.floor,
+    )
+
+
+def _trainer(recipe: Recipe, threshold: Threshold, reward: MappedReward, **settings: Any) -> Any:
+    """Return the trainer of the way that the recipe asks for."""
+    if recipe.policy.way == "mixin":
+        return clipped_kl_trainer()(tau=threshold, reward_funcs=[reward], **settings)
+    raise NotImplementedError
+
+
+def _reference(trainer: Any, start: str) -> Any:
+    """Return the frozen reference: the trainer's own, or a copy where it has none."""
+    if trainer.ref_model is not None:
+        return trainer.ref_model
+    return load_causal(start).to(trainer.accelerator.device).eval().requires_grad_(False)
+
+
+def _check_parallel(trainer: Any) -> None:
+    """The held-out log samples from whole weights, which sharded training does not have.
+
+    Raises:
+        UsageError: The weights are sharded.
+    """
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise UsageError(
+            "expected one process or data-parallel processes (torchrun, accelerate), found sharded "
+            "weights (FSDP or DeepSpeed); the held-out log needs whole ones. Use LoRA instead."
+        )
+
+
+def _write_metrics(history: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write what the trainer reported, one line a report; what is not finite is left out."""
+    lines = []
+    for entry in history:
+        known = {
+            name: value
+            for name, value in entry.items()
+            if not (isinstance(value, float) and not math.isfinite(value))
+        }
+        lines.append(json.dumps(known, allow_nan=False) + "\n")
+    with whole_file(str(path)) as file:
+        file.write("".join(lines).encode())
 
 
 def _arguments(recipe: Recipe, work: Path) -> RLOOConfig:

@@ -311,6 +311,12 @@ class Policy:
     burn_in: int = setting(
         whole(1), "unclipped steps that calibrate the first threshold", default=10, unit="steps"
     )
+    calibration: int = setting(
+        whole(1), "the last steps of the burn-in or a phase, which choose", default=5, unit="steps"
+    )
+    floor: float = setting(
+        number(0, ends="(]"), "least threshold that the quantile rule sets", default=1.0, unit="nats"
+    )
     phase: int = setting(
         whole(0),
         "steps that a threshold from the quantile rule is frozen for; 0: to the end",
@@ -367,6 +373,9 @@ class Evaluation:
         SWITCH, "also record the input of the reward model's head", default=False
     )
     text: bool = setting(SWITCH, "also record prompts and responses", default=False)
+    models: bool = setting(
+        SWITCH, "keep the weights (or adapters) of each recorded step, to choose from", default=True
+    )
     overlap: str = setting(
         one_of("refuse", "independent_draws"),
         "a held-out prompt that also trains: refuse it, or take all prompts for independent draws",
@@ -564,17 +573,31 @@ def _reward_problems(recipe: Recipe) -> list[str]:
 
 def _schedule_problems(recipe: Recipe) -> list[str]:
     policy, found = recipe.policy, []
-    if policy.tau == "quantile" and policy.burn_in >= policy.steps:
-        found.append(
-            f"policy.burn_in: expected fewer steps than policy.steps = {policy.steps}, found "
-            f"{policy.burn_in}; the threshold would never apply."
-        )
-    for name, value in (("save_every", policy.save_every), ("phase", policy.phase)):
-        if value % policy.iterations:
+    if policy.tau == "quantile":
+        found += _quantile_problems(policy)
+    for name in ("save_every", "burn_in", "calibration", "phase"):
+        value = getattr(policy, name)
+        if value % policy.iterations and (name == "save_every" or policy.tau == "quantile"):
             found.append(
                 f"policy.{name}: expected a multiple of policy.iterations = {policy.iterations} "
                 f"(a batch of rollouts is used for so many steps), found {value}."
             )
+    return found
+
+
+def _quantile_problems(policy: Policy) -> list[str]:
+    found = []
+    if policy.burn_in >= policy.steps:
+        found.append(
+            f"policy.burn_in: expected fewer steps than policy.steps = {policy.steps}, found "
+            f"{policy.burn_in}; the threshold would never apply."
+        )
+    shortest = min(policy.burn_in, policy.phase or policy.burn_in)
+    if policy.calibration > shortest:
+        found.append(
+            f"policy.calibration: expected at most the {shortest} steps of the burn-in and of a "
+            f"phase, found {policy.calibration}."
+        )
     return found
 
 
