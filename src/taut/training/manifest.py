@@ -21,7 +21,16 @@ from taut.version import __version__
 SCHEMA = "taut.run/1"
 NAME = "manifest.json"
 # All that a run writes into its folder; --fresh removes these and nothing else.
-WRITTEN = ("stages", "models", "log", "eval", "tensorboard", "rm_curve.jsonl", "metrics.jsonl", NAME)
+WRITTEN = (
+    "stages",
+    "models",
+    "log",
+    "eval",
+    "tensorboard",
+    "rm_curve.jsonl",
+    "metrics.jsonl",
+    NAME,
+)
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
 

@@ -136,6 +136,7 @@ def optimise(
             gold=gold if recipe.log.gold else None,
             token_lists=recipe.log.token_lists,
             run=folder.name,
+            overwrite=True,  # the folder is of this run; before its first checkpoint it starts anew
         )
     trainer.add_callback(
         HeldOut(

@@ -315,7 +315,10 @@ class Policy:
         whole(1), "the last steps of the burn-in or a phase, which choose", default=5, unit="steps"
     )
     floor: float = setting(
-        number(0, ends="(]"), "least threshold that the quantile rule sets", default=1.0, unit="nats"
+        number(0, ends="(]"),
+        "least threshold that the quantile rule sets",
+        default=1.0,
+        unit="nats",
     )
     phase: int = setting(
         whole(0),

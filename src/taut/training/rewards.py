@@ -97,12 +97,16 @@ def gold_line(scores: np.ndarray, gold: np.ndarray) -> tuple[float, float]:
     A line that falls would turn the learned reward around, so its slope is at least a hundredth of
     the ratio of spreads.
     """
-    spread = float(scores.std())
-    if not spread > 0:
-        return 1.0, float(gold.mean() - scores.mean())
-    slope = float(np.mean((scores - scores.mean()) * (gold - gold.mean())) / spread**2)
-    slope = max(slope, 0.01 * float(gold.std()) / spread, 1e-6)
-    return slope, float(gold.mean() - slope * scores.mean())
+    # Sums that are rounded once: a resumed run finds the same line to the last bit.
+    count = len(scores)
+    middle, level = math.fsum(scores) / count, math.fsum(gold) / count
+    square = math.fsum((scores - middle) ** 2)
+    if not square > 0:
+        return 1.0, level - middle
+    slope = math.fsum((scores - middle) * (gold - level)) / square
+    least = 0.01 * math.sqrt(math.fsum((gold - level) ** 2) / square)
+    slope = max(slope, least, 1e-6)
+    return slope, level - slope * middle
 
 
 class ModelScore:

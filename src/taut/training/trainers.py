@@ -139,7 +139,9 @@ class Progress(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Remember the metrics that people watch."""
         shown = ((name, (logs or {}).get(key)) for key, name in WATCHED.items())
-        self._metrics = "".join(f"  {name} {value:.4g}" for name, value in shown if value is not None)
+        self._metrics = "".join(
+            f"  {name} {value:.4g}" for name, value in shown if value is not None
+        )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell where the stage is."""
