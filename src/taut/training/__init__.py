@@ -6,10 +6,13 @@ from typing import Any
 _HOME = {
     "ClippedKLMixin": "clipped_kl",
     "ClippedKLRLOOTrainer": "clipped_kl",
+    "ClippedKLReward": "clipped_kl",
+    "Finding": "preflight",
     "FixedThreshold": "threshold",
     "PhasedThreshold": "threshold",
     "Threshold": "threshold",
     "clipped_kl_trainer": "clipped_kl",
+    "preflight": "preflight",
     "quantile_threshold": "threshold",
     "record": "recorder",
 }

@@ -10,22 +10,29 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from taut.errors import LogError, UsageError
+from taut.logs.schema import REJECTED_KEY
 from taut.logs.write import write_rollouts
 from taut.training.hooks import (
     GENERATE,
     LOG_PROBS,
     REWARDS,
     check_trainer,
-    completion_mask,
+    distorted,
     is_reference,
     mode,
+    reference,
+    score,
     stop_tokens,
 )
+from taut.training.log_probs import frozen_copy, token_log_probs
+from taut.training.preflight import require_sound
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +68,10 @@ def record(
         run: Name of the run; the trainer's own by default.
         policy: Name of the policy; the model's own by default.
         evaluation: Folder of a second log, of the rollouts of evaluations; None for no such log.
-        extra_forward: Compute the log-probs that the trainer does not, one more forward each.
+        extra_forward: Compute the log-probs that the trainer does not, one more forward each: for
+            GRPO, whose default beta of 0 has no reference, and for truncated rollouts where
+            `mask_truncated_completions` hides theirs. A trainer without a reference is given
+            a copy of the policy as it is now.
         overwrite: Replace an earlier log in the folder when a run starts from its beginning.
         check: Run the pre-flight checks and raise on what is wrong.
 
@@ -72,6 +82,8 @@ def record(
         UsageError: The trainer is of another kind, or a check fails.
     """
     check_trainer(trainer)
+    if check:
+        require_sound(trainer)
     model = getattr(trainer.model.config, "_name_or_path", "") or type(trainer.model).__name__
     recorder = Recorder(
         trainer=trainer,
@@ -97,8 +109,7 @@ def record(
 class Batch:
     """What one call of the trainer's generation brought to light, one entry per local rollout."""
 
-    policy: "tuple[torch.Tensor, torch.Tensor] | None" = None  # log-probs and mask
-    reference: "tuple[torch.Tensor, torch.Tensor] | None" = None
+    scores: "dict[str, torch.Tensor]" = field(default_factory=dict)  # by role, (rollouts, tokens)
     columns: dict[str, Any] = field(default_factory=dict)
 
 
@@ -124,6 +135,10 @@ class Log:
         os.makedirs(self.folder, exist_ok=True)
         names = [name for name in self.batches[0] if all(name in b for b in self.batches)]
         rows = {name: [v for batch in self.batches for v in batch[name]] for name in names}
+        scored = np.isfinite(rows["reward"])
+        if not scored.all():  # no reward function scored them, so there is nothing to audit
+            rows = {name: list(compress(values, scored)) for name, values in rows.items()}
+            facts = facts | {REJECTED_KEY.decode(): str(int((~scored).sum()))}
         path = os.path.join(self.folder, _NAME.format(self.step, rank))
         write_rollouts(rows, path, facts=facts)
         self.written.add(path)
@@ -154,12 +169,17 @@ class Recorder:
     extra_forward: bool
     overwrite: bool
     logs: dict[str, Log]
+    _copy: Any = None
     _batch: Batch | None = None
     _inner: dict[str, Callable] = field(default_factory=dict)
     _callback: Any = None
 
     def attach(self) -> None:
         """Put the recorder between the trainer and three of its methods."""
+        with reference(self.trainer) as model:
+            if self.extra_forward and model is None:
+                policy = self.trainer.accelerator.unwrap_model(self.trainer.model)
+                self._copy = frozen_copy(policy)
         wrappers = {GENERATE: self._generate, LOG_PROBS: self._log_probs, REWARDS: self._rewards}
         for name, wrapper in wrappers.items():
             self._inner[name] = getattr(self.trainer, name)
@@ -204,7 +224,10 @@ class Recorder:
         return self.trainer.accelerator.process_index
 
     def _facts(self) -> dict[str, str]:
-        return {"taut.temperature": repr(float(self.trainer.temperature))}
+        return {
+            "taut.temperature": repr(float(self.trainer.temperature)),
+            "taut.trainer": f"{type(self.trainer).__name__}, trl {version('trl')}",
+        }
 
     def _generate(self, inputs: Any) -> Any:
         kind = mode(self.trainer)
@@ -213,7 +236,7 @@ class Recorder:
         self._batch = Batch()
         try:
             out = self._inner[GENERATE](inputs)
-            self._add_log_probs(self._batch)
+            self._add_log_probs(self._batch, out)
             log = self.logs[kind]
             log.add(self.trainer.state.global_step, self._batch.columns)
         finally:
@@ -229,13 +252,12 @@ class Recorder:
             model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
         )
         if self._batch is not None:
-            mask = completion_mask(attention_mask, logits_to_keep)
             if is_reference(self.trainer, model):
                 # A clipped-KL trainer returns a moved reference; the log holds the true one.
                 true = getattr(self.trainer, "unclipped_reference", None)
-                self._batch.reference = (out[0] if true is None else true, mask)
+                self._batch.scores["ref"] = out[0] if true is None else true
             else:
-                self._batch.policy = (out[0], mask)
+                self._batch.scores["policy"] = out[0]
         return out
 
     def _rewards(self, inputs: Any, prompts: Any, completions: Any, ids: Any) -> Any:
@@ -272,25 +294,69 @@ class Recorder:
             )
         return np.array([np.nan if label is None else label for label in labels], dtype=float)
 
-    def _add_log_probs(self, batch: Batch) -> None:
-        if getattr(self.trainer, "mask_truncated_completions", False):
-            return  # the trainer's log-probs of truncated rollouts are zeros, not log-probs
-        for name, found in (("policy", batch.policy), ("ref", batch.reference)):
-            if found is None:
-                continue
-            logps, mask = (value.detach().cpu().numpy() for value in _float32(*found))
-            kept = mask > 0
-            batch.columns[f"{name}_logprob"] = np.where(kept, logps, 0.0).sum(
-                axis=1, dtype=np.float64
-            )
+    def _add_log_probs(self, batch: Batch, out: dict[str, Any]) -> None:
+        """Add sums, and lists on request, over the tokens that the policy itself wrote."""
+        import torch
+
+        # The trainer's own mask may hide truncated rollouts, whose log-probs count here.
+        lengths = torch.tensor(batch.columns["n_tokens"])
+        mask = torch.arange(out["completion_ids"].shape[1]) < lengths[:, None]
+        scores = {
+            role: torch.from_numpy(values)
+            for function in self.trainer.reward_funcs
+            if getattr(function, "is_kl_penalty", False)
+            for role, values in function.latest.items()
+        }
+        if not getattr(self.trainer, "mask_truncated_completions", False):
+            scores |= batch.scores  # else it has zeros where it masks
+        if self.extra_forward:
+            scores |= self._missing(scores, out, mask)
+        if "sampling_per_token_logps" in out:  # what the engine that sampled says
+            scores["behaviour"] = out["sampling_per_token_logps"]
+        elif "policy" in scores and not distorted(self.trainer):
+            scores["behaviour"] = scores["policy"]
+        if out.get("tool_mask") is not None:
+            mask = mask & (out["tool_mask"].cpu() > 0)
+        for role, logps in scores.items():
+            values = logps.detach().float().cpu().numpy()
+            kept = mask[:, : values.shape[1]].numpy()
+            summed = np.where(kept, values, 0.0).sum(axis=1, dtype=np.float64)
+            batch.columns[f"{role}_logprob"] = summed
             if self.token_lists:
-                batch.columns[f"{name}_logprobs"] = [
-                    row[keep] for row, keep in zip(logps, kept, strict=True)
+                batch.columns[f"{role}_logprobs"] = [
+                    row[keep] for row, keep in zip(values, kept, strict=True)
                 ]
 
+    def _missing(
+        self, scores: dict[str, Any], out: dict[str, Any], mask: "torch.Tensor"
+    ) -> "dict[str, torch.Tensor]":
+        """Compute what the trainer did not."""
+        import torch
 
-def _float32(logps: "torch.Tensor", mask: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
-    return logps.float(), mask
+        if "pixel_values" in out:
+            raise UsageError("extra_forward: expected text alone, found images; leave it out.")
+        trainer, keep = self.trainer, mask.shape[1]
+        ids = torch.cat([out["prompt_ids"], out["completion_ids"]], dim=1)
+        attention = torch.cat([out["prompt_mask"], mask.to(out["prompt_mask"])], dim=1)
+        rows = trainer.args.per_device_train_batch_size
+        found = {}
+        if "policy" not in scores:
+            found["policy"] = score(trainer, trainer.model, ids, attention, keep, rows)
+        if "ref" not in scores:
+            with reference(trainer) as model:
+                if model is not None:
+                    found["ref"] = score(trainer, model, ids, attention, keep, rows)
+                else:
+                    with trainer.accelerator.autocast():
+                        found["ref"] = token_log_probs(
+                            self._copy,
+                            ids,
+                            attention,
+                            keep,
+                            temperature=trainer.temperature,
+                            rows=rows,
+                        )
+        return found
 
 
 def _reward(trainer: Any, per_function: "torch.Tensor") -> np.ndarray:

@@ -153,6 +153,28 @@ def as_threshold(tau: "float | Threshold | None", tau_negative: float | None) ->
     return FixedThreshold(above, above if tau_negative is None else float(tau_negative))
 
 
+def keep_threshold(threshold: Threshold) -> Any:
+    """Return a callback of a trainer that saves the threshold in checkpoints and restores it.
+
+    The state lies in trainer_state.json, so it is there whenever the checkpoint is whole.
+    """
+    from transformers import TrainerCallback
+    from transformers.trainer_callback import ExportableState
+
+    class KeepThreshold(TrainerCallback, ExportableState):
+        """Carries the clip threshold over a restart."""
+
+        def state(self):
+            return {"args": {}, "attributes": {"threshold": threshold.state()}}
+
+        def on_train_begin(self, args, state, control, **kwargs):
+            held = state.stateful_callbacks.get("KeepThreshold")
+            if state.global_step > 0 and isinstance(held, dict):
+                threshold.restore(held["attributes"]["threshold"])
+
+    return KeepThreshold()
+
+
 def quantile_threshold(
     log_ratios: np.ndarray, *, prompts: int, rollouts_per_prompt: int, delta: float = 0.05
 ) -> float:
