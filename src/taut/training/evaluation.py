@@ -6,7 +6,7 @@ and process, so that recording changes nothing in training and a resumed run wri
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from transformers import TrainerCallback
 
 from taut.logs.write import whole_file
+from taut.training.log_probs import adapters_off
 from taut.training.models import prompt_tokens, response_logprobs, sample
 from taut.training.recipe import Recipe
 from taut.training.reward_model import write_whole
@@ -108,8 +109,8 @@ class HeldOut(TrainerCallback):
         )
         how = {"pad": pad, "temperature": policy.temperature}
         mine = response_logprobs(model, prompts, responses, **how)
-        with _reference(model, self.reference) as reference:
-            theirs = response_logprobs(reference, prompts, responses, **how)
+        with nullcontext() if self.reference is not None else adapters_off(model):
+            theirs = response_logprobs(self.reference or model, prompts, responses, **how)
         texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
         columns = {name: [row.get(name) for row in rows] for name in rows[0] if name != "prompt"}
         asked = {
@@ -123,8 +124,8 @@ class HeldOut(TrainerCallback):
         }
         found = {
             "prompt_id": [row["prompt_id"] for row in rows],
-            "policy_logprob": [float(values.sum()) for values in mine],
-            "ref_logprob": [float(values.sum()) for values in theirs],
+            "policy_logprob": mine.tolist(),
+            "ref_logprob": theirs.tolist(),
             "n_tokens": [len(tokens) for tokens in responses],
             "truncated": [tokens[-1] not in ends for tokens in responses],
         }
@@ -146,16 +147,6 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     declared = model.generation_config.eos_token_id
     declared = [declared] if isinstance(declared, int) else list(declared or ())
     return sorted({tokenizer.eos_token_id, *declared})
-
-
-@contextmanager
-def _reference(model: Any, reference: Any | None) -> Iterator[Any]:
-    """Yield the reference model: its own weights, or the policy with its adapters off."""
-    if reference is not None:
-        yield reference
-        return
-    with model.disable_adapter():
-        yield model
 
 
 @contextmanager

@@ -5,7 +5,6 @@ whole one therefore gets a last file, and only those are gone on from. Rows come
 laid out beforehand, so that a resumed run sees the same ones.
 """
 
-import json
 import os
 import re
 import shutil
@@ -23,10 +22,8 @@ from transformers import TrainerCallback
 
 from taut.errors import UsageError
 from taut.training.recipe import Recipe
-from taut.training.threshold import Threshold
 
 WHOLE = "taut.whole"  # the last file of a checkpoint
-STATE = "taut.threshold.json"  # the clip threshold's state, in a checkpoint
 # Metrics that people watch while they wait: the trainers' names, and ours.
 WATCHED = {
     "loss": "loss",
@@ -112,18 +109,14 @@ class InOrder:
 class MarkWhole(TrainerCallback):
     """Mark each checkpoint as whole once all processes have written their part."""
 
-    def __init__(self, trainer: Any, threshold: Threshold | None) -> None:
+    def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
-        self.threshold = threshold
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Write the last files of the checkpoint."""
+        """Write the last file of the checkpoint."""
         self.trainer.accelerator.wait_for_everyone()
         if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            if self.threshold is not None:
-                (folder / STATE).write_text(json.dumps(self.threshold.state()), encoding="utf-8")
-            (folder / WHOLE).touch()
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
 
 
 class Progress(TrainerCallback):
@@ -163,29 +156,17 @@ class Progress(TrainerCallback):
             sys.stderr.write("\r\x1b[K")
 
 
-def train(
-    trainer: Any, folder: Path, *, stage: str, quiet: bool, threshold: Threshold | None = None
-) -> None:
-    """Train to the end, from the newest whole checkpoint on if there is one.
-
-    Args:
-        trainer: The stage's trainer.
-        folder: Of its checkpoints.
-        stage: Its name, for people.
-        quiet: No progress.
-        threshold: Clip threshold whose state goes into checkpoints.
-    """
+def train(trainer: Any, folder: Path, *, stage: str, quiet: bool) -> None:
+    """Train to the end, from the newest whole checkpoint on if there is one."""
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(MarkWhole(trainer, threshold))
+    trainer.add_callback(MarkWhole(trainer))
     trainer.add_callback(Progress(stage, quiet=quiet))
     if trainer.is_world_process_zero():
         remove_broken(folder)
     trainer.accelerator.wait_for_everyone()
     newest = whole_checkpoints(folder)
-    if newest and threshold is not None:
-        threshold.restore(json.loads((newest[-1] / STATE).read_text(encoding="utf-8")))
     trainer.train(resume_from_checkpoint=str(newest[-1]) if newest else None)
 
 
