@@ -17,6 +17,7 @@ import torch
 from transformers import TrainerCallback
 
 from taut.logs.write import whole_file
+from taut.training.data import in_share
 from taut.training.log_probs import adapters_off
 from taut.training.models import prompt_tokens, response_logprobs, sample
 from taut.training.recipe import Recipe
@@ -93,7 +94,8 @@ class HeldOut(TrainerCallback):
                 found.setdefault(name, []).extend(values)
         found["run"] = [Path(self.recipe.output.folder).name] * len(drawn)
         found["step"] = [step] * len(drawn)
-        return {name: pa.array(values) for name, values in found.items()}
+        types = {"gold": pa.float64()}
+        return {name: pa.array(values, types.get(name)) for name, values in found.items()}
 
     def _batch(self, model: Any, rows: Sequence[dict]) -> dict[str, list]:
         policy, tokenizer = self.recipe.policy, self.tokenizer
@@ -135,11 +137,26 @@ class HeldOut(TrainerCallback):
         else:
             found["reward"] = self.reward(**asked)
         if self.gold is not None:
-            found["gold"] = self.gold(**asked)
+            found["gold"] = self._labels(asked, found["prompt_id"])
         if self.recipe.evaluation.text:
             found["prompt"] = [str(row["prompt"]) for row in rows]
             found["response"] = texts
         return found
+
+    def _labels(self, asked: dict[str, list], prompt_ids: Sequence[str]) -> list[float | None]:
+        """Return gold of the prompts that get it: whole prompts, the same ones at every step."""
+        recipe = self.recipe
+        known = [
+            i
+            for i, name in enumerate(prompt_ids)
+            if in_share(name, recipe.gold.share, seed=recipe.seed, salt="gold")
+        ]
+        labels: list[float | None] = [None] * len(prompt_ids)
+        if known:
+            few = {name: [values[i] for i in known] for name, values in asked.items()}
+            for i, value in zip(known, self.gold(**few), strict=True):
+                labels[i] = value
+        return labels
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:

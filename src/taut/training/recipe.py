@@ -289,6 +289,11 @@ class Gold:
     range: tuple[float, float] = setting(
         RANGE, "declared range; gold beyond it stops the run", unit="reward units"
     )
+    share: float = setting(
+        number(0, 1, ends="(]"),
+        "share of the held-out prompts whose rollouts get gold, drawn blind to outcomes",
+        default=1.0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,7 +73,7 @@ def train(recipe: Recipe, *, fresh: bool = False, resume: bool = False, quiet: b
     stay_offline()
     from accelerate import PartialState
 
-    _quieten()
+    quieten()
     import torch
 
     cpu = recipe.model.device == "cpu" or not torch.cuda.is_available()
@@ -89,7 +89,7 @@ def train(recipe: Recipe, *, fresh: bool = False, resume: bool = False, quiet: b
         if not main:
             many = processes.num_processes
             manifest = open_manifest(recipe, processes=many, fresh=False, main=False)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _boards_of_its_own():
             # What these libraries will rename is for each other's developers, not for our users.
             for kind in (FutureWarning, DeprecationWarning):
                 warnings.filterwarnings("ignore", category=kind, module=r"transformers|trl|torch")
@@ -111,7 +111,7 @@ def require_extra() -> None:
         )
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Keep other libraries' bars and hints off our own lines; their errors are still shown."""
     import datasets
     import transformers
@@ -119,6 +119,19 @@ def _quieten() -> None:
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+
+
+@contextmanager
+def _boards_of_its_own() -> Iterator[None]:
+    """Put the environment back after stages that say where TensorBoard writes."""
+    name = "TENSORBOARD_LOGGING_DIR"
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 class _Stages:
@@ -309,7 +322,7 @@ def finished(folder: Path, manifest: Manifest) -> Run:
         folder=folder,
         manifest=manifest.document,
         table=table,
-        commands=next_commands(folder, manifest),
+        commands=next_commands(folder, manifest, table),
     )
 
 
@@ -325,33 +338,41 @@ def summary(folder: Path, tau: float | None) -> list[dict[str, float | int | Non
             {
                 "step": int(columns["step"][0]),
                 "reward": float(columns["reward"].mean()),
-                "gold": float(columns["gold"].mean()) if "gold" in columns else None,
+                "gold": _known_mean(columns.get("gold")),
                 "kl": float(log_ratio.mean()),
                 "clipped": None if tau is None else float(np.mean(np.abs(log_ratio) > tau)),
                 "tokens": float(columns["n_tokens"].mean()),
+                "rollouts": len(log_ratio),
             }
         )
     return rows
 
 
-def next_commands(folder: Path, manifest: Manifest) -> list[str]:
+def _known_mean(gold: np.ndarray | None) -> float | None:
+    if gold is None or np.isnan(gold).all():
+        return None
+    return float(np.nanmean(gold))
+
+
+def next_commands(folder: Path, manifest: Manifest, table: Sequence[dict]) -> list[str]:
     """Return what to run next on the logs of a run, ready to paste."""
     recipe, policy = manifest.head["recipe"], manifest.stages["policy"]
     ends, gold = policy["map"], recipe["gold"]
-    log, curve = _shown(folder / "eval"), folder / "rm_curve.jsonl"
+    log = _shown(folder / "eval")
     common = f"--reward-range {ends['low']:g} {ends['high']:g}"
     if gold and list(gold["range"]) != [ends["low"], ends["high"]]:
         common += f" --gold-range {gold['range'][0]:g} {gold['range'][1]:g}"
     common += " --held-out"
     tau = "auto" if policy.get("tau") is None else f"{policy['tau']:.6g}"
-    commands = [
-        f"taut audit {log} --by step --target clipped --beta {recipe['policy']['beta']:g} "
-        f"--tau {tau} {common}",
+    clipped = f"--target clipped --beta {recipe['policy']['beta']:g} --tau {tau}"
+    # The last step is the pilot of what comes next; its tokens tenfold are a budget to begin with.
+    last = _shown(folder / "eval") + f"/step-{policy['steps']:06d}.*"
+    budget = 10 * table[-1]["rollouts"] * table[-1]["tokens"]
+    return [
+        f"taut audit {log} --by step {clipped} {common}",
         f"taut select {log} --by step --target reward {common}",
+        f"taut plan {last} --budget {round(budget)} {clipped} {common}",
     ]
-    if curve.exists():
-        commands.append(f"taut plan {log} --rm-curve {_shown(curve)} {common}")
-    return commands
 
 
 def _shown(path: Path) -> str:
