@@ -249,17 +249,32 @@ def _write_metrics(history: Sequence[dict[str, Any]], path: Path) -> None:
         file.write("".join(lines).encode())
 
 
-def _arguments(recipe: Recipe, work: Path) -> RLOOConfig:
+def batch_shares(recipe: Recipe, processes: int) -> tuple[int, int]:
+    """Return how many rollouts a process has a step, and how many of them go in one pass.
+
+    Raises:
+        UsageError: A batch of some stage cannot be shared equally.
+    """
     policy = recipe.policy
+    if recipe.sft is not None:
+        share_of(recipe.sft.batch, processes, "sft.batch")
+    if recipe.reward_model.pairs is not None:
+        share_of(recipe.reward_model.batch, processes, "reward_model.batch")
     rollouts = policy.prompts_per_step * policy.rollouts_per_prompt
     what = "policy.prompts_per_step x policy.rollouts_per_prompt"
-    share = share_of(rollouts, PartialState().num_processes, what)
+    share = share_of(rollouts, processes, what)
     one_pass = policy.micro_batch or share
     if share % one_pass:
         raise UsageError(
             f"policy.micro_batch: expected a divisor of the {share} rollouts that a process has a "
             f"step, found {one_pass}."
         )
+    return share, one_pass
+
+
+def _arguments(recipe: Recipe, work: Path) -> RLOOConfig:
+    policy = recipe.policy
+    share, one_pass = batch_shares(recipe, PartialState().num_processes)
     schedule = "constant_with_warmup" if policy.schedule == "constant" else policy.schedule
     return common_arguments(
         RLOOConfig,

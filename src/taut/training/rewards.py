@@ -139,7 +139,7 @@ class FunctionScore:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._function = _load(name)
+        self._function = load_function(name)
 
     def __call__(
         self, prompts: Sequence, completions: Sequence, *, features: bool = False, **columns: Any
@@ -162,7 +162,12 @@ class FunctionScore:
         return scores, None
 
 
-def _load(name: str) -> Callable:
+def load_function(name: str) -> Callable:
+    """Return the function that a recipe names as "module:function".
+
+    Raises:
+        UsageError: It cannot be imported, or is no function.
+    """
     module, _, function = name.partition(":")
     try:
         found = getattr(import_module(module), function)

@@ -147,14 +147,33 @@ class _Stages:
         self.main = processes.is_main_process
 
     def run(self) -> None:
-        # What can be wrong with the data is found before hours of training.
-        from taut.training.policy import policy_prompts
-
-        training, held_out = policy_prompts(self.recipe)
+        training, held_out = self.check()
         base = self.start()
         policy_start = self.sft(base)
         reward = self.reward(policy_start)
         self.policy(policy_start, reward, training, held_out)
+
+    def check(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Find what cannot work before hours of training; return training and held-out prompts."""
+        from taut.training.data import read_pairs
+        from taut.training.policy import batch_shares, policy_prompts
+        from taut.training.reward_model import curve_sizes, split_pairs
+        from taut.training.rewards import load_function
+
+        recipe, settings = self.recipe, self.recipe.reward_model
+        prompts = policy_prompts(recipe)
+        batch_shares(recipe, self.processes.num_processes)
+        for function in (settings.function, recipe.gold and recipe.gold.function):
+            if function:
+                load_function(function)
+        gold_model = recipe.gold and recipe.gold.checkpoint
+        for model in (recipe.model.checkpoint, settings.checkpoint, settings.start, gold_model):
+            if model:
+                model_folder(model)
+        if settings.pairs is not None:
+            split = split_pairs(read_pairs(settings.pairs), settings.held_out, seed=recipe.seed)
+            curve_sizes(settings.sizes, len(split.training))
+        return prompts
 
     def stage(self, name: str) -> Path | None:
         """Return the work folder of a stage, or None where it is done."""
