@@ -50,6 +50,10 @@ def train(recipe, output, resume, fresh, changes, example, quiet):
         from taut.training.run import train as run
 
         done = run(read, fresh=fresh, resume=resume, quiet=quiet)
+    except KeyboardInterrupt:
+        if speaks:
+            click.echo("\ntaut: interrupted; the same command goes on from here.", err=True)
+        raise
     except TautError as error:
         if speaks:
             raise

@@ -158,7 +158,7 @@ class _Stages:
         from taut.training.data import read_pairs
         from taut.training.policy import batch_shares, policy_prompts
         from taut.training.reward_model import curve_sizes, split_pairs
-        from taut.training.rewards import load_function
+        from taut.training.rewards import check_range, load_function
 
         recipe, settings = self.recipe, self.recipe.reward_model
         prompts = policy_prompts(recipe)
@@ -171,8 +171,12 @@ class _Stages:
             if model:
                 model_folder(model)
         if settings.pairs is not None:
-            split = split_pairs(read_pairs(settings.pairs), settings.held_out, seed=recipe.seed)
+            pairs = read_pairs(settings.pairs)
+            split = split_pairs(pairs, settings.held_out, seed=recipe.seed)
             curve_sizes(settings.sizes, len(split.training))
+            known = np.array([pair.gold for pair in pairs if pair.gold is not None])
+            if recipe.gold is not None:
+                check_range(known, recipe.gold.range, "gold.range")
         return prompts
 
     def stage(self, name: str) -> Path | None:

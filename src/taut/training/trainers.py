@@ -126,7 +126,8 @@ class Progress(TrainerCallback):
         self.stage = stage
         self.quiet = quiet
         self._metrics = ""
-        self._shown = time.monotonic()
+        self._first = 0
+        self._began = self._shown = time.monotonic()
         self._terminal = sys.stderr.isatty()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
@@ -140,8 +141,11 @@ class Progress(TrainerCallback):
         """Tell where the stage is."""
         if self.quiet or not state.is_world_process_zero:
             return
-        line = f"{self.stage}: step {state.global_step}/{state.max_steps}{self._metrics}"
         now = time.monotonic()
+        done, missing = state.global_step - self._first, state.max_steps - state.global_step
+        left = _duration(missing * (now - self._began) / max(done, 1))
+        line = f"{self.stage}: step {state.global_step}/{state.max_steps}, {left} left"
+        line += self._metrics
         if self._terminal and now - self._shown > 0.2:
             self._shown = now
             sys.stderr.write(f"\r\x1b[K{line}")
@@ -150,10 +154,19 @@ class Progress(TrainerCallback):
             self._shown = now
             sys.stderr.write(f"{line}\n")
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock at the step that this process starts from."""
+        self._began, self._first = time.monotonic(), state.global_step
+
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Clear the line."""
         if self._terminal and not self.quiet and state.is_world_process_zero:
             sys.stderr.write("\r\x1b[K")
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes // 60}:{minutes % 60:02} h"
 
 
 def train(trainer: Any, folder: Path, *, stage: str, quiet: bool) -> None:
