@@ -132,10 +132,11 @@ class Progress(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Remember the metrics that people watch."""
-        shown = ((name, (logs or {}).get(key)) for key, name in WATCHED.items())
-        self._metrics = "".join(
-            f"  {name} {value:.4g}" for name, value in shown if value is not None
-        )
+        found = {name: (logs or {}).get(key) for key, name in WATCHED.items()}
+        known = {name: value for name, value in found.items() if value is not None}
+        if "reward" in known:
+            known.pop("loss", None)  # RLOO's is 0 up to rounding, whatever happens
+        self._metrics = "".join(f"  {name} {value:.4g}" for name, value in known.items())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell where the stage is."""
