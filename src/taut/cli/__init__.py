@@ -6,6 +6,7 @@ from taut.cli import (  # noqa: F401  each registers its commands
     plan,
     select,
     threshold,
+    train,
     watch,
     worlds,
 )
