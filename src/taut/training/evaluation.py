@@ -1,0 +1,167 @@
+"""Rollouts on held-out prompts at given steps: the log that an audit certifies.
+
+Prompts are never trained on. Policy and reference are read by the same code on the same tokens, so
+that their log-ratio is 0 at step 0. The draws have their own random state, a function of seed, step
+and process, so that recording changes nothing in training and a resumed run writes the same files.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from transformers import TrainerCallback
+
+from taut.logs.write import whole_file
+from taut.training.models import prompt_tokens, response_logprobs, sample
+from taut.training.recipe import Recipe
+from taut.training.reward_model import write_whole
+from taut.training.rewards import GoldReward, MappedReward
+
+
+class HeldOut(TrainerCallback):
+    """Record rollouts of the policy on held-out prompts, at step 0, every so often, at the end.
+
+    Args:
+        recipe: The run.
+        rows: Held-out prompts, each with `prompt`, `prompt_id` and what the reward needs.
+        tokenizer: The policy's.
+        reference: The frozen reference, or None where adapters are switched off instead.
+        reward, gold: Of text to numbers.
+        folder: Of the log.
+        models: Folder for the weights at each of these steps, or None to keep none.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        rows: Sequence[dict[str, Any]],
+        tokenizer: Any,
+        reference: Any | None,
+        reward: MappedReward,
+        gold: GoldReward | None,
+        folder: Path,
+        models: Path | None,
+    ) -> None:
+        self.recipe = recipe
+        self.rows = rows
+        self.tokenizer = tokenizer
+        self.reference = reference
+        self.reward = reward
+        self.gold = gold
+        self.folder = folder
+        self.models = models
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+        """Record the untrained policy."""
+        if state.global_step == 0:
+            self._record(args, state, model)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+        """Record the policy where it is due; before the checkpoint of the same step."""
+        every, step = self.recipe.evaluation.every, state.global_step
+        if step == self.recipe.policy.steps or (every and step % every == 0):
+            self._record(args, state, model)
+
+    def _record(self, args: Any, state: Any, model: Any) -> None:
+        rank, step = args.process_index, state.global_step
+        path = self.folder / f"step-{step:06d}.rank-{rank}.parquet"
+        if path.exists():
+            return
+        # At step 0 the weights are those of the start, which are there already.
+        if step and state.is_world_process_zero and self.models is not None:
+            write_whole(model, self.tokenizer, self.models / f"step-{step:06d}")
+        with _own_randomness([self.recipe.seed, step, rank]):
+            columns = self._rollouts(model, self.rows[rank :: args.world_size], step)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(str(path)) as file:
+            pq.write_table(pa.table(columns), file, compression="zstd")
+
+    def _rollouts(self, model: Any, rows: Sequence[dict], step: int) -> dict[str, pa.Array]:
+        settings = self.recipe.evaluation
+        drawn = [row for row in rows for _ in range(settings.rollouts_per_prompt)]
+        found: dict[str, list] = {}
+        for start in range(0, len(drawn), settings.batch):
+            batch = self._batch(model, drawn[start : start + settings.batch])
+            for name, values in batch.items():
+                found.setdefault(name, []).extend(values)
+        found["run"] = [Path(self.recipe.output.folder).name] * len(drawn)
+        found["step"] = [step] * len(drawn)
+        return {name: pa.array(values) for name, values in found.items()}
+
+    def _batch(self, model: Any, rows: Sequence[dict]) -> dict[str, list]:
+        policy, tokenizer = self.recipe.policy, self.tokenizer
+        pad, ends = tokenizer.pad_token_id, end_tokens(model, tokenizer)
+        prompts = [prompt_tokens(tokenizer, row["prompt"]) for row in rows]
+        responses = sample(
+            model,
+            prompts,
+            pad=pad,
+            ends=ends,
+            max_new_tokens=policy.max_new_tokens,
+            temperature=policy.temperature,
+        )
+        how = {"pad": pad, "temperature": policy.temperature}
+        mine = response_logprobs(model, prompts, responses, **how)
+        with _reference(model, self.reference) as reference:
+            theirs = response_logprobs(reference, prompts, responses, **how)
+        texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
+        columns = {name: [row.get(name) for row in rows] for name in rows[0] if name != "prompt"}
+        asked = {
+            "prompts": [row["prompt"] for row in rows],
+            "completions": [
+                text if isinstance(row["prompt"], str) else [{"role": "assistant", "content": text}]
+                for row, text in zip(rows, texts, strict=True)
+            ],
+            "completion_ids": responses,
+            **columns,
+        }
+        found = {
+            "prompt_id": [row["prompt_id"] for row in rows],
+            "policy_logprob": [float(values.sum()) for values in mine],
+            "ref_logprob": [float(values.sum()) for values in theirs],
+            "n_tokens": [len(tokens) for tokens in responses],
+            "truncated": [tokens[-1] not in ends for tokens in responses],
+        }
+        if self.recipe.evaluation.features:
+            rewards, features = self.reward.with_features(**asked)
+            found |= {"reward": rewards.tolist(), "features": features.tolist()}
+        else:
+            found["reward"] = self.reward(**asked)
+        if self.gold is not None:
+            found["gold"] = self.gold(**asked)
+        if self.recipe.evaluation.text:
+            found["prompt"] = [str(row["prompt"]) for row in rows]
+            found["response"] = texts
+        return found
+
+
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Return the tokens that end a response: the tokenizer's, and what the model declares."""
+    declared = model.generation_config.eos_token_id
+    declared = [declared] if isinstance(declared, int) else list(declared or ())
+    return sorted({tokenizer.eos_token_id, *declared})
+
+
+@contextmanager
+def _reference(model: Any, reference: Any | None) -> Iterator[Any]:
+    """Yield the reference model: its own weights, or the policy with its adapters off."""
+    if reference is not None:
+        yield reference
+        return
+    with model.disable_adapter():
+        yield model
+
+
+@contextmanager
+def _own_randomness(entropy: Sequence[int]) -> Iterator[None]:
+    """Draw from a state of its own, and leave everybody else's as it was."""
+    seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint32)[0])
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,360 @@
+"""Two-stage RLHF from a recipe: SFT, reward model, policy, each stage once, then their logs.
+
+A stage writes into a folder of its own, moves its result into place when it is whole, and is noted
+in the manifest; a run that was killed goes on with the first stage that is not noted, from its
+newest whole checkpoint.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from taut.errors import UsageError
+from taut.logs.write import whole_file
+from taut.training.manifest import PACKAGES, Manifest, only_one, open_manifest
+from taut.training.models import (
+    load_scorer,
+    load_tokenizer,
+    make_from_scratch,
+    model_folder,
+    stay_offline,
+)
+from taut.training.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run that is done.
+
+    Attributes:
+        folder: Where everything is.
+        manifest: What it is made from and what its stages found, as in manifest.json.
+        table: One row a recorded step: means over the held-out rollouts, as plain data.
+        commands: What to run next, ready to paste.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    table: list[dict[str, float | int | None]]
+    commands: list[str]
+
+
+def train(recipe: Recipe, *, fresh: bool = False, resume: bool = False, quiet: bool = False) -> Run:
+    """Run a recipe, or go on with it where it was stopped.
+
+    Args:
+        recipe: What to run; from `read_recipe`.
+        fresh: Remove an earlier run in the folder and start again.
+        resume: Insist on an earlier run in the folder.
+        quiet: No progress.
+
+    Returns:
+        The run: where its logs are, and what to run on them.
+
+    Raises:
+        UsageError: The extra `train` is missing, the folder holds another run, a model cannot be
+            loaded, or the recipe does not fit its data.
+        LogError: A data file is wrong.
+        AssumptionError: A reward or gold value breaks its declared range.
+    """
+    require_extra()
+    stay_offline()
+    from accelerate import PartialState
+
+    _quieten()
+    import torch
+
+    cpu = recipe.model.device == "cpu" or not torch.cuda.is_available()
+    processes = PartialState(cpu=cpu)
+    folder, main = Path(recipe.output.folder), processes.is_main_process
+    if resume and not (folder / "manifest.json").exists():
+        raise UsageError(f"{folder}: --resume expects an earlier run, found none; leave it out.")
+    with only_one(folder) if main else nullcontext():
+        if main:
+            many = processes.num_processes
+            manifest = open_manifest(recipe, processes=many, fresh=fresh, main=True)
+        processes.wait_for_everyone()
+        if not main:
+            many = processes.num_processes
+            manifest = open_manifest(recipe, processes=many, fresh=False, main=False)
+        with warnings.catch_warnings():
+            # What these libraries will rename is for each other's developers, not for our users.
+            for kind in (FutureWarning, DeprecationWarning):
+                warnings.filterwarnings("ignore", category=kind, module=r"transformers|trl|torch")
+            _Stages(recipe, manifest, processes, quiet=quiet).run()
+    return finished(folder, manifest)
+
+
+def require_extra() -> None:
+    """Raise where the libraries of the extra `train` are missing.
+
+    Raises:
+        UsageError: One is.
+    """
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"training needs {', '.join(missing)}, which "
+            f"{'is' if len(missing) == 1 else 'are'} not installed: pip install 'taut[train]'"
+        )
+
+
+def _quieten() -> None:
+    """Keep other libraries' bars and hints off our own lines; their errors are still shown."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+class _Stages:
+    """The stages of one run, in order, each skipped where the manifest says that it is done."""
+
+    def __init__(self, recipe: Recipe, manifest: Manifest, processes: Any, *, quiet: bool) -> None:
+        self.recipe = recipe
+        self.manifest = manifest
+        self.processes = processes
+        self.quiet = quiet
+        self.folder = Path(recipe.output.folder)
+        self.models = self.folder / "models"
+        self.main = processes.is_main_process
+
+    def run(self) -> None:
+        # What can be wrong with the data is found before hours of training.
+        from taut.training.policy import policy_prompts
+
+        training, held_out = policy_prompts(self.recipe)
+        base = self.start()
+        policy_start = self.sft(base)
+        reward = self.reward(policy_start)
+        self.policy(policy_start, reward, training, held_out)
+
+    def stage(self, name: str) -> Path | None:
+        """Return the work folder of a stage, or None where it is done."""
+        work = self.folder / "stages" / name
+        if name in self.manifest.stages:
+            return None
+        if self.main:
+            work.mkdir(parents=True, exist_ok=True)
+            self.say(f"{name}: {'going on' if any(work.iterdir()) else 'starting'}")
+        self.processes.wait_for_everyone()
+        return work
+
+    def finish(self, name: str, found: dict[str, Any]) -> None:
+        """Note a stage as done and remove its checkpoints."""
+        self.processes.wait_for_everyone()
+        self.manifest.finish(name, found, main=self.main)
+        if self.main:
+            shutil.rmtree(self.folder / "stages" / name, ignore_errors=True)
+        self.processes.wait_for_everyone()
+
+    def say(self, line: str) -> None:
+        """Tell the user, unless quiet."""
+        if self.main and not self.quiet:
+            sys.stderr.write(f"{line}\n")
+
+    def start(self) -> str:
+        """Return the folder of the model that everything starts from."""
+        shape = self.recipe.model.from_scratch
+        if shape is None:
+            return model_folder(self.recipe.model.checkpoint)
+        target = self.models / "start"
+        if self.stage("start") is not None:
+            if self.main:
+                make_from_scratch(shape, target, seed=self.recipe.seed)
+            self.finish("start", {"folder": "models/start"})
+        return str(target)
+
+    def sft(self, base: str) -> str:
+        """Return the folder of the policy's start and reference."""
+        if self.recipe.sft is None:
+            return base
+        target = self.models / "sft"
+        work = self.stage("sft")
+        if work is not None:
+            from taut.training.sft import fine_tune
+
+            found = fine_tune(self.recipe, base, work, target, quiet=self.quiet)
+            self.finish("sft", {"folder": "models/sft", **found})
+        return str(target)
+
+    def reward(self, policy_start: str) -> Any:
+        """Return the reward, with its range, trained if need be."""
+        from taut.training.rewards import FunctionScore, MappedReward, RewardMap
+
+        settings = self.recipe.reward_model
+        if settings.pairs is not None:
+            reward_map = RewardMap(**self.trained_reward(policy_start)["map"])
+            score = self.scorer(str(self.models / "reward"))
+            return MappedReward(score, reward_map)
+        reward_map = RewardMap(low=settings.range[0], high=settings.range[1], source="declared")
+        if settings.function is not None:
+            return MappedReward(FunctionScore(settings.function), reward_map)
+        return MappedReward(self.scorer(model_folder(settings.checkpoint)), reward_map)
+
+    def trained_reward(self, policy_start: str) -> dict[str, Any]:
+        """Train reward models of all sizes; return what the manifest keeps of the largest."""
+        from taut.training.data import read_pairs
+        from taut.training.reward_model import curve_sizes, split_pairs
+
+        settings = self.recipe.reward_model
+        start = model_folder(settings.start) if settings.start else policy_start
+        split = split_pairs(read_pairs(settings.pairs), settings.held_out, seed=self.recipe.seed)
+        sizes = curve_sizes(settings.sizes, len(split.training))
+        for size in sizes:
+            name = f"reward-{size}"
+            work = self.stage(name)
+            if work is not None:
+                self.finish(name, self.one_size(split, size, start, work))
+        rows = [{"m": size, **self.manifest.stages[f"reward-{size}"]["held_out"]} for size in sizes]
+        largest = self.models / f"reward-{sizes[-1]}"
+        if self.main:
+            lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+            with whole_file(str(self.folder / "rm_curve.jsonl")) as file:
+                file.write(lines.encode())
+            if largest.exists():
+                shutil.rmtree(self.models / "reward", ignore_errors=True)
+                largest.rename(self.models / "reward")
+        self.processes.wait_for_everyone()
+        return self.manifest.stages[f"reward-{sizes[-1]}"]
+
+    def one_size(self, split: Any, size: int, start: str, work: Path) -> dict[str, Any]:
+        """Train on the first `size` pairs, fix the map, measure; keep the largest model only."""
+        from taut.training.reward_model import calibrate, measure, score_pairs, train_size
+
+        target = self.models / f"reward-{size}"
+        if not target.exists():
+            pairs = split.training[:size]
+            train_size(self.recipe, pairs, start, work, target, quiet=self.quiet)
+        score = self.scorer(str(target))
+        gold_range = self.recipe.gold.range if self.recipe.gold else None
+        reward_map = calibrate(
+            self.recipe, score_pairs(score, split.calibration), split.calibration
+        )
+        held_out = measure(
+            score_pairs(score, split.measuring), split.measuring, reward_map, gold_range
+        )
+        self.processes.wait_for_everyone()
+        if self.main and size < len(split.training):
+            shutil.rmtree(target)
+        self.say(
+            f"reward-{size}: held-out loss {held_out['loss']:.4f}, accuracy "
+            f"{held_out['accuracy']:.3f}"
+            + ("" if held_out["L"] is None else f", L {held_out['L']:.4f}")
+        )
+        return {"map": reward_map.document, "held_out": held_out}
+
+    def scorer(self, folder: str) -> Any:
+        """Return the scores of a sequence classifier on this process's device."""
+        from taut.training.rewards import ModelScore
+
+        tokenizer = load_tokenizer(folder)
+        model = load_scorer(folder).to(self.processes.device).eval().requires_grad_(False)
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+        settings = self.recipe.reward_model
+        return ModelScore(
+            model, tokenizer, max_tokens=settings.max_tokens, batch=self.recipe.evaluation.batch
+        )
+
+    def gold(self) -> Any:
+        """Return the target reward, or None where there is none."""
+        from taut.training.rewards import FunctionScore, GoldReward
+
+        settings = self.recipe.gold
+        if settings is None:
+            return None
+        if settings.function is not None:
+            return GoldReward(FunctionScore(settings.function), settings.range)
+        return GoldReward(self.scorer(model_folder(settings.checkpoint)), settings.range)
+
+    def policy(self, start: str, reward: Any, training: Sequence, held_out: Sequence) -> None:
+        """Optimise the policy."""
+        work = self.stage("policy")
+        if work is None:
+            return
+        from taut.training.policy import optimise
+
+        found = optimise(
+            self.recipe,
+            start=start,
+            reward=reward,
+            gold=self.gold(),
+            training=training,
+            held_out=held_out,
+            work=work,
+            quiet=self.quiet,
+        )
+        found["map"] = reward.map.document
+        self.finish("policy", found)
+
+
+def finished(folder: Path, manifest: Manifest) -> Run:
+    """Return a finished run with its table and the commands to run next."""
+    table = summary(folder / "eval", manifest.stages["policy"].get("tau"))
+    return Run(
+        folder=folder,
+        manifest=manifest.document,
+        table=table,
+        commands=next_commands(folder, manifest),
+    )
+
+
+def summary(folder: Path, tau: float | None) -> list[dict[str, float | int | None]]:
+    """Return one row for each recorded step: plain means over its rollouts, no inference."""
+    rows = []
+    names = sorted({path.name.partition(".")[0] for path in folder.glob("step-*.parquet")})
+    for name in names:
+        pieces = [pq.read_table(path).to_pandas() for path in sorted(folder.glob(f"{name}.*"))]
+        columns = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+        log_ratio = columns["policy_logprob"] - columns["ref_logprob"]
+        rows.append(
+            {
+                "step": int(columns["step"][0]),
+                "reward": float(columns["reward"].mean()),
+                "gold": float(columns["gold"].mean()) if "gold" in columns else None,
+                "kl": float(log_ratio.mean()),
+                "clipped": None if tau is None else float(np.mean(np.abs(log_ratio) > tau)),
+                "tokens": float(columns["n_tokens"].mean()),
+            }
+        )
+    return rows
+
+
+def next_commands(folder: Path, manifest: Manifest) -> list[str]:
+    """Return what to run next on the logs of a run, ready to paste."""
+    recipe, policy = manifest.head["recipe"], manifest.stages["policy"]
+    ends, gold = policy["map"], recipe["gold"]
+    log, curve = _shown(folder / "eval"), folder / "rm_curve.jsonl"
+    common = f"--reward-range {ends['low']:g} {ends['high']:g}"
+    if gold and list(gold["range"]) != [ends["low"], ends["high"]]:
+        common += f" --gold-range {gold['range'][0]:g} {gold['range'][1]:g}"
+    common += " --held-out"
+    tau = "auto" if policy.get("tau") is None else f"{policy['tau']:.6g}"
+    commands = [
+        f"taut audit {log} --by step --target clipped --beta {recipe['policy']['beta']:g} "
+        f"--tau {tau} {common}",
+        f"taut select {log} --by step --target reward {common}",
+    ]
+    if curve.exists():
+        commands.append(f"taut plan {log} --rm-curve {_shown(curve)} {common}")
+    return commands
+
+
+def _shown(path: Path) -> str:
+    """Return a path as people would type it: relative where it is below the working folder."""
+    below = path.resolve().is_relative_to(Path.cwd())
+    return shlex.quote(os.path.relpath(path) if below else str(path))
