@@ -1,1 +1,1 @@
-"""Experiments at desk size whose truth is known (extra `train`)."""
+"""Experiments whose truth is known: what learned rewards do to policies, and what an audit sees."""
