@@ -13,7 +13,7 @@ from taut.errors import LogError
 from taut.logs.plan import Plan, make_plan
 from taut.logs.reduce import Chunk, Problems, Tokens, Values
 from taut.logs.scan import PADDING, REPEATED, SLOW, count_lines, last_line_end, scan
-from taut.logs.schema import EXPECTED, LISTS, NATIVE
+from taut.logs.schema import EXPECTED, LISTS, NATIVE, WORDS
 from taut.logs.sources import Source, Stream
 
 MAX_LINE = 64 << 20  # bytes; 128k tokens with three lists of 17 digits are 8 MiB
@@ -50,7 +50,12 @@ class Block:
 
 
 def chunks(
-    source: Source, paths: Mapping[str, str], *, token_clip: float | None, keep_text: bool
+    source: Source,
+    paths: Mapping[str, str],
+    *,
+    token_clip: float | None,
+    keep_text: bool,
+    raw: frozenset[str] = frozenset(),
 ) -> Iterator[tuple[Plan, Task, int]]:
     """Cut a file of JSON lines into tasks, each with the bytes on disk it covers.
 
@@ -59,6 +64,7 @@ def chunks(
         paths: Native name to path.
         token_clip: Whether token lists are needed although their sums are there.
         keep_text: Keep the text of each line, for the file of rejected rows.
+        raw: Native names of words to read as they are.
 
     Raises:
         LogError: The compressed data is damaged, or a column is missing.
@@ -68,7 +74,7 @@ def chunks(
         done = 0
         for block in _blocks(stream):
             if plan is None:
-                plan, kinds = _plan(source.name, block, paths, token_clip)
+                plan, kinds = _plan(source.name, block, paths, token_clip, raw)
             at = stream.tell()
 
             def task(block=block, plan=plan, kinds=kinds) -> Iterator[Chunk]:
@@ -114,7 +120,11 @@ def _after_line(stream: Stream) -> tuple[np.ndarray, int]:
 
 
 def _plan(
-    name: str, block: Block, paths: Mapping[str, str], token_clip: float | None
+    name: str,
+    block: Block,
+    paths: Mapping[str, str],
+    token_clip: float | None,
+    raw: frozenset[str],
 ) -> tuple[Plan, dict[str, type]]:
     """Learn from the first lines which columns the file has, and the type of its ids."""
     if block.text is None:
@@ -140,7 +150,7 @@ def _plan(
             present.append(native)
         if NATIVE[native].kind in ("id", "text"):
             kinds[native] = type(known)
-    return make_plan(name, paths, present, seen, token_clip=token_clip), kinds
+    return make_plan(name, paths, present, seen, token_clip=token_clip, raw=raw), kinds
 
 
 def _leaves(doc: dict) -> Iterator[str]:
@@ -198,7 +208,9 @@ def _chunk(
     for native, path in plan.absent.items():
         _refuse_late(name, native, path, docs, numbers)
     columns = {
-        native: _values(native, _column(docs, path), lines, kinds, problems)
+        native: _raw(_column(docs, path))
+        if native in plan.raw
+        else _values(native, _column(docs, path), lines, kinds, problems)
         for native, path in plan.read.items()
     }
     keep_text = keep_text and block.text is not None
@@ -323,7 +335,7 @@ def _note_repeated(row: int, line: bytes, keys: frozenset[str], problems: Proble
 def _refuse_late(
     name: str, native: str, path: str, docs: Sequence[dict], numbers: Sequence[int]
 ) -> None:
-    if native in ("prompt", "response"):
+    if native in WORDS:
         return
     for row, value in enumerate(_column(docs, path)):
         if value is not None:
@@ -349,6 +361,10 @@ def _at(doc: dict, path: str):
             return None
         value = value.get(part)
     return value
+
+
+def _raw(values: list) -> Values:
+    return Values(values, np.array([value is None for value in values]) if None in values else None)
 
 
 def _values(

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from taut.errors import LogError
-from taut.logs.schema import NATIVE
+from taut.logs.schema import NATIVE, WORDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +17,14 @@ class Plan:
         absent: Native name to path of the columns that the file does not have.
         columns: All columns of the file, for messages.
         rejected_rows: Rows that were left out when the file was converted.
+        raw: Native names of the columns whose values are handed on as they are in the file.
     """
 
     read: dict[str, str]
     absent: dict[str, str]
     columns: tuple[str, ...] = ()
     rejected_rows: int = 0
+    raw: frozenset[str] = frozenset()
 
 
 def check_mapping(mapping: Mapping[str, str] | None) -> dict[str, str]:
@@ -57,6 +59,7 @@ def make_plan(
     *,
     token_clip: float | None,
     stored_clip: float | None = None,
+    raw: frozenset[str] = frozenset(),
 ) -> Plan:
     """Choose what to read from one file.
 
@@ -67,6 +70,7 @@ def make_plan(
         columns: All columns of the file, shown when one is missing.
         token_clip: Token log-ratios are to be clipped at this many nats.
         stored_clip: What `token_clipped_log_ratio` in the file was clipped at, nats.
+        raw: Native names of words (`WORDS`) to read as they are; else words are left alone.
 
     Raises:
         LogError: A mapped or a required column is missing.
@@ -91,10 +95,12 @@ def make_plan(
             f"{_names(columns)}; log them per token, or leave token_clip out."
         )
     wanted = {name for name in present if _wanted(name, set(present), token_clip)}
+    wanted |= raw & set(present)
     return Plan(
         read={name: path for name, path in paths.items() if name in wanted},
         absent={name: path for name, path in paths.items() if name not in present},
         columns=tuple(sorted(columns)),
+        raw=raw & wanted,
     )
 
 
@@ -114,7 +120,7 @@ def _wanted(name: str, present: set[str], token_clip: float | None) -> bool:
     if NATIVE[name].kind == "tokens":
         role = name.removesuffix("_logprobs")
         return f"{role}_logprob" not in present or (token_clip is not None and role != "behaviour")
-    return name != "response"
+    return name not in WORDS
 
 
 def _missing(file: str, what: str, name: str, columns: Collection[str]) -> LogError:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from taut.logs import jsonl, parquet
 from taut.logs.plan import Plan
-from taut.logs.reduce import Chunk, Reduced, reduce_chunk
+from taut.logs.reduce import Chunk, Derive, Reduced, reduce_chunk
 from taut.logs.sources import Source
 
 
@@ -17,11 +17,15 @@ class Request:
         paths: Native name to path in the files (`taut.logs.plan.check_mapping`).
         lenient: Leave bad rows out and report them, in place of raising.
         token_clip: Also sum token log-ratios clipped to ±token_clip nats (theory §4.5).
+        raw: Words (`taut.logs.schema.WORDS`) to read as they stand in the file, for `derive`.
+        derive: Makes further columns of a chunk, and notes what is wrong with its rows.
     """
 
     paths: Mapping[str, str]
     lenient: bool = False
     token_clip: float | None = None
+    raw: frozenset[str] = frozenset()
+    derive: Derive | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,9 @@ def tasks(source: Source, request: Request) -> Iterator[Task]:
         LogError: The file cannot be read, or lacks a column. Rows are checked when a task runs.
     """
     if source.format == "parquet":
-        parts = parquet.chunks(source, request.paths, token_clip=request.token_clip)
+        parts = parquet.chunks(
+            source, request.paths, token_clip=request.token_clip, raw=request.raw
+        )
         scale = float(source.size)
     else:
         parts = jsonl.chunks(
@@ -56,6 +62,7 @@ def tasks(source: Source, request: Request) -> Iterator[Task]:
             request.paths,
             token_clip=request.token_clip,
             keep_text=request.lenient,
+            raw=request.raw,
         )
         scale = 1.0
     for plan, chunks, share in parts:
@@ -65,7 +72,12 @@ def tasks(source: Source, request: Request) -> Iterator[Task]:
 def _runner(chunks: Callable[[], Iterator[Chunk]], request: Request) -> Callable[[], list[Reduced]]:
     def run() -> list[Reduced]:
         return [
-            reduce_chunk(chunk, token_clip=request.token_clip, lenient=request.lenient)
+            reduce_chunk(
+                chunk,
+                token_clip=request.token_clip,
+                lenient=request.lenient,
+                derive=request.derive,
+            )
             for chunk in chunks()
         ]
 
