@@ -351,35 +351,40 @@ def test_a_head_that_is_not_understood_is_run_in_full():
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-def test_a_head_with_a_lora_is_run_chunk_by_chunk(place, tmp_path):
-    """An adapter over base and head: the policy's numbers are those of the merged model."""
+@pytest.mark.parametrize(
+    ("modules", "head"), [(["q_proj"], "fused"), (["q_proj", "lm_head"], "chunked")]
+)
+def test_an_adapter_is_its_merged_model(modules, head, place, tmp_path):
+    """A LoRA over the reference, on the head too: the merged model's numbers, beside the base's."""
     peft = pytest.importorskip("peft")
     base = transformers.AutoModelForCausalLM.from_pretrained(place.at("b"))
-    config = peft.LoraConfig(r=4, target_modules=["q_proj", "lm_head"], init_lora_weights=False)
+    config = peft.LoraConfig(r=4, target_modules=modules, init_lora_weights=False)
     torch.manual_seed(9)
     adapted = peft.get_peft_model(base, config).eval()
     folder = tmp_path / "adapter"
     adapted.save_pretrained(folder, save_embedding_layers=False)
     rows = some_rows(8)
     log, out = write(tmp_path / "log.jsonl", rows), tmp_path / "out.parquet"
-    scored = score(log, out, policy=str(folder), ref=place.at("b"), base=place.at("b"))
+    scored = score(log, out, policy=str(folder), ref=place.at("b"))
     table = pq.read_table(out).to_pydict()
-    assert scored.models["policy"]["head"] == "chunked"
+    assert scored.models["policy"]["head"] == head
     merged = adapted.merge_and_unload()
     assert table["policy_logprob"] == pytest.approx([by_hand(merged, r) for r in rows], abs=2e-3)
     own = [by_hand(place.models["b"], row) for row in rows]
     assert table["ref_logprob"] == pytest.approx(own, abs=2e-4)
     assert max(abs(np.subtract(table["policy_logprob"], table["ref_logprob"]))) > 0.1
-    with pytest.raises(UsageError, match="--base FOLDER"):
-        (folder / "adapter_config.json").write_text(
-            json.dumps(
-                {
-                    **json.loads((folder / "adapter_config.json").read_text()),
-                    "base_model_name_or_path": "somewhere/else",
-                }
-            )
-        )
-        score(log, tmp_path / "x.parquet", policy=str(folder))
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_an_adapter_whose_base_has_moved_asks_for_it(place, tmp_path):
+    """The base that an adapter names must be here; --base stands in for it."""
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "somewhere/else"}')
+    refuse(place, tmp_path, "'somewhere/else', which is none here; name it: --base", policy=folder)
+    refuse(
+        place, tmp_path, "adapter_model.safetensors, found none", policy=folder, base=place.at("b")
+    )
 
 
 def test_text_and_its_tokens_give_the_same(place, tmp_path):
@@ -466,6 +471,7 @@ def test_bfloat16_says_how_noisy_it_is(place, tmp_path):
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
     assert np.abs(found - expected).max() > 1e-4
     assert scored.models["policy"]["noise"]["rows"] == 8
+    assert any("before trusting log-ratios below a nat" in notice for notice in scored.notices)
 
 
 BAD = [

@@ -55,7 +55,7 @@ from taut.version import __version__
 
 SCORE_KEY = b"taut.score"  # Parquet metadata: how the log-probs were made, as JSON
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}
+_BATCH_TOKENS = {"cpu": 4096, "cuda": 16_384}
 # In float32 padding moves a sequence by rounding, 1e-5 or so; more says that it is not ignored.
 _PADDING_MATTERS = 0.01
 
@@ -485,6 +485,11 @@ def _notices(facts: dict, index: dict, shown: dict, behaviour: str | None):
         yield (
             "the models' heads are computed in different ways, which in bfloat16 alone moves "
             "log-ratios: score in float32 where small ones matter."
+        )
+    if shown["dtype"] == "bfloat16":
+        yield (
+            "bfloat16 rounds within the model, which other padding shows only in part; score some "
+            "rows with --dtype float32 before trusting log-ratios below a nat."
         )
     if counts["respelled"]:
         yield (
