@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from taut.training.score import SCORE_KEY, score  # noqa: E402
 from taut.training.scoring import batches, spool  # noqa: E402
 from taut.training.scoring.head import find_head, hidden_states, token_log_probs  # noqa: E402
 from taut.training.scoring.parts import parts_folder  # noqa: E402
+from taut.training.scoring.words import _prompt_ids  # noqa: E402
 
 SIZE = 300  # vocabulary
 TINY = {
@@ -181,6 +183,23 @@ def test_a_model_and_its_copy_have_no_log_ratio(place, tmp_path, monkeypatch):
     table = pq.read_table(out)
     assert len(set(seen)) == 1 and len(seen) == 2
     assert table["policy_logprob"].equals(table["ref_logprob"])
+
+
+def test_one_model_is_in_memory_at_a_time(place, tmp_path, monkeypatch):
+    """When the second model is loaded, nothing of the first is left."""
+    loaded, real = [], module.loaded_base
+
+    def watched(*given):
+        assert all(model() is None for model in loaded)
+        model = real(*given)
+        loaded.append(weakref.ref(model.lm_head.weight))
+        return model
+
+    monkeypatch.setattr(module, "loaded_base", watched)
+    monkeypatch.setattr(module, "free_memory", lambda device: None)
+    log = write(tmp_path / "log.jsonl", some_rows(2))
+    score(log, tmp_path / "o.parquet", policy=place.at("a"), ref=place.at("b"))
+    assert len(loaded) == 2
 
 
 def test_neither_file_split_nor_format_matters(place, tmp_path, monkeypatch):
@@ -557,6 +576,27 @@ def test_models_over_other_tokens_cannot_be_subtracted(place, tmp_path):
     more.save_pretrained(larger)
     log = write(tmp_path / "log.jsonl", some_rows(4))
     assert score(log, tmp_path / "o.parquet", policy=str(larger), ref=place.at("a")).rollouts == 4
+
+
+def test_a_model_that_looks_ahead_is_refused(place, tmp_path):
+    """BERT without is_decoder loads as a language model, but sees padding, and what comes later."""
+    ahead = place.save(tiny_model("bert", 0, is_decoder=False), tmp_path / "bert")
+    refuse(place, tmp_path, "sees what comes later", policy=ahead)
+
+
+def test_a_prompt_begins_once_and_does_not_end(place):
+    """The beginning token is added where it lacks, never twice; an end token never."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = make_tokenizer()
+    bare = tokenizer("say hello", add_special_tokens=False)["input_ids"]
+    assert _prompt_ids(tokenizer, "say hello") == bare
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    assert tokenizer("say hello")["input_ids"] == [0, *bare, 1]
+    assert _prompt_ids(tokenizer, "say hello") == [0, *bare]
+    assert _prompt_ids(tokenizer, "<s>say hello") == [0, *bare]
 
 
 def test_words_that_cannot_be_tokenised_rightly_are_refused(place, tmp_path):
