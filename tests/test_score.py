@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from taut.training.score import SCORE_KEY, score  # noqa: E402
 from taut.training.scoring import batches, spool  # noqa: E402
 from taut.training.scoring.head import find_head, hidden_states, token_log_probs  # noqa: E402
 from taut.training.scoring.parts import parts_folder  # noqa: E402
+from taut.training.scoring.words import _prompt_ids  # noqa: E402
 
 SIZE = 300  # vocabulary
 TINY = {
@@ -235,6 +237,23 @@ def test_a_model_and_its_copy_have_no_log_ratio(place, tmp_path, monkeypatch):
     assert table["policy_logprob"].equals(table["ref_logprob"])
 
 
+def test_one_model_is_in_memory_at_a_time(place, tmp_path, monkeypatch):
+    """When the second model is loaded, nothing of the first is left."""
+    loaded, real = [], module.loaded_base
+
+    def watched(*given):
+        assert all(model() is None for model in loaded)
+        model = real(*given)
+        loaded.append(weakref.ref(model.lm_head.weight))
+        return model
+
+    monkeypatch.setattr(module, "loaded_base", watched)
+    monkeypatch.setattr(module, "free_memory", lambda device: None)
+    log = write(tmp_path / "log.jsonl", some_rows(2))
+    score(log, tmp_path / "o.parquet", policy=place.at("a"), ref=place.at("b"))
+    assert len(loaded) == 2
+
+
 def test_neither_file_split_nor_format_matters(place, tmp_path, monkeypatch):
     """Shards of a log give the bytes of the whole log, over several windows."""
     monkeypatch.setattr(spool, "WINDOW_ROWS", 7)
@@ -403,35 +422,40 @@ def test_a_head_that_is_not_understood_is_run_in_full():
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-def test_a_head_with_a_lora_is_run_chunk_by_chunk(place, tmp_path):
-    """An adapter over base and head: the policy's numbers are those of the merged model."""
+@pytest.mark.parametrize(
+    ("modules", "head"), [(["q_proj"], "fused"), (["q_proj", "lm_head"], "chunked")]
+)
+def test_an_adapter_is_its_merged_model(modules, head, place, tmp_path):
+    """A LoRA over the reference, on the head too: the merged model's numbers, beside the base's."""
     peft = pytest.importorskip("peft")
     base = transformers.AutoModelForCausalLM.from_pretrained(place.at("b"))
-    config = peft.LoraConfig(r=4, target_modules=["q_proj", "lm_head"], init_lora_weights=False)
+    config = peft.LoraConfig(r=4, target_modules=modules, init_lora_weights=False)
     torch.manual_seed(9)
     adapted = peft.get_peft_model(base, config).eval()
     folder = tmp_path / "adapter"
     adapted.save_pretrained(folder, save_embedding_layers=False)
     rows = some_rows(8)
     log, out = write(tmp_path / "log.jsonl", rows), tmp_path / "out.parquet"
-    scored = score(log, out, policy=str(folder), ref=place.at("b"), base=place.at("b"))
+    scored = score(log, out, policy=str(folder), ref=place.at("b"))
     table = pq.read_table(out).to_pydict()
-    assert scored.models["policy"]["head"] == "chunked"
+    assert scored.models["policy"]["head"] == head
     merged = adapted.merge_and_unload()
     assert table["policy_logprob"] == pytest.approx([by_hand(merged, r) for r in rows], abs=2e-3)
     own = [by_hand(place.models["b"], row) for row in rows]
     assert table["ref_logprob"] == pytest.approx(own, abs=2e-4)
     assert max(abs(np.subtract(table["policy_logprob"], table["ref_logprob"]))) > 0.1
-    with pytest.raises(UsageError, match="--base FOLDER"):
-        (folder / "adapter_config.json").write_text(
-            json.dumps(
-                {
-                    **json.loads((folder / "adapter_config.json").read_text()),
-                    "base_model_name_or_path": "somewhere/else",
-                }
-            )
-        )
-        score(log, tmp_path / "x.parquet", policy=str(folder))
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_an_adapter_whose_base_has_moved_asks_for_it(place, tmp_path):
+    """The base that an adapter names must be here; --base stands in for it."""
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "somewhere/else"}')
+    refuse(place, tmp_path, "'somewhere/else', which is none here; name it: --base", policy=folder)
+    refuse(
+        place, tmp_path, "adapter_model.safetensors, found none", policy=folder, base=place.at("b")
+    )
 
 
 def test_text_and_its_tokens_give_the_same(place, tmp_path):
@@ -518,6 +542,7 @@ def test_bfloat16_says_how_noisy_it_is(place, tmp_path):
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
     assert np.abs(found - expected).max() > 1e-4
     assert scored.models["policy"]["noise"]["rows"] == 8
+    assert any("before trusting log-ratios below a nat" in notice for notice in scored.notices)
 
 
 BAD = [
@@ -603,6 +628,27 @@ def test_models_over_other_tokens_cannot_be_subtracted(place, tmp_path):
     more.save_pretrained(larger)
     log = write(tmp_path / "log.jsonl", some_rows(4))
     assert score(log, tmp_path / "o.parquet", policy=str(larger), ref=place.at("a")).rollouts == 4
+
+
+def test_a_model_that_looks_ahead_is_refused(place, tmp_path):
+    """BERT without is_decoder loads as a language model, but sees padding, and what comes later."""
+    ahead = place.save(tiny_model("bert", 0, is_decoder=False), tmp_path / "bert")
+    refuse(place, tmp_path, "sees what comes later", policy=ahead)
+
+
+def test_a_prompt_begins_once_and_does_not_end(place):
+    """The beginning token is added where it lacks, never twice; an end token never."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = make_tokenizer()
+    bare = tokenizer("say hello", add_special_tokens=False)["input_ids"]
+    assert _prompt_ids(tokenizer, "say hello") == bare
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    assert tokenizer("say hello")["input_ids"] == [0, *bare, 1]
+    assert _prompt_ids(tokenizer, "say hello") == [0, *bare]
+    assert _prompt_ids(tokenizer, "<s>say hello") == [0, *bare]
 
 
 def test_words_that_cannot_be_tokenised_rightly_are_refused(place, tmp_path):

@@ -124,7 +124,8 @@ def _progress(quiet: bool):
 def _tell(scored, seconds: float) -> None:
     """Say on stderr what was done, as one who has to trust it wants to know."""
     settings = scored.settings
-    left_out = f", {scored.rejected_rows:,} rows left out" if scored.rejected_rows else ""
+    count = scored.rejected_rows
+    left_out = f", {count:,} row{'s' * (count != 1)} left out" if count else ""
     lines = [
         f"{scored.rollouts:,} rollouts, {scored.tokens:,} response tokens{left_out} -> "
         f"{scored.output} ({seconds:,.0f} s)",

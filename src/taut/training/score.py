@@ -39,6 +39,7 @@ from taut.training.scoring.models import (
     Model,
     check_same_tokens,
     file_hash,
+    free_memory,
     load_config,
     load_tokenizer,
     loaded_base,
@@ -55,7 +56,7 @@ from taut.version import __version__
 
 SCORE_KEY = b"taut.score"  # Parquet metadata: how the log-probs were made, as JSON
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}
+_BATCH_TOKENS = {"cpu": 4096, "cuda": 16_384}
 # In float32 padding moves a sequence by rounding, 1e-5 or so; more says that it is not ignored.
 _PADDING_MATTERS = 0.01
 
@@ -324,13 +325,18 @@ class _Engine:
         """Score every distinct model; those that share a base are scored while it is loaded."""
         distinct = {model.fingerprint: (role, model) for role, model in reversed(models.items())}
         waiting = [pair for pair in distinct.values() if not self._is_done(pair[1])]
-        for base in dict.fromkeys(model.base for _, model in waiting):
-            same = [pair for pair in waiting if pair[1].base == base]
-            with loaded_base(same[0][1], DTYPES[self.dtype], self.device) as whole:
-                # The whole model first: an adapter changes the modules of its base.
-                for role, model in sorted(same, key=lambda pair: pair[1].adapter is not None):
-                    with with_adapter(whole, model) as ready:
-                        self._score(ready, role, model)
+        for number, base in enumerate(dict.fromkeys(model.base for _, model in waiting)):
+            if number:
+                free_memory(self.device)
+            self._score_base([pair for pair in waiting if pair[1].base == base])
+
+    def _score_base(self, same: list[tuple[str, Model]]) -> None:
+        """Score models over one base; when this returns, nothing refers to it any more."""
+        whole = loaded_base(same[0][1], DTYPES[self.dtype], self.device)
+        # The whole model first: an adapter changes the modules of its base.
+        for role, model in sorted(same, key=lambda pair: pair[1].adapter is not None):
+            with with_adapter(whole, model) as ready:
+                self._score(ready, role, model)
 
     def _is_done(self, model: Model) -> bool:
         return self.parts.has(_facts_name(model)) and all(
@@ -492,6 +498,11 @@ def _notices(facts: dict, index: dict, shown: dict, behaviour: str | None):
         yield (
             "the models' heads are computed in different ways, which in bfloat16 alone moves "
             "log-ratios: score in float32 where small ones matter."
+        )
+    if shown["dtype"] == "bfloat16":
+        yield (
+            "bfloat16 rounds within the model, which other padding shows only in part; score some "
+            "rows with --dtype float32 before trusting log-ratios below a nat."
         )
     if counts["respelled"]:
         yield (

@@ -205,9 +205,8 @@ def vocabulary_size(config) -> int:
     return int(config.get_text_config().vocab_size)
 
 
-@contextmanager
-def loaded_base(model: Model, dtype: torch.dtype, device: torch.device) -> Iterator:
-    """Load a whole model for inference, and let it go afterwards.
+def loaded_base(model: Model, dtype: torch.dtype, device: torch.device):
+    """Load a whole model for inference.
 
     Raises:
         UsageError: It is no causal language model, weights are missing, or memory is short.
@@ -224,6 +223,7 @@ def loaded_base(model: Model, dtype: torch.dtype, device: torch.device) -> Itera
                 use_safetensors=True,
                 output_loading_info=True,
             )
+        base = base.to(device)
     except (ValueError, OSError, KeyError, RuntimeError) as problem:
         raise UsageError(
             f"{model.name}: expected a causal language model that transformers loads by itself, "
@@ -236,13 +236,14 @@ def loaded_base(model: Model, dtype: torch.dtype, device: torch.device) -> Itera
             f"'{missing[0]}'{f' and {len(missing) - 1} more' if missing[1:] else ''}; they would "
             "be random: give the folder of the language model itself."
         )
-    try:
-        yield base.to(device).eval().requires_grad_(False)
-    finally:
-        del base
-        gc.collect()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+    return base.eval().requires_grad_(False)
+
+
+def free_memory(device: torch.device) -> None:
+    """Free what a model left behind that nothing refers to any more."""
+    gc.collect()  # modules may hold each other in cycles
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 @contextmanager
