@@ -5,6 +5,7 @@ from taut.cli import (  # noqa: F401  each registers its commands
     lab,
     log,
     plan,
+    score,
     select,
     threshold,
     train,

@@ -144,7 +144,6 @@ def _trl(file: str, columns: Columns, paths: Mapping[str, str]) -> Layout:
     paths = {name: path for name, path in paths.items() if name != "reward"}
     prompt = {"prompt", "prompt_id"} & {name for name, path in paths.items() if name != path}
     if not prompt and "prompt_id" not in columns:
-        paths = {name: path for name, path in paths.items() if name != "prompt"}
         own["messages"] = "prompt"
     return _layout(
         paths,
@@ -213,7 +212,7 @@ def _derive_trl(chunk: Chunk, weights: Mapping[str, float]) -> Chunk:
             f"is nothing: {names} returned None for this rollout; give every rollout a reward: "
             "leaving some out by outcome biases every mean",
         )
-    if "messages" in chunk.columns:
+    if "messages" in chunk.columns and "prompt" not in chunk.columns:
         columns["prompt"] = chunk.columns["messages"]
     return _with(chunk, columns)
 
@@ -416,7 +415,9 @@ def _open_instruct(file: str, columns: Columns, paths: Mapping[str, str]) -> Lay
     _expect(file, "open-instruct", columns, ("reward", "prompt_tokens", "response_tokens"))
     named = {name for name, path in paths.items() if name != path}
     by_tokens = not {"prompt_id", "prompt"} & named
+    # The same lists twice: as they stand for `taut score`, and for their lengths and keys.
     own = {"response_tokens": "response_tokens"}
+    words = {"prompt_ids": "prompt_tokens", "response_ids": "response_tokens"}
     if by_tokens:
         own["prompt_tokens"] = "prompt_tokens"
     if "finish_reason" in columns:
@@ -425,7 +426,7 @@ def _open_instruct(file: str, columns: Columns, paths: Mapping[str, str]) -> Lay
     match = _SHARD.match(name)
     return _layout(
         paths,
-        own,
+        {**own, **words},
         required=set(own),
         derived={"prompt_id"} if by_tokens else set(),
         derive=partial(_derive_open, run=match[1] if match else name.split(".")[0]),

@@ -14,7 +14,7 @@ from taut.logs.layout import Holds, Layouts, messages_text
 from taut.logs.plan import Plan, make_plan
 from taut.logs.reduce import Chunk, Problems, Tokens, Values
 from taut.logs.scan import PADDING, REPEATED, SLOW, count_lines, last_line_end, scan
-from taut.logs.schema import EXPECTED, LISTS, column
+from taut.logs.schema import EXPECTED, LISTS, WORDS, column
 from taut.logs.sources import Source, Stream
 
 MAX_LINE = 64 << 20  # bytes; 128k tokens with three lists of 17 digits are 8 MiB
@@ -56,6 +56,7 @@ def chunks(
     *,
     token_clip: float | tuple[float, ...] | None,
     keep_text: bool,
+    raw: frozenset[str] = frozenset(),
 ) -> Iterator[tuple[Plan, Task, int]]:
     """Cut a file of JSON lines into tasks, each with the bytes on disk it covers.
 
@@ -64,6 +65,7 @@ def chunks(
         layouts: Tells from a file's columns how they are read.
         token_clip: Whether token lists are needed although their sums are there.
         keep_text: Keep the text of each line, for the file of rejected rows.
+        raw: Native names of words to read as they are.
 
     Raises:
         LogError: The compressed data is damaged, or a column is missing.
@@ -73,7 +75,7 @@ def chunks(
         done = 0
         for block in _blocks(stream, source.first_line):
             if plan is None:
-                plan, kinds = _plan(source.name, block, layouts, token_clip)
+                plan, kinds = _plan(source.name, block, layouts, token_clip, raw)
             if plan.layout.skip:
                 return
             at = stream.tell()
@@ -121,7 +123,11 @@ def _after_line(stream: Stream) -> tuple[np.ndarray, int]:
 
 
 def _plan(
-    name: str, block: Block, layouts: Layouts, token_clip: float | tuple[float, ...] | None
+    name: str,
+    block: Block,
+    layouts: Layouts,
+    token_clip: float | tuple[float, ...] | None,
+    raw: frozenset[str],
 ) -> tuple[Plan, dict[str, type]]:
     """Learn from the first lines which columns the file has, and the type of its ids."""
     if block.text is None:
@@ -150,7 +156,7 @@ def _plan(
             present.append(native)
         if column(native).kind in ("id", "text"):
             kinds[native] = type(known)
-    return make_plan(name, layout, present, seen, token_clip=token_clip), kinds
+    return make_plan(name, layout, present, seen, token_clip=token_clip, raw=raw), kinds
 
 
 def _leaves(doc: dict) -> Iterator[tuple[str, object]]:
@@ -223,7 +229,9 @@ def _chunk(
     for native, path in plan.absent.items():
         _refuse_late(name, native, path, docs, numbers)
     columns = {
-        native: _values(
+        native: _raw(_column(docs, path, wrapped=plan.layout.wrapped))
+        if native in plan.raw
+        else _values(
             native, _column(docs, path, wrapped=plan.layout.wrapped), lines, kinds, problems
         )
         for native, path in plan.read.items()
@@ -350,7 +358,7 @@ def _note_repeated(row: int, line: bytes, keys: frozenset[str], problems: Proble
 def _refuse_late(
     name: str, native: str, path: str, docs: Sequence[dict], numbers: Sequence[int]
 ) -> None:
-    if native in ("prompt", "response"):
+    if native in WORDS:
         return
     for row, value in enumerate(_column(docs, path)):
         if value is not None:
@@ -383,6 +391,10 @@ def _at(doc: dict, path: str):
             return None
         value = value.get(part)
     return value
+
+
+def _raw(values: list) -> Values:
+    return Values(values, np.array([value is None for value in values]) if None in values else None)
 
 
 def _values(

@@ -62,8 +62,7 @@ FRAMEWORKS: dict[str, Framework] = {
         lacks="log-probs of policy and reference from one engine, and, by default, every prompt "
         "whose rewards are all equal",
         certified=_REWARD_ONLY + "; both only if filter_zero_std_samples was off",
-        remedy="--filter_zero_std_samples False; then taut score LOG --policy M --ref M -o FILE "
-        "--map prompt_ids=prompt_tokens --map response_ids=response_tokens",
+        remedy="--filter_zero_std_samples False; then taut score LOG --policy M --ref M -o FILE",
     ),
 }
 

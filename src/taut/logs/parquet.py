@@ -40,7 +40,11 @@ Task = Callable[[], Iterator[Chunk]]
 
 
 def chunks(
-    source: Source, layouts: Layouts, *, token_clip: float | tuple[float, ...] | None
+    source: Source,
+    layouts: Layouts,
+    *,
+    token_clip: float | tuple[float, ...] | None,
+    raw: frozenset[str] = frozenset(),
 ) -> Iterator[tuple[Plan, Task, float]]:
     """Cut a Parquet file into tasks, each with its share of the file's bytes.
 
@@ -48,6 +52,7 @@ def chunks(
         source: The file.
         layouts: Tells from a file's columns how they are read.
         token_clip: Whether token lists are needed although their sums are there.
+        raw: Native names of words to read as they are.
 
     Yields:
         The plan of the file, a function that decodes some rows into chunks (in any thread), and
@@ -61,15 +66,19 @@ def chunks(
             with source.open() as stream:
                 shutil.copyfileobj(stream, file, 1 << 20)
             file.flush()
-            for plan, task, share in _chunks(file.name, source.name, layouts, token_clip):
+            for plan, task, share in _chunks(file.name, source.name, layouts, token_clip, raw):
                 done = list(task())  # decoded here: the file is gone when the generator ends
                 yield plan, lambda done=done: iter(done), share
     else:
-        yield from _chunks(source.name, source.name, layouts, token_clip)
+        yield from _chunks(source.name, source.name, layouts, token_clip, raw)
 
 
 def _chunks(
-    path: str, name: str, layouts: Layouts, token_clip: float | tuple[float, ...] | None
+    path: str,
+    name: str,
+    layouts: Layouts,
+    token_clip: float | tuple[float, ...] | None,
+    raw: frozenset[str],
 ) -> Iterator[tuple[Plan, Task, float]]:
     file = _open(path, name)
     metadata, schema = file.metadata, file.schema_arrow
@@ -90,13 +99,14 @@ def _chunks(
         columns,
         token_clip=token_clip,
         stored_clip=_stored(metadata, TOKEN_CLIP_KEY),
+        raw=raw,
     )
     plan = replace(
         plan,
         rejected_rows=int(_stored(metadata, REJECTED_KEY) or 0),
         origin=plan.origin or stored_origin(metadata),
     )
-    for native in plan.read:
+    for native in plan.read.keys() - plan.raw:
         _check_type(name, native, plan.read[native], fields[native])
     rows = max(metadata.num_rows, 1)
     start = 0
@@ -281,7 +291,8 @@ def _decode(
     use_threads: bool,
 ) -> Iterator[Chunk]:
     columns = list(dict.fromkeys(plan.read.values()))
-    limit = 1024 if {"prompt", "messages"} & plan.read.keys() else _BATCH_ROWS
+    long = bool(plan.raw or {"prompt", "messages"} & plan.read.keys())
+    limit = 1024 if long else _BATCH_ROWS
     batch_rows = min(max(_BATCH_BYTES // max(row_bytes, 1), 16), limit)
     batches = reader.iter_batches(
         batch_rows,
@@ -303,7 +314,10 @@ def _decode(
 def _chunk(name: str, plan: Plan, batch: pa.RecordBatch, start: int) -> Chunk:
     problems = Problems()
     columns = {
-        native: _values(native, _at(batch, path), problems) for native, path in plan.read.items()
+        native: _raw(_at(batch, path))
+        if native in plan.raw
+        else _values(native, _at(batch, path), problems)
+        for native, path in plan.read.items()
     }
     numbers = np.arange(start + 1, start + batch.num_rows + 1)
     return Chunk(file=name, numbers=numbers, columns=columns, problems=problems)
@@ -314,6 +328,11 @@ def _at(batch: pa.RecordBatch, path: str) -> pa.Array:
         return batch.column(path)
     first, *rest = path.split(".")
     return pc.struct_field(batch.column(first), rest)
+
+
+def _raw(array: pa.Array) -> Values:
+    missing = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
+    return Values(array.to_pylist(), missing)
 
 
 def _values(native: str, array: pa.Array, problems: Problems) -> Values:

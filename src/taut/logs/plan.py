@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from taut.errors import LogError
 from taut.logs.layout import Layout, Origin, native_layout
-from taut.logs.schema import NATIVE
+from taut.logs.schema import NATIVE, WORDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Plan:
         layout: Where the paths come from, and what becomes of raw columns.
         rejected_rows: Rows that were left out when the file was converted.
         origin: The framework that wrote the log; None for a native one.
+        raw: Native names of the columns whose values are handed on as they are in the file.
     """
 
     read: dict[str, str]
@@ -28,6 +29,7 @@ class Plan:
     layout: Layout = field(default_factory=lambda: native_layout({}))
     rejected_rows: int = 0
     origin: Origin | None = None
+    raw: frozenset[str] = frozenset()
 
 
 def check_mapping(mapping: Mapping[str, str] | None) -> dict[str, str]:
@@ -62,6 +64,7 @@ def make_plan(
     *,
     token_clip: float | tuple[float, ...] | None,
     stored_clip: float | None = None,
+    raw: frozenset[str] = frozenset(),
 ) -> Plan:
     """Choose what to read from one file.
 
@@ -73,6 +76,7 @@ def make_plan(
         token_clip: Token log-ratios are to be clipped at this many nats; several are clipped at
             where there are token lists, and are no error where there are none.
         stored_clip: What `token_clipped_log_ratio` in the file was clipped at, nats.
+        raw: Native names of words (`WORDS`) to read as they are; else words are left alone.
 
     Raises:
         LogError: A mapped or a required column is missing.
@@ -104,13 +108,19 @@ def make_plan(
             f"{file}: expected 'policy_logprobs' and 'ref_logprobs' to clip token by token, found "
             f"{_names(columns)}; log them per token, or leave token_clip out."
         )
-    wanted = {name for name in present if _wanted(name, set(present) | given, token_clip)}
+    wanted = {
+        name
+        for name in present
+        if name not in layout.derived and _wanted(name, set(present) | given, token_clip)
+    }
+    wanted |= raw & set(present)
     return Plan(
         read={name: path for name, path in paths.items() if name in wanted},
         absent={name: path for name, path in paths.items() if name not in present},
         columns=tuple(sorted(columns)),
         layout=layout,
         origin=layout.origin,
+        raw=raw & wanted,
     )
 
 
@@ -130,7 +140,7 @@ def _wanted(name: str, present: set[str], token_clip: float | None) -> bool:
     if name in NATIVE and NATIVE[name].kind == "tokens":
         role = name.removesuffix("_logprobs")
         return f"{role}_logprob" not in present or (token_clip is not None and role != "behaviour")
-    return name != "response"
+    return name not in WORDS
 
 
 def _missing(file: str, what: str, name: str, columns: Collection[str]) -> LogError:

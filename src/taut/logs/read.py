@@ -7,7 +7,7 @@ from functools import partial
 from taut.logs import jsonl, parquet
 from taut.logs.frameworks import choose
 from taut.logs.plan import Plan
-from taut.logs.reduce import Chunk, Reduced, reduce_chunk
+from taut.logs.reduce import Chunk, Derive, Reduced, reduce_chunk
 from taut.logs.sources import Source
 
 
@@ -20,12 +20,16 @@ class Request:
         lenient: Leave bad rows out and report them, in place of raising.
         token_clip: Also sum token log-ratios clipped to ±token_clip nats (theory §4.5).
         format: Who wrote the log, one of `taut.logs.layout.FORMATS`.
+        raw: Words (`taut.logs.schema.WORDS`) to read as they stand in the file, for `derive`.
+        derive: Makes further columns of a chunk, and notes what is wrong with its rows.
     """
 
     paths: Mapping[str, str]
     lenient: bool = False
     token_clip: float | tuple[float, ...] | None = None
     format: str = "native"
+    raw: frozenset[str] = frozenset()
+    derive: Derive | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def tasks(source: Source, request: Request) -> Iterator[Task]:
     """
     layouts = partial(choose, paths=request.paths, format=request.format)
     if source.format == "parquet":
-        parts = parquet.chunks(source, layouts, token_clip=request.token_clip)
+        parts = parquet.chunks(source, layouts, token_clip=request.token_clip, raw=request.raw)
         scale = float(source.size)
     else:
         parts = jsonl.chunks(
@@ -61,6 +65,7 @@ def tasks(source: Source, request: Request) -> Iterator[Task]:
             layouts,
             token_clip=request.token_clip,
             keep_text=request.lenient,
+            raw=request.raw,
         )
         scale = 1.0
     for plan, chunks, share in parts:
@@ -74,7 +79,12 @@ def _runner(
 
     def run() -> list[Reduced]:
         reduced = (
-            reduce_chunk(derive(chunk), token_clip=request.token_clip, lenient=request.lenient)
+            reduce_chunk(
+                derive(chunk),
+                token_clip=request.token_clip,
+                lenient=request.lenient,
+                derive=request.derive,
+            )
             for chunk in chunks()
         )
         return [replace(piece, origin=plan.origin) for piece in reduced]

@@ -5,7 +5,7 @@ code and in the same order whatever the file format, the row group or the thread
 are bit-identical however a log is cut (field-notes §6).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numba
@@ -51,7 +51,7 @@ class Tokens:
 class Values:
     """One raw column: `data` of shape (rows,), and a mask of rows that lack a value, or None."""
 
-    data: np.ndarray | pa.Array | Tokens
+    data: np.ndarray | pa.Array | Tokens | list
     missing: np.ndarray | None = None
 
 
@@ -88,6 +88,10 @@ class Chunk:
     columns: dict[str, Values]
     problems: Problems
     text: Sequence[bytes] | None = None
+
+
+# Further columns of a chunk, each of shape (rows,); bad rows are noted in the chunk's problems.
+Derive = Callable[[Chunk], dict[str, np.ndarray | pa.Array]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +280,11 @@ def _alike(policy: Tokens, ref: Tokens) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reduce_chunk(
-    chunk: Chunk, *, token_clip: float | tuple[float, ...] | None, lenient: bool
+    chunk: Chunk,
+    *,
+    token_clip: float | tuple[float, ...] | None,
+    lenient: bool,
+    derive: Derive | None = None,
 ) -> Reduced:
     """Check a chunk and reduce its token lists to sums.
 
@@ -284,6 +292,7 @@ def reduce_chunk(
         chunk: Raw columns; which are there decides what is computed, so a file's chunks must agree.
         token_clip: Also sum token log-ratios clipped to ±token_clip nats (theory §4.5).
         lenient: Leave bad rows out and report them, in place of raising.
+        derive: Makes further columns of the chunk, which replace those of the same name.
 
     Raises:
         LogError: A row is bad and the reader is not lenient.
@@ -305,6 +314,8 @@ def reduce_chunk(
         lengths = next(iter(tokens.values())).lengths
         given = out.get("n_tokens", np.int64(-1))
         out["n_tokens"] = np.where(given == -1, lengths, given)
+    if derive is not None:
+        out |= derive(chunk)
     return _without(out, chunk, lenient=lenient)
 
 
@@ -347,7 +358,7 @@ def _single_values(columns: dict[str, Values], problems: Problems) -> dict:
     out = {}
     for name, column in columns.items():
         kind, data = NATIVE[name].kind, column.data
-        if kind in LISTS:
+        if kind in LISTS or kind == "token_ids":
             continue
         if kind == "float":
             bad = np.isinf(data) if NATIVE[name].nullable else ~np.isfinite(data)

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["id", "float", "tokens", "int", "bool", "text", "features", "messages"]
+Kind = Literal["id", "float", "tokens", "int", "bool", "text", "features", "token_ids", "messages"]
 
 # Kinds that hold a list of numbers in each row.
 LISTS = ("tokens", "features")
+
+# What a rollout says, in words and in tokens: only what scores the words reads them.
+WORDS = ("prompt", "response", "prompt_ids", "response_ids")
 
 # What a reader expects, in the words of its error messages.
 EXPECTED: dict[Kind, str] = {
@@ -17,6 +20,7 @@ EXPECTED: dict[Kind, str] = {
     "bool": "true or false",
     "text": "text",
     "features": "lists of numbers, the same length in all rows",
+    "token_ids": "lists of integers, one per token",
     "messages": "text, or a list of messages",
 }
 
@@ -114,7 +118,18 @@ COLUMNS: tuple[Column, ...] = (
         meaning="reward-model features, for the mean-score route of reward data; read on request",
     ),
     Column(name="prompt", kind="text", meaning="text of the prompt; an id where `prompt_id` lacks"),
-    Column(name="response", kind="text", meaning="text of the response; only shown"),
+    Column(name="response", kind="text", meaning="text of the response; scored by `taut score`"),
+    Column(
+        name="prompt_ids",
+        kind="token_ids",
+        meaning="tokens that the policy was given, without padding; scored by `taut score`",
+    ),
+    Column(
+        name="response_ids",
+        kind="token_ids",
+        meaning="tokens that were sampled, with the end token if it was one of them; scored by "
+        "`taut score`",
+    ),
 )
 
 NATIVE: dict[str, Column] = {column.name: column for column in COLUMNS}

@@ -1,0 +1,1 @@
+"""Log-probs of logged responses under a model: words to tokens, tokens to sums, in parts."""
