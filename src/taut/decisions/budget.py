@@ -352,14 +352,27 @@ class Planner:
                 best = min(best, float(forecast.learned(n[fits], self.rollouts[fits]).min()))
         return best
 
-    def best(self, budget: float, rollouts: np.ndarray | None = None) -> Priced | None:
-        """Return the narrowest plan that a budget allows, over the routes that are open."""
+    def best(
+        self, budget: float, rollouts: np.ndarray | None = None, limit: float = math.inf
+    ) -> Priced | None:
+        """Return the narrowest plan that a budget allows, over the routes that are open.
+
+        Args:
+            budget: Money.
+            rollouts: K to look at; all if absent.
+            limit: A plan wider than this, unit scale, need not be found.
+        """
         rollouts = self.rollouts if rollouts is None else rollouts
         found = {}
         for route in self.routes:
             if route == "gold":
                 item = best_gold(
-                    self.forecast, self.costs, budget, rollouts, several=self._several
+                    self.forecast,
+                    self.costs,
+                    budget,
+                    rollouts,
+                    several=self._several,
+                    limit=limit,
                 )
             elif route == "declared":
                 item = best_declared(
@@ -370,6 +383,7 @@ class Planner:
                     shift=self.shift,
                     at_hand=self.at_hand,
                     price=None if self.curve is None else self.costs.pair_price,
+                    limit=limit,
                 )
             else:
                 item = best_learned(self.forecast, self.costs, budget, rollouts)
@@ -439,7 +453,7 @@ class Planner:
         goal = asked * self.pilot.width
 
         def reaches(budget: float):
-            item = self.best(budget)
+            item = self.best(budget, limit=asked * (1 + 1e-9))
             return item if item is not None and item.width <= goal else None
 
         low, high, item = 0.0, guess, reaches(guess)
