@@ -177,9 +177,7 @@ def test_k_by_variances_at_the_edges():
     assert rules.variance_rollouts(Costs(decode=1.0), alike, most=40) == 1
     constant = Components(prompt=1.0, rollout=0.0, **known)
     assert rules.variance_rollouts(costs, constant, most=40) == 1
-    unseen = Components(
-        prompt=1.0, rollout=0.0, identified=False, draws=9, replicated=0, cut=False
-    )
+    unseen = Components(prompt=1.0, rollout=0.0, identified=False, draws=9, replicated=0, cut=False)
     assert rules.variance_rollouts(costs, unseen, most=40) is None
 
 

@@ -545,9 +545,7 @@ class Planner:
         if priced.route != "gold":
             return None
         each = priced.labels / priced.labelled
-        return self.forecast.expected_weight(
-            priced.prompts, priced.rollouts, priced.labelled, each
-        )
+        return self.forecast.expected_weight(priced.prompts, priced.rollouts, priced.labelled, each)
 
     def _residual(self, priced: Priced) -> Components | None:
         """Components of r* - lambda r on labelled rows, at the lambda that is expected."""
@@ -613,7 +611,9 @@ class Planner:
         return tuple(item for item in found if item is not None)
 
     def _by_rollouts(self, budget: float) -> tuple[Priced, ...]:
-        found = (self.best(budget, self.rollouts[[at]]) for at in range(min(12, len(self.rollouts))))
+        found = (
+            self.best(budget, self.rollouts[[at]]) for at in range(min(12, len(self.rollouts)))
+        )
         return tuple(item for item in found if item is not None)
 
     def _paper(self, budget: float) -> PaperPlan:
@@ -668,6 +668,7 @@ class Planner:
             "labelled_prompts": pilot.labelled,
             "range_declared": pilot.declared,
         }
+
 
 def labelled_components(values: np.ndarray, gold: np.ndarray, blocks: Blocks) -> Components:
     """Components of values on labelled rows; NaN elsewhere is never read."""

@@ -100,7 +100,9 @@ def draw_plan(document: Mapping, axes) -> None:
     over_rollouts.plot([chosen["rollouts"]], [chosen["width"]], "D", color=WARM, label="this plan")
     paper = number(document, "paper.rollouts")
     if paper is not None and paper <= rollouts[-1][0]:
-        over_rollouts.axvline(paper, color=QUIET, linestyle=":", label=f"the paper's K* = {paper:g}")
+        over_rollouts.axvline(
+            paper, color=QUIET, linestyle=":", label=f"the paper's K* = {paper:g}"
+        )
     over_rollouts.set(xlabel="rollouts per prompt, K", ylim=(0, None))
     over_rollouts.xaxis.get_major_locator().set_params(integer=True)
     over_rollouts.legend()
@@ -143,7 +145,11 @@ def _bought(plan: object) -> str:
     parts = [f"{count(plan['prompts'], 'prompt')} with {rollouts}"]
     if plan["labels"]:
         each = plan["labels"] // plan["labelled"]
-        where = "all prompts" if plan["labelled"] == plan["prompts"] else f"{plan['labelled']:,} of the prompts"
+        where = (
+            "all prompts"
+            if plan["labelled"] == plan["prompts"]
+            else f"{plan['labelled']:,} of the prompts"
+        )
         rows = "one a prompt" if each == 1 else f"{each} a prompt"
         parts.append(f"{count(plan['labels'], 'gold label')} ({rows}, on {where})")
     if plan["route"] == "declared":
@@ -299,9 +305,7 @@ def _paper_lines(document: Mapping, ink: Ink) -> list[RenderableType]:
         return []
     second = paper["rollouts_by_variance"]
     by_variance = "not to be had" if second is None else f"{second}"
-    text = (
-        f"The paper's rules: K* = {paper['rollouts']} by costs, {by_variance} by costs and variances"
-    )
+    text = f"The paper's rules: K* = {paper['rollouts']} by costs, {by_variance} by costs and variances"
     if paper["rollout_share"] < 1:
         how = "in closed form" if paper["closed_form"] else "by search"
         text += f"; {percent(paper['rollout_share'])} of the money on rollouts ({how})"
