@@ -159,7 +159,7 @@ def test_the_papers_plan_is_near_the_best_of_all_integer_plans(budget, prefill):
     ("prompt", "rollout", "prefill"), list(product([0.2, 1.0], [0.1, 1.0, 9.0], [0.0, 1.0, 30.0]))
 )
 def test_k_by_variances_beats_every_other_integer(prompt, rollout, prefill):
-    """Floor or ceiling of sqrt(c_p/c_d sigma_r^2/sigma_p^2) has the least variance for the money."""
+    """Floor or ceiling of the root of c_p sigma_r^2 / (c_d sigma_p^2) has the least variance."""
     parts = Components(
         prompt=prompt, rollout=rollout, identified=True, draws=9, replicated=9, cut=False
     )
@@ -445,7 +445,7 @@ def test_a_width_that_no_budget_buys_is_refused_with_the_floor():
 
 
 def test_plans_with_pairs_follow_the_curve():
-    """A declared C and a curve split money between rollouts and pairs; the paper's rule is shown."""
+    """A declared C and a curve split money between rollouts and pairs, as the paper does too."""
     _, log = pilot_of("over_optimised")
     pairs = np.array([100, 400, 1600, 6400])
     curve = fit_learning_curve(pairs, 0.9 / pairs)
@@ -497,7 +497,7 @@ def test_objectives_are_planned_with_thresholds_for_the_audit(target):
 
 
 def test_undeclared_tails_are_forecast_as_estimates():
-    """Without a declared maximum the objective's plan is an estimate, and so is what it promises."""
+    """Without a declared maximum what the objective's plan promises is an estimate."""
     world, log = pilot_of("heavy_tailed", rollouts=2)
     settings = {"reward_range": (0, 1), "beta": world.beta}
     found = taut.plan(log, budget=2000, costs=COSTS, **settings)

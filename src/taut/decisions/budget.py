@@ -239,7 +239,7 @@ def plan(
             "0 and 1."
         )
     options = _options(beta, settings)
-    costs = measured_costs(rollouts, prefill=None, label=None, pair=None) if not costs else costs
+    costs = costs or measured_costs(rollouts, prefill=None, label=None, pair=None)
     pilot = Pilot(rollouts, options)
     planner = Planner(pilot, costs, _curve(rm_curve, options), pairs_at_hand, most_rollouts)
     return planner.plan(budget, width, step)
@@ -257,8 +257,8 @@ def _curve(given, options: Options) -> LearningCurve | None:
         return None
     if options.coverage is None:
         raise UsageError(
-            "a learning curve needs a declared coverage C (--coverage): without it nothing ties the "
-            "error on reward data to the policy."
+            "a learning curve needs a declared coverage C (--coverage): without it nothing ties "
+            "the error on reward data to the policy."
         )
     if isinstance(given, LearningCurve):
         return given
@@ -635,7 +635,7 @@ class Planner:
                 price=price,
             )
             share = money / budget
-            pairs = self.at_hand + int(math.floor((budget - money) / price + 1e-6))
+            pairs = self.at_hand + math.floor((budget - money) / price + 1e-6)
             closed = self.unit_curve.rate == 1.0 and self.unit_curve.floor == 0.0
         prompts = int(costs.affordable(budget * share, k))
         half = None

@@ -232,9 +232,9 @@ class Forecast:
         return self._options(draws, rollouts, labelled, each).min(axis=1)
 
     def expected_weight(self, draws, rollouts, labelled, each) -> float:
-        """Lambda of the narrowest option for one plan, by the point forecast."""
-        options = self._options([draws], [rollouts], [labelled], [each])
-        return float(self._parts.weights[options[0, :, 0].argmin()])
+        """Lambda of the narrowest option for one plan; the smallest within 1% of it."""
+        widths = self._options([draws], [rollouts], [labelled], [each])[0, :, 0]
+        return float(self._parts.weights[np.argmax(widths <= 1.01 * widths.min())])
 
     def _options(self, draws, rollouts, labelled, each) -> np.ndarray:
         """Width for every lambda, the better of groups and none; shape (sets, lambdas, designs)."""

@@ -1,9 +1,9 @@
 """The best plan in integers, exactly: no plan that the budget allows has a narrower forecast.
 
-What makes it fast is monotony. At a given K the forecast falls in the number of prompts n and in the
-number of labels g (or of pairs m), apart from a few places where the audit changes its ways: where
-the log is large enough for a calibration split, where labels are enough to be split, where enough
-of them are set aside to choose lambda. Between such places a box [g, g'] of label counts has
+What makes it fast is monotony. At a given K the forecast falls in the number of prompts n and in
+the number of labels g (or of pairs m), apart from a few places where the audit changes its ways:
+where the log is large enough for a calibration split, where labels are enough to be split, where
+enough of them are set aside to choose lambda. Between such places a box [g, g'] of label counts has
 width at least that of (n(g), g'), where n(g) is what the budget leaves for prompts: a bound that
 lets whole boxes be dropped. The rest is cut until single counts are left. Beside the jumps
 themselves single candidates suffice. Tests hold all this against brute force.
@@ -232,7 +232,7 @@ def _offer_all(costs, budget, rollouts, jumps: _Jumps, offer, several: bool) -> 
 
 
 def _offer_boxes(forecast, costs, budget, rollouts, jumps: _Jumps, offer, best: Best) -> None:
-    """One label a prompt: boxes of label counts between jumps, dropped where they cannot be best."""
+    """One label a prompt: boxes of counts between jumps, dropped where they cannot be best."""
     price, draw = costs.label, costs.draw(rollouts)
     most = np.floor(budget / (draw + price) + 1e-6)  # labels and prompts alike
     counts = np.arange(1.0, FEW_LABELS)
