@@ -200,18 +200,18 @@ def table(rows: list[dict], seeds: int, logs: int) -> list[str]:
     off = [row["reached"] for row in rows]
     inside = float(np.mean([row["inside"] for row in rows]))
     out = [
-        f"Over {len(rows)} cells (world × target × prices), {seeds} pilots each of 100 prompts with "
-        "two rollouts, half of them labelled: the plan's width is "
-        f"**{100 * float(np.median(excess)):.1f}%** above that of the best plan in hindsight (median "
-        f"over cells; worst cell {100 * max(excess):.1f}%); reached / forecast width is "
-        f"**{float(np.median(off)):.2f}** (cells from {min(off):.2f} to {max(off):.2f}); a new log's "
-        f"width lies in the 90% bar {100 * inside:.0f}% of the time.",
+        f"Over {len(rows)} cells (world × target × prices), {seeds} pilots each of 100 prompts "
+        "with two rollouts, half of them labelled: the plan's width is "
+        f"**{100 * float(np.median(excess)):.1f}%** above that of the best plan in hindsight "
+        f"(median over cells; worst cell {100 * max(excess):.1f}%); reached / forecast width is "
+        f"**{float(np.median(off)):.2f}** (cells from {min(off):.2f} to {max(off):.2f}); a new "
+        f"log's width lies in the 90% bar {100 * inside:.0f}% of the time.",
         "",
-        f"δ = 0.05. *plan*: prompts × rollouts, labels, of the middle pilot. *in hindsight*: the "
+        "δ = 0.05. *plan*: prompts × rollouts, labels, of the middle pilot. *in hindsight*: the "
         f"narrowest on {logs} audited logs of the ten plans that a forecast from 20,000 prompts "
-        f"likes best. *above*: median over pilots of the plan's mean width over that of hindsight, "
-        f"on {2 * logs} other logs (in brackets the worst pilot). *reached / forecast*: one new log "
-        "a pilot, median; *off*: median of its distance from 1.",
+        "likes best. *above*: median over pilots of the plan's mean width over that of hindsight, "
+        f"on {2 * logs} other logs (in brackets the worst pilot). *reached / forecast*: one new "
+        "log a pilot, median; *off*: median of its distance from 1.",
         "",
         "| world | target | prices | plan | in hindsight | width | above | (worst) "
         "| reached / forecast | off | in bar |",

@@ -239,7 +239,7 @@ def plan(
             "0 and 1."
         )
     options = _options(beta, settings)
-    costs = measured_costs(rollouts, prefill=None, label=None, pair=None) if not costs else costs
+    costs = costs or measured_costs(rollouts, prefill=None, label=None, pair=None)
     pilot = Pilot(rollouts, options)
     planner = Planner(pilot, costs, _curve(rm_curve, options), pairs_at_hand, most_rollouts)
     return planner.plan(budget, width, step)
@@ -257,8 +257,8 @@ def _curve(given, options: Options) -> LearningCurve | None:
         return None
     if options.coverage is None:
         raise UsageError(
-            "a learning curve needs a declared coverage C (--coverage): without it nothing ties the "
-            "error on reward data to the policy."
+            "a learning curve needs a declared coverage C (--coverage): without it nothing ties "
+            "the error on reward data to the policy."
         )
     if isinstance(given, LearningCurve):
         return given
@@ -352,14 +352,27 @@ class Planner:
                 best = min(best, float(forecast.learned(n[fits], self.rollouts[fits]).min()))
         return best
 
-    def best(self, budget: float, rollouts: np.ndarray | None = None) -> Priced | None:
-        """Return the narrowest plan that a budget allows, over the routes that are open."""
+    def best(
+        self, budget: float, rollouts: np.ndarray | None = None, limit: float = math.inf
+    ) -> Priced | None:
+        """Return the narrowest plan that a budget allows, over the routes that are open.
+
+        Args:
+            budget: Money.
+            rollouts: K to look at; all if absent.
+            limit: A plan wider than this, unit scale, need not be found.
+        """
         rollouts = self.rollouts if rollouts is None else rollouts
         found = {}
         for route in self.routes:
             if route == "gold":
                 item = best_gold(
-                    self.forecast, self.costs, budget, rollouts, several=self._several
+                    self.forecast,
+                    self.costs,
+                    budget,
+                    rollouts,
+                    several=self._several,
+                    limit=limit,
                 )
             elif route == "declared":
                 item = best_declared(
@@ -370,6 +383,7 @@ class Planner:
                     shift=self.shift,
                     at_hand=self.at_hand,
                     price=None if self.curve is None else self.costs.pair_price,
+                    limit=limit,
                 )
             else:
                 item = best_learned(self.forecast, self.costs, budget, rollouts)
@@ -439,7 +453,7 @@ class Planner:
         goal = asked * self.pilot.width
 
         def reaches(budget: float):
-            item = self.best(budget)
+            item = self.best(budget, limit=asked * (1 + 1e-9))
             return item if item is not None and item.width <= goal else None
 
         low, high, item = 0.0, guess, reaches(guess)
@@ -531,9 +545,7 @@ class Planner:
         if priced.route != "gold":
             return None
         each = priced.labels / priced.labelled
-        return self.forecast.expected_weight(
-            priced.prompts, priced.rollouts, priced.labelled, each
-        )
+        return self.forecast.expected_weight(priced.prompts, priced.rollouts, priced.labelled, each)
 
     def _residual(self, priced: Priced) -> Components | None:
         """Components of r* - lambda r on labelled rows, at the lambda that is expected."""
@@ -599,7 +611,9 @@ class Planner:
         return tuple(item for item in found if item is not None)
 
     def _by_rollouts(self, budget: float) -> tuple[Priced, ...]:
-        found = (self.best(budget, self.rollouts[[at]]) for at in range(min(12, len(self.rollouts))))
+        found = (
+            self.best(budget, self.rollouts[[at]]) for at in range(min(12, len(self.rollouts)))
+        )
         return tuple(item for item in found if item is not None)
 
     def _paper(self, budget: float) -> PaperPlan:
@@ -621,7 +635,7 @@ class Planner:
                 price=price,
             )
             share = money / budget
-            pairs = self.at_hand + int(math.floor((budget - money) / price + 1e-6))
+            pairs = self.at_hand + math.floor((budget - money) / price + 1e-6)
             closed = self.unit_curve.rate == 1.0 and self.unit_curve.floor == 0.0
         prompts = int(costs.affordable(budget * share, k))
         half = None
@@ -654,6 +668,7 @@ class Planner:
             "labelled_prompts": pilot.labelled,
             "range_declared": pilot.declared,
         }
+
 
 def labelled_components(values: np.ndarray, gold: np.ndarray, blocks: Blocks) -> Components:
     """Components of values on labelled rows; NaN elsewhere is never read."""

@@ -114,7 +114,8 @@ def _pairs(pilot, curve, priced):
     yield Basis("forecast", text)
     if priced.pairs > curve.largest:
         yield Basis(
-            "assumed", f"the curve goes on as before beyond its last point, m = {curve.largest:,.0f}"
+            "assumed",
+            f"the curve goes on as before past its last point, m = {curve.largest:,.0f}",
         )
     if curve.scale == 0:
         yield Basis("measured", "the curve does not fall: more pairs buy nothing")

@@ -71,10 +71,12 @@ def with_unseen(moments: PilotMoments, shares: np.ndarray) -> PilotMoments:
     """
 
     def spread(split: SplitMoments, draws: int) -> SplitMoments:
-        far = np.maximum(split.mean[:, 0], 1 - split.mean[:, 0])
-        between = split.between.copy()
+        centre = split.mean[:, 0]
+        far = np.where(centre > 0.5, -centre, 1 - centre)
+        mean, between = split.mean.copy(), split.between.copy()
+        mean[:, 0] += shares / draws * far
         between[:, 0, 0] += shares / draws * far**2
-        return replace(split, between=between)
+        return replace(split, mean=np.clip(mean, 0.0, None), between=between)
 
     gold = moments.gold
     if gold is not None:
@@ -207,6 +209,7 @@ class Forecast:
 
     def __init__(self, moments: PilotMoments, setting: Setting):
         self.moments, self.setting = moments, setting
+        self._parts = _gold_parts(moments)
 
     def learned(self, draws, rollouts, shift=0.0) -> np.ndarray:
         """Width for the learned reward, and a declared shift beyond it at both ends.
@@ -214,102 +217,48 @@ class Forecast:
         Without a shift it speaks of the learned reward in place of the true one.
         """
         draws, rollouts = np.asarray(draws, float), np.asarray(rollouts, float)
-        rows = self.moments.rows
-        mean = rows.mean[:, 0] - rows.mean[:, 1]
-        between, within = (_quadratic(part, [1.0, -1.0]) for part in (rows.between, rows.within))
-        variance = np.maximum(between, 0)[:, None] + np.maximum(within, 0)[:, None] / rollouts
+        rows, less = self.moments.rows, np.array([1.0, -1.0])
+        mean = (rows.mean @ less)[:, None]
+        between, within = (_cut(part @ less @ less) for part in (rows.between, rows.within))
         low, high = self._range(0.0)
-        return self._width(mean[:, None], variance, low, high, draws, draws, shift)
+        variance = between + within / rollouts
+        return self._width(mean, variance, low, high, draws, draws, shift)
 
     def gold(self, draws, rollouts, labelled, each=1.0) -> np.ndarray:
         """Width with gold labels on some prompts, `each` rows a prompt (theory §3.6).
 
         The audit's choice of lambda and grouping is the narrowest of those that are open to it.
         """
-        return np.minimum.reduce([w for _, w in self._options(draws, rollouts, labelled, each)])
+        return self._options(draws, rollouts, labelled, each).min(axis=1)
 
     def expected_weight(self, draws, rollouts, labelled, each) -> float:
-        """Lambda of the narrowest option for one plan, by the point forecast."""
-        options = self._options([draws], [rollouts], [labelled], [each])
-        return min(options, key=lambda option: option[1][0, 0])[0]
+        """Lambda of the narrowest option for one plan; the smallest within 1% of it."""
+        widths = self._options([draws], [rollouts], [labelled], [each])[0, :, 0]
+        return float(self._parts.weights[np.argmax(widths <= 1.01 * widths.min())])
 
-    def _options(self, draws, rollouts, labelled, each):
-        """Yield lambda and the widths that it gives, with and without groups."""
+    def _options(self, draws, rollouts, labelled, each) -> np.ndarray:
+        """Width for every lambda, the better of groups and none; shape (sets, lambdas, designs)."""
         draws, rollouts, labelled, each = np.broadcast_arrays(
             *(np.asarray(item, float) for item in (draws, rollouts, labelled, each))
         )
+        parts, weights = self._parts, self._parts.weights[:, None]
         shares = certifying_shares(draws, labelled, self.setting)
         certifying = shares.labelled + shares.unlabelled
         share = np.minimum(shares.labelled / np.maximum(certifying, 1e-300), 1.0)
-        whole = each == rollouts
-        mean, parts = self._gold_parts()
-        for weight, variances in parts:
-            residual, own, spread = variances(rollouts, each)
-            for alone in (True, False):
-                variance = residual + (own if alone else share * np.maximum(spread, 0.0))
-                reach = np.where(whole, 0.0, weight) if alone else weight
-                low, high = self._range(reach)
-                width = self._width(
-                    mean, np.maximum(variance, 0.0), low, high, shares.labelled, certifying
-                )
-                # Lambda needs labels set aside; groups need a calibration split.
-                closed = shares.blind & (weight > 0)
-                if not alone:
-                    closed = closed | (shares.calibrated == 0)
-                yield weight, np.where(closed, math.inf, width)
-
-    def _gold_parts(self):
-        """Mean of a block, and for each lambda a function of (K, r) giving its variance in parts.
-
-        A block is a + s c + (1 - s) mean of other c, with a = mean_labelled(r* - lambda r) and
-        c = mean(lambda r - cost): its variance is Var a + s (2 Cov + Var c), as the share s is
-        1 / (1 + group) where groups are used, and 1 where they are not.
-        """
-        gold, rows = self.moments.gold, self.moments.rows
-        if gold is None:
-            return self._stand_in()
-        labels, mine = gold.of_labels, gold.of_rows
-        mean = labels.mean[:, 0] - mine.mean[:, 1]
-
-        def parts(weight: float):
-            first, second = [1.0, -weight], [weight, -1.0]
-            a_between, a_within = _both(labels, first)
-            c_between, c_within = _both(mine, second)
-            all_between, all_within = _both(rows, second)
-            x_between = _bilinear(gold.cross_between, first, second)
-            x_within = _bilinear(gold.cross_within, first, second)
-
-            def at(rollouts, each):
-                if gold.split:
-                    residual = _cut(a_between) + _cut(a_within) / each
-                else:
-                    residual = _cut(a_between + a_within) + 0.0 * each
-                own = _cut(c_between) + _cut(c_within) / rollouts
-                spread = _cut(all_between) + _cut(all_within) / rollouts
-                cross = x_between[:, None] + x_within[:, None] / rollouts
-                most = np.sqrt(residual * own)
-                cross = 2 * np.clip(cross, -most, most)
-                return residual, own + cross, spread + cross
-
-            return at
-
-        return mean[:, None], [(weight, parts(weight)) for weight in WEIGHTS]
-
-    def _stand_in(self):
-        """Without gold in the pilot the learned reward stands in for it, at lambda = 0."""
-        rows = self.moments.rows
-        mean = rows.mean[:, 0] - rows.mean[:, 1]
-        a, c = _both(rows, [1.0, 0.0]), _both(rows, [0.0, -1.0])
-        x = [_bilinear(part, [1.0, 0.0], [0.0, -1.0]) for part in (rows.between, rows.within)]
-
-        def at(rollouts, each):
-            residual = _cut(a[0]) + _cut(a[1]) / each
-            own = _cut(c[0]) + _cut(c[1]) / rollouts
-            most = np.sqrt(residual * own)
-            cross = 2 * np.clip(x[0][:, None] + x[1][:, None] / rollouts, -most, most)
-            return residual, own + cross, own + cross
-
-        return mean[:, None], [(0.0, at)]
+        residual, own, spread = parts.variances(rollouts, each)
+        # Draws labelled whole: lambda cancels on them where no others enter.
+        reach = np.where(each == rollouts, 0.0, weights)
+        blind = shares.blind & (weights > 0)
+        best = math.inf
+        for extra, span, closed in (
+            (own, reach, blind),
+            (share * np.maximum(spread, 0.0), weights, blind | (shares.calibrated == 0)),
+        ):
+            variance = np.maximum(residual + extra, 0.0)
+            low, high = self._range(span)
+            width = self._width(parts.mean, variance, low, high, shares.labelled, certifying)
+            best = np.minimum(best, np.where(closed, math.inf, width))
+        return best
 
     def _range(self, weight):
         low, high = self.setting.cost_range
@@ -331,18 +280,66 @@ class Forecast:
         return np.maximum(below, 0.0) + np.maximum(above, 0.0)
 
 
-def _both(split: SplitMoments, weights) -> tuple[np.ndarray, np.ndarray]:
-    return _quadratic(split.between, weights), _quadratic(split.within, weights)
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Between and within parts of the variance of a rectifier block, for every lambda.
+
+    A block is a + s c + (1 - s) (mean of others' c) with a = mean_labelled(r* - lambda r) and
+    c = mean(lambda r - cost): its variance is Var a + s (2 Cov + Var c), where the share s is
+    1 / (1 + group) with groups and 1 without. Pairs (between, within), shape (sets, lambdas).
+    """
+
+    weights: np.ndarray
+    mean: np.ndarray  # of a block, shape (sets, 1, 1)
+    a: tuple[np.ndarray, np.ndarray]
+    mine: tuple[np.ndarray, np.ndarray]  # c on labelled draws
+    others: tuple[np.ndarray, np.ndarray]  # c on all draws
+    cross: tuple[np.ndarray, np.ndarray]
+    split: bool
+
+    def variances(self, rollouts, each):
+        """Var a, and 2 Cov + Var c without and with groups; shape (sets, lambdas, designs)."""
+        if self.split:
+            residual = _cut(self.a[0]) + _cut(self.a[1]) / each
+        else:
+            residual = _cut(self.a[0] + self.a[1]) + 0.0 * each
+        mine = _cut(self.mine[0]) + _cut(self.mine[1]) / rollouts
+        others = _cut(self.others[0]) + _cut(self.others[1]) / rollouts
+        cross = self.cross[0][..., None] + self.cross[1][..., None] / rollouts
+        most = np.sqrt(residual * mine)
+        cross = 2 * np.clip(cross, -most, most)
+        return residual, mine + cross, others + cross
 
 
-def _quadratic(matrix: np.ndarray, weights) -> np.ndarray:
-    return _bilinear(matrix, weights, weights)
+def _gold_parts(moments: PilotMoments) -> _Parts:
+    gold, rows = moments.gold, moments.rows
+    if gold is None:
+        # Without gold in the pilot the learned reward stands in for it, at lambda = 0.
+        weights = np.zeros(1)
+        first, second = np.array([[1.0, 0.0]]), np.array([[0.0, -1.0]])
+        labels = mine = rows
+        cross, split = (rows.between, rows.within), True
+    else:
+        weights = np.array(WEIGHTS)
+        one = np.ones_like(weights)
+        first, second = np.stack([one, -weights], axis=1), np.stack([weights, -one], axis=1)
+        labels, mine = gold.of_labels, gold.of_rows
+        cross, split = (gold.cross_between, gold.cross_within), gold.split
 
+    def both(matrices, left, right):
+        return tuple(np.einsum("bij,li,lj->bl", matrix, left, right) for matrix in matrices)
 
-def _bilinear(matrix: np.ndarray, first, second) -> np.ndarray:
-    return np.einsum("bij,i,j->b", matrix, np.asarray(first), np.asarray(second))
+    return _Parts(
+        weights=weights,
+        mean=(labels.mean[:, 0] - mine.mean[:, 1])[:, None, None],
+        a=both((labels.between, labels.within), first, first),
+        mine=both((mine.between, mine.within), second, second),
+        others=both((rows.between, rows.within), second, second),
+        cross=both(cross, first, second),
+        split=split,
+    )
 
 
 def _cut(values: np.ndarray) -> np.ndarray:
-    """At least 0, shape (sets, 1)."""
-    return np.maximum(values, 0.0)[:, None]
+    """At least 0, with an axis for designs."""
+    return np.maximum(values, 0.0)[..., None]

@@ -116,7 +116,9 @@ def fit_learning_curve(
     order = np.lexsort((mse, pairs))
     pairs, mse = pairs[order], mse[order]
     known = standard_error is not None
-    error = np.asarray(standard_error, float)[order] if known else np.maximum(mse, 1e-12 * mse.max())
+    error = (
+        np.asarray(standard_error, float)[order] if known else np.maximum(mse, 1e-12 * mse.max())
+    )
     precision = 1.0 / np.maximum(error, 1e-300)
     if weight is not None:
         precision = precision * np.sqrt(np.asarray(weight, float)[order])

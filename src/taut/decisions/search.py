@@ -1,9 +1,9 @@
 """The best plan in integers, exactly: no plan that the budget allows has a narrower forecast.
 
-What makes it fast is monotony. At a given K the forecast falls in the number of prompts n and in the
-number of labels g (or of pairs m), apart from a few places where the audit changes its ways: where
-the log is large enough for a calibration split, where labels are enough to be split, where enough
-of them are set aside to choose lambda. Between such places a box [g, g'] of label counts has
+What makes it fast is monotony. At a given K the forecast falls in the number of prompts n and in
+the number of labels g (or of pairs m), apart from a few places where the audit changes its ways:
+where the log is large enough for a calibration split, where labels are enough to be split, where
+enough of them are set aside to choose lambda. Between such places a box [g, g'] of label counts has
 width at least that of (n(g), g'), where n(g) is what the budget leaves for prompts: a bound that
 lets whole boxes be dropped. The rest is cut until single counts are left. Beside the jumps
 themselves single candidates suffice. Tests hold all this against brute force.
@@ -52,15 +52,16 @@ class Found:
 
 
 class Best:
-    """The best of all candidates seen so far."""
+    """The best of all candidates seen so far; what is wider than `limit` need not be found."""
 
-    def __init__(self):
+    def __init__(self, limit: float = math.inf):
         self.found: Found | None = None
+        self.limit = limit
 
     @property
     def width(self) -> float:
-        """Width of the best so far; infinite before any."""
-        return math.inf if self.found is None else self.found.width
+        """Width that a box must beat."""
+        return self.limit if self.found is None else min(self.limit, self.found.width)
 
     def offer(self, width, cost, rollouts, prompts, pairs=0, labelled=0, each=1) -> None:
         """Look at candidates, arrays of one shape."""
@@ -94,6 +95,7 @@ def best_declared(
     shift: Callable[[np.ndarray], np.ndarray],
     at_hand: int,
     price: float | None,
+    limit: float = math.inf,
 ):
     """Best plan with preference pairs under a declared C: the term C sqrt(L(m)) at both ends.
 
@@ -102,8 +104,9 @@ def best_declared(
         shift: C sqrt(L(m)) for arrays of m, unit scale, falling in m.
         at_hand: Pairs that are paid for already.
         price: Of one more pair; None where none can be bought.
+        limit: Plans wider than this need not be found.
     """
-    best = Best()
+    best = Best(limit)
 
     def spent(m):
         return (m - at_hand) * (price or 0.0)
@@ -135,7 +138,13 @@ def best_declared(
 
 
 def best_gold(
-    forecast: Forecast, costs: Costs, budget: float, rollouts: np.ndarray, *, several: bool
+    forecast: Forecast,
+    costs: Costs,
+    budget: float,
+    rollouts: np.ndarray,
+    *,
+    several: bool,
+    limit: float = math.inf,
 ):
     """Best plan with gold labels on some of the prompts; None where not one can be bought.
 
@@ -145,9 +154,10 @@ def best_gold(
     Args:
         forecast, costs, budget, rollouts: As elsewhere.
         several: Whether the pilot says what a second label of a prompt is worth.
+        limit: Plans wider than this need not be found.
     """
     price = costs.label
-    best = Best()
+    best = Best(limit)
 
     def offer(k, n, p, each):
         fits = (n >= 1) & (p >= 1) & (p <= n) & (each <= k)
@@ -162,9 +172,9 @@ def best_gold(
     rollouts = rollouts[costs.affordable(budget, rollouts) >= 1].astype(np.float64)
     if len(rollouts) == 0:
         return None
-    _offer_few(costs, budget, rollouts, jumps, offer)
     _offer_all(costs, budget, rollouts, jumps, offer, several)
-    _offer_many(forecast, costs, budget, rollouts, jumps, offer, best)
+    _offer_small(costs, budget, rollouts, jumps, offer)
+    _offer_boxes(forecast, costs, budget, rollouts, jumps, offer, best)
     return best.found
 
 
@@ -184,23 +194,28 @@ class _Jumps:
         known = [item - 1 for item in (self.draws, self.labels) if item is not None]
         return sorted({FEW_LABELS - 1, *known} - {0})
 
-    def before_few(self, labels: np.ndarray) -> np.ndarray:
-        """Most draws with which so few labels are still split; 0 where they never are."""
-        if not 0 < self.share < 0.5:
-            return np.zeros_like(labels)
-        return np.ceil(labels / (1 - 2 * self.share) - 1e-9) - 1
+    def split_from(self, labels: np.ndarray) -> np.ndarray:
+        """Fewest draws with which so few labels are all kept for certifying; none from .5 on."""
+        if not self.share < 0.5:
+            return np.full_like(labels, math.inf)
+        return np.ceil(labels / (1 - 2 * self.share) - 1e-9)
 
 
-def _offer_few(costs, budget, rollouts, jumps: _Jumps, offer) -> None:
-    """Fewer labels than an audit would split: every count, with prompts up to each jump."""
-    k, g = np.meshgrid(rollouts, np.arange(1.0, FEW_LABELS), indexing="ij")
-    k, g = k.ravel(), g.ravel()
-    n = costs.affordable(budget - g * costs.label, k)
-    offer(k, n, g, np.ones_like(k))
-    ends = [jumps.before_few(g)] + ([jumps.draws - 1.0 + 0.0 * g] if jumps.draws else [])
-    for end in ends:
-        less = end < n
-        offer(k[less], end[less], g[less], np.ones(less.sum()))
+def _offer_small(costs, budget, rollouts, jumps: _Jumps, offer) -> None:
+    """Prompts kept just below a jump, where more of them would cost more than they give."""
+    price, draw = costs.label, costs.draw(rollouts)
+    if jumps.draws:
+        # Too few prompts for a split, and then all the labels that there is money for.
+        n = np.minimum(costs.affordable(budget, rollouts), jumps.draws - 1.0)
+        spare = np.maximum(budget - n * draw, 0.0)
+        p = n if price == 0 else np.minimum(n, np.floor(spare / price + 1e-6))
+        offer(rollouts, n, p, np.ones_like(p))
+    if jumps.labels and jumps.labels < FEW_LABELS:
+        # Lambda can be chosen with so few labels if they are split: below the count that keeps all.
+        k, g = np.meshgrid(rollouts, np.arange(1.0, FEW_LABELS), indexing="ij")
+        k, g = k.ravel(), g.ravel()
+        n = np.minimum(costs.affordable(budget - g * price, k), jumps.split_from(g) - 1)
+        offer(k, n, g, np.ones_like(k))
 
 
 def _offer_all(costs, budget, rollouts, jumps: _Jumps, offer, several: bool) -> None:
@@ -216,22 +231,19 @@ def _offer_all(costs, budget, rollouts, jumps: _Jumps, offer, several: bool) -> 
         offer(k[less], end, end, each[less])
 
 
-def _offer_many(forecast, costs, budget, rollouts, jumps: _Jumps, offer, best: Best) -> None:
-    """Many labels: boxes of counts between jumps, dropped where they cannot be best."""
+def _offer_boxes(forecast, costs, budget, rollouts, jumps: _Jumps, offer, best: Best) -> None:
+    """One label a prompt: boxes of counts between jumps, dropped where they cannot be best."""
     price, draw = costs.label, costs.draw(rollouts)
     most = np.floor(budget / (draw + price) + 1e-6)  # labels and prompts alike
-    cuts = [np.full(len(rollouts), float(FEW_LABELS)), most + 1]
-    if jumps.labels:
-        cuts.append(np.full(len(rollouts), float(max(jumps.labels, FEW_LABELS))))
-    if jumps.draws:
-        # Just too few prompts for a split: then all the labels that there is money for.
-        n = np.minimum(costs.affordable(budget, rollouts), jumps.draws - 1.0)
-        spare = np.maximum(budget - n * draw, 0.0)
-        p = n if price == 0 else np.minimum(n, np.floor(spare / price + 1e-6))
-        offer(rollouts, n, p, np.ones_like(p))
-        if price > 0:
-            cuts.append(np.floor((budget - jumps.draws * draw) / price + 1e-6) + 1)
-    edges = np.sort(np.clip(np.stack(cuts), FEW_LABELS, np.maximum(most + 1, FEW_LABELS)), axis=0)
+    counts = np.arange(1.0, FEW_LABELS)
+    kept = costs.affordable(budget - counts[:, None] * price, rollouts)
+    kept = kept >= jumps.split_from(counts)[:, None]
+    # The more labels, the fewer prompts: up to some count all labels are kept, beyond it not.
+    cuts = [np.cumprod(kept, axis=0).sum(axis=0) + 1.0]
+    cuts += [np.full(len(rollouts), float(start)) for start in (1, FEW_LABELS, jumps.labels or 1)]
+    if jumps.draws and price > 0:
+        cuts.append(np.floor((budget - jumps.draws * draw) / price + 1e-6) + 1)
+    edges = np.sort(np.clip(np.stack([*cuts, most + 1]), 1, np.maximum(most + 1, 1)), axis=0)
     for low, high in zip(edges[:-1], edges[1:] - 1, strict=True):
         _halve(
             rollouts,

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from taut.report import wording
 from taut.report.charts import Chart, Ink, Line, axis_for
 from taut.report.digits import count, decimals_for, level_text, near, percent, short, up
-from taut.report.terminal import LABEL, NUMBER, PROSE, Report, _flow, _grid, _heading, _spaced
+from taut.report.terminal import LABEL, NUMBER, PROSE, Report, _grid, _heading, _spaced
 from taut.report.wording import look, number
 
 _VALUES = {"reward": "true reward", "clipped": "clipped objective", "objective": "true objective"}
@@ -92,7 +92,7 @@ def draw_plan(document: Mapping, axes) -> None:
     )
     if (asked := number(document, "asked.width")) is not None:
         over_budget.axhline(asked, color=QUIET, linestyle=":", label=f"asked: {asked:g}")
-    over_budget.set(xscale="log", yscale="log", xlabel=f"budget, {unit}")
+    over_budget.set(xlabel=f"budget, {unit}", ylim=(0, None))
     over_budget.set_ylabel("forecast width, reward units")
     over_budget.legend()
     rollouts = _points(document, "by_rollouts", "rollouts")
@@ -100,7 +100,7 @@ def draw_plan(document: Mapping, axes) -> None:
     over_rollouts.plot([chosen["rollouts"]], [chosen["width"]], "D", color=WARM, label="this plan")
     paper = number(document, "paper.rollouts")
     if paper is not None and paper <= rollouts[-1][0]:
-        over_rollouts.axvline(paper, color=QUIET, linestyle=":", label=f"the paper's K* = {paper:g}")
+        over_rollouts.axvline(paper, color=QUIET, linestyle=":", label=f"paper's K* = {paper:g}")
     over_rollouts.set(xlabel="rollouts per prompt, K", ylim=(0, None))
     over_rollouts.xaxis.get_major_locator().set_params(integer=True)
     over_rollouts.legend()
@@ -143,7 +143,11 @@ def _bought(plan: object) -> str:
     parts = [f"{count(plan['prompts'], 'prompt')} with {rollouts}"]
     if plan["labels"]:
         each = plan["labels"] // plan["labelled"]
-        where = "all prompts" if plan["labelled"] == plan["prompts"] else f"{plan['labelled']:,} of the prompts"
+        where = (
+            "all prompts"
+            if plan["labelled"] == plan["prompts"]
+            else f"{plan['labelled']:,} of the prompts"
+        )
         rows = "one a prompt" if each == 1 else f"{each} a prompt"
         parts.append(f"{count(plan['labels'], 'gold label')} ({rows}, on {where})")
     if plan["route"] == "declared":
@@ -299,16 +303,15 @@ def _paper_lines(document: Mapping, ink: Ink) -> list[RenderableType]:
         return []
     second = paper["rollouts_by_variance"]
     by_variance = "not to be had" if second is None else f"{second}"
-    text = (
-        f"The paper's rules: K* = {paper['rollouts']} by costs, {by_variance} by costs and variances"
-    )
+    text = f"The paper's rules: K* = {paper['rollouts']} by costs"
+    text += f", {by_variance} by costs and variances"
     if paper["rollout_share"] < 1:
         how = "in closed form" if paper["closed_form"] else "by search"
         text += f"; {percent(paper['rollout_share'])} of the money on rollouts ({how})"
     half = number(document, "paper.half_width")
     if half is not None:
         text += f"; its own bound for that is ±{short(half)}"
-    return _flow(text + ".", ink, "; ")
+    return [ink.text(text + ".", "dim")]
 
 
 def _spread(document: Mapping, ink: Ink) -> list[RenderableType]:
