@@ -48,6 +48,7 @@ class Monitor:
         interval: The interval now; the range itself before the first block.
         decision: "reached" (all goals are met), "impossible" (surely they cannot be), "continue".
         reason: One sentence: why the decision is what it is.
+        decided_at: The block that took it; None before. Blocks that come later still count.
 
     Raises:
         UsageError: Goals that contradict the range or the side.
@@ -86,6 +87,7 @@ class Monitor:
         self.path: list[tuple[int, float, float, float]] = []
         self._interval = Interval(self.low, self.high)
         self._decision, self._reason = CONTINUE, "no block so far"
+        self.decided_at: int | None = None
         self._weights, self._ends = anytime.new_weights(), anytime.new_ends()
         self._sums = np.zeros(2)
 
@@ -108,11 +110,12 @@ class Monitor:
 
     # --- feeding ---------------------------------------------------------------------------------
 
-    def update(self, values: float | np.ndarray) -> str:
+    def update(self, values: float | np.ndarray, *, stop: bool = False) -> str:
         """Add one block, or several in arrival order, and return the decision.
 
         Args:
             values: One value or shape (new blocks,), each in [low, high]; none at all is allowed.
+            stop: Leave out the blocks behind the one that decides.
 
         Raises:
             AssumptionError: A value is not finite or leaves [low, high], or there are more than
@@ -128,20 +131,28 @@ class Monitor:
                 "rests on that: declare the number that will really be drawn at most."
             )
         units = anytime.to_units(blocks, self.low, self.high)
-        while len(units):
-            room = _next_point(self.n) - self.n
-            used = self._extend(units[:room])
+        while len(units) and not (stop and self._decision != CONTINUE):
+            used = self._extend(units[: _next_point(self.n) - self.n])
             units = units[used:]
-            if self.n == _next_point(self.n - 1):
+            point = self.n == _next_point(self.n - 1)
+            if point:
                 self.path.append((self.n, *self._ends_now(), self.mean))
-        self._decide()
+            self._decide(ahead=point)
         return self.decision
 
     def _extend(self, units: np.ndarray) -> int:
+        """Add blocks up to the first that decides something; return how many."""
         if self.means == "varying":
             return self._extend_varying(units)
-        anytime.extend(units, self._weights, self._ends, before=self.n, etas=self._etas)
-        self.n += len(units)
+        used = anytime.extend(
+            units,
+            self._weights,
+            self._ends,
+            before=self.n,
+            etas=self._etas,
+            stops=[*self._unit_goals(), self._unit_floor()],
+        )
+        self.n += used
         self._interval = self._scaled(*anytime.unit_ends(self._ends))
         if self._interval.lower > self._interval.upper:
             raise AssumptionError(
@@ -150,28 +161,32 @@ class Monitor:
                 "the blocks do not have one mean. Did the policy change, or does their order "
                 'depend on their values? means="varying" allows for drift.'
             )
-        return len(units)
+        return used
 
     def _extend_varying(self, units: np.ndarray) -> int:
-        """Add blocks up to the first at which goals are met: the interval may widen afterwards."""
-        goals = np.array([-math.inf, math.inf])
-        if self._decision == CONTINUE:
-            scale = self.high - self.low
-            if self.require_lower is not None:
-                goals[0] = (self.require_lower - self.low) / scale
-            if self.width is not None:
-                goals[1] = self.width / scale
         before = self.n
         done, lower, upper = anytime.extend_varying(
-            units, self._sums, before=before, etas=self._etas, goals=goals
+            units, self._sums, before=before, etas=self._etas, goals=self._unit_goals()
         )
-        left, right = self._split(units[:done])
-        np.add.at(self._weights, left[0], left[1])
-        np.add.at(self._weights, right[0], right[1])
+        for place, share in self._split(units[:done]):
+            np.add.at(self._weights, place, share)
         self.n = before + done
         self._interval = self._scaled(lower, upper)
-        self._decide()
         return done
+
+    def _unit_goals(self) -> np.ndarray:
+        """Least lower end and largest width on the unit scale, that end the waiting; or neither."""
+        if self._decision != CONTINUE or not self.has_goal:
+            return np.array([math.inf, 0.0])
+        scale = self.high - self.low
+        lower = -math.inf if self.require_lower is None else self.require_lower - self.low
+        return np.array([lower / scale, math.inf if self.width is None else self.width / scale])
+
+    def _unit_floor(self) -> float:
+        """Return the required lower end on the unit scale: an upper end below it decides, too."""
+        if self._decision != CONTINUE or self.require_lower is None:
+            return -math.inf
+        return (self.require_lower - self.low) / (self.high - self.low)
 
     @staticmethod
     def _split(units: np.ndarray) -> tuple[tuple, tuple]:
@@ -197,8 +212,8 @@ class Monitor:
         """The mean of the blocks; None before the first."""
         if self.n == 0:
             return None
-        # Python integers: exact, whatever the order in which blocks came.
-        total = sum(int(weight) * j for j, weight in enumerate(self._weights) if weight)
+        # In whole numbers: exact, whatever the order in which blocks came.
+        total = int(self._weights @ np.arange(len(self._weights)))
         share = total / (self.n * anytime.CELLS * anytime.UNITS)
         return self.low + (self.high - self.low) * share
 
@@ -238,20 +253,20 @@ class Monitor:
 
     # --- deciding --------------------------------------------------------------------------------
 
-    def _decide(self) -> None:
-        """Take the decision from what is known now.
+    def _decide(self, *, ahead: bool) -> None:
+        """Take the decision; once taken it stands, as of the block that took it.
 
-        With equal means both ends only tighten and what can still come only shrinks, so that a
-        decision once taken stays. With varying means the first block that meets the goals counts.
+        Args:
+            ahead: Also ask what can still come, which is done at the points of the path only.
         """
-        if self._decision == REACHED and self.means == "varying":
+        if self._decision != CONTINUE:
             return
         missing = self._missing()
-        why = self._impossible(missing) if self.has_goal and missing else None
+        why = self._impossible(missing, ahead) if self.has_goal and missing else None
         if why is not None:
-            self._decision, self._reason = IMPOSSIBLE, why
+            self._decision, self._reason, self.decided_at = IMPOSSIBLE, why, self.n
         elif self.has_goal and not missing:
-            self._decision, self._reason = REACHED, self._reached_text()
+            self._decision, self._reason, self.decided_at = REACHED, self._reached_text(), self.n
         else:
             self._reason = " and ".join(missing) if missing else "no goal was set"
 
@@ -271,7 +286,7 @@ class Monitor:
             parts.append(f"the lower end is {found.lower:.6g}, at least {self.require_lower:g}")
         return " and ".join(parts)
 
-    def _impossible(self, missing: list[str]) -> str | None:
+    def _impossible(self, missing: list[str], ahead: bool) -> str | None:
         """Say why no continuation of the data whatever can meet the goals, or return None."""
         found, goal = self._interval, self.require_lower
         if goal is not None and self.means == "equal" and found.upper < goal:
@@ -280,6 +295,8 @@ class Monitor:
             return None
         if self.n >= self.most:
             return f"all {self.most} blocks have come, and {' and '.join(missing)}"
+        if not ahead:
+            return None
         if goal is not None and found.lower < goal and not self._can_reach(goal):
             return (
                 f"even if all blocks up to {self.most} were {self.high:g}, the lower end would "
@@ -307,11 +324,14 @@ class Monitor:
         """
         left, scale = self.most - self.n, self.high - self.low
         if self.means == "varying":
-            far = [
-                anytime.varying_distance(float(self._sums[1]), self.most, float(eta))
-                for eta in self._etas
-            ]
-            return scale * sum(far) <= self.width
+            total, squares = map(float, self._sums)
+            below, above = (
+                anytime.varying_distance(squares, self.most, float(eta)) for eta in self._etas
+            )
+            # Cut to the range, the width is concave in the mean: smallest at one of its extremes.
+            means = (total / self.most, (total + left) / self.most)
+            widths = [min(1.0, mean + above) - max(0.0, mean - below) for mean in means]
+            return scale * min(widths) <= self.width
         # Asked in this order since one look is enough where many blocks are left.
         highest = (self._interval.upper - self.width - self.low) / scale
         if anytime.can_pass(
@@ -349,6 +369,7 @@ class Monitor:
             "interval": [self._interval.lower, self._interval.upper],
             "decision": self._decision,
             "reason": self._reason,
+            "decided_at": self.decided_at,
             "path": [list(point) for point in self.path],
         }
 
@@ -375,6 +396,7 @@ class Monitor:
         self._ends, self._sums = ends, np.array(state["sums"], dtype=np.float64)
         self._interval = Interval(*map(float, state["interval"]))
         self._decision, self._reason = state["decision"], state["reason"]
+        self.decided_at = state["decided_at"]
         self.path = [(int(n), *map(float, rest)) for n, *rest in state["path"]]
         return self
 
@@ -398,6 +420,7 @@ class Monitor:
             },
             "decision": self._decision,
             "reason": self._reason,
+            "decided_at": self.decided_at,
             "forecast": self.forecast,
             "path": [
                 {"n": n, "lower": lower, "upper": upper, "mean": mean}

@@ -18,6 +18,7 @@ from taut.version import __version__
 SCHEMA = "taut.watch/1"
 STATE = "taut.watch-state/1"
 TARGETS = ("reward", "clipped")
+_BATCH = 4096  # blocks handed over at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,9 +193,12 @@ class Watch:
             self._feed(self.monitors[series], values)
 
     def _feed(self, monitor: Monitor, values: list[float]) -> None:
-        """Feed blocks up to the declared number: those behind it were not asked for."""
+        """Feed blocks up to the one that decides: a log that is read late stops where it would."""
         room = len(values) if monitor.most is None else monitor.most - monitor.n
-        monitor.update(values[: max(room, 0)])
+        for start in range(0, min(room, len(values)), _BATCH):
+            if monitor.decision != CONTINUE:
+                return
+            monitor.update(values[start : min(start + _BATCH, room)], stop=True)
 
     def _note(self, draw: Draw) -> None:
         size = len(draw.reward)

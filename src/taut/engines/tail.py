@@ -119,7 +119,7 @@ class Look:
     """
 
     files: int = 0
-    incomplete: list[str] = field(default_factory=list)
+    incomplete: set[str] = field(default_factory=set)
     held: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -248,7 +248,7 @@ class Tail:
             if known.offset and self._is_copy(known, item):
                 return
         if any(known.offset and _is_begun(known, there, item) for known, there in placed):
-            self.last.incomplete.append(item.path)
+            self.last.incomplete.add(item.path)
             return
         if any(known.path == item.path and known.offset for known in free.values()):
             return  # rewritten or cut off: held for a look, as its rest may turn up elsewhere
@@ -312,7 +312,7 @@ class Tail:
             source = sniff(item.path)
         except LogError:
             if _head(item.path)[:2] in (b"\x1f\x8b", b"\x28\xb5"):
-                self.last.incomplete.append(item.path)
+                self.last.incomplete.add(item.path)
                 return None
             if not os.path.exists(item.path) or not os.path.getsize(item.path):
                 return None
@@ -325,7 +325,7 @@ class Tail:
         elif item.stat.st_size < 8:
             whole = False  # too short to tell
         if not whole:
-            self.last.incomplete.append(item.path)
+            self.last.incomplete.add(item.path)
             return None
         return source
 

@@ -50,6 +50,7 @@ _OCTAVES = 14  # the smallest bet suits about 10^8 blocks
 _FINE = 256  # parts of the distance from end to sample mean to which the end is found
 _FIRST = 2.0**-12  # first candidate: lower ends than that are reported as 0
 _LEAST_LOG = -1e300
+NO_STOPS = np.array([np.inf, 0.0, -np.inf])
 
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
@@ -90,8 +91,14 @@ def log_goal(eta: float, n: int) -> float:
 
 
 def extend(
-    units: np.ndarray, weights: np.ndarray, ends: np.ndarray, *, before: int, etas: np.ndarray
-) -> None:
+    units: np.ndarray,
+    weights: np.ndarray,
+    ends: np.ndarray,
+    *,
+    before: int,
+    etas: np.ndarray,
+    stops: np.ndarray | None = None,
+) -> int:
     """Add some blocks, one after the other, and move both ends.
 
     Args:
@@ -101,12 +108,20 @@ def extend(
         before: Number of blocks before these.
         etas: Allowed probability that the mean is ever beyond the lower and the upper end; 0 where
             an end is not needed. Shape (2,).
+        stops: Stop after the first block with the lower end at least stops[0] and the width at
+            most stops[1], or with the upper end below stops[2], or with the ends past each other;
+            None never stops.
+
+    Returns:
+        How many blocks were added.
 
     Source: module docstring, one mean.
     """
     with np.errstate(divide="ignore"):
         goals = -np.log(np.asarray(etas, dtype=np.float64))
-    _extend(units, weights, ends, before, goals, BETS, _LOG_WEIGHTS)
+    watched = stops is not None
+    stops = NO_STOPS if stops is None else np.asarray(stops, dtype=np.float64)
+    return _extend(units, weights, ends, before, goals, watched, stops, BETS, _LOG_WEIGHTS)
 
 
 def unit_ends(ends: np.ndarray) -> tuple[float, float]:
@@ -177,7 +192,7 @@ def extend_varying(
         etas: Allowed probability that the running average of the means is ever beyond the lower
             and the upper end; 0 where an end is not needed. Shape (2,).
         goals: Stop at the first block after which the lower end is at least goals[0] and the width
-            at most goals[1]; -inf and inf ask for nothing. NaN never stops. Shape (2,).
+            at most goals[1]; a lower end of infinity never stops. Shape (2,).
 
     Returns:
         How many blocks were added, and the ends after the last one, in [0, 1].
@@ -219,7 +234,7 @@ def _varying_distance(squares, n, eta, bets, log_weights, psi):
 @_compiled
 def _extend_varying(units, sums, before, etas, goals, bets, log_weights, psi):
     lower, upper, done = 0.0, 1.0, 0
-    wanted = goals[0] > -np.inf or goals[1] < np.inf
+    wanted = goals[0] < np.inf
     for i in range(units.size):
         value = units[i] / (np.float64(CELLS) * UNITS)
         n = before + i + 1
@@ -264,7 +279,7 @@ def _all_logs(weights, candidate, upper, bets, logs):
 
 
 @_compiled
-def _extend(units, weights, ends, before, goals, bets, log_weights):
+def _extend(units, weights, ends, before, goals, watched, stops, bets, log_weights):
     cells = weights.size - 1
     total = 0  # of the blocks, in units
     for j in range(weights.size):
@@ -276,12 +291,25 @@ def _extend(units, weights, ends, before, goals, bets, log_weights):
         weights[cell + 1] += right
         total += units[i]
         n = before + i + 1
+        moved = i == 0
         for side in range(2):
             goal, end = goals[side] + 1e-9 + 1e-12 * n, ends[side]
             if goal < np.inf and _bet(end, cell, right, cells, side, bets, log_weights, goal):
                 mean = total / (np.float64(cells) * UNITS * n)
                 mean = 1.0 - mean if side else mean
                 _raise_end(weights, end, mean, goal, side == 1, bets, log_weights)
+                moved = True
+        if watched and moved and _stops(ends, stops):
+            return i + 1
+    return units.size
+
+
+@_compiled
+def _stops(ends, stops):
+    lower = max(0.0, ends[0, 0] - 2.0 * ROUNDING)
+    upper = 1.0 - max(0.0, ends[1, 0] - 2.0 * ROUNDING)
+    reached = lower >= stops[0] and upper - lower <= stops[1]
+    return reached or upper < stops[2] or lower > upper
 
 
 @_compiled
