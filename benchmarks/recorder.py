@@ -17,13 +17,14 @@ import statistics
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-import tiny  # noqa: E402
+import tiny
 
 
 class Timer:
@@ -75,7 +76,7 @@ def train(trainer) -> list[float]:
     with contextlib.redirect_stdout(io.StringIO()):
         trainer.train()
     marks.append(time.process_time())
-    return [b - a for a, b in zip(marks[1:], marks[2:], strict=False)]
+    return [b - a for a, b in pairwise(marks[1:])]
 
 
 def recorded(trainer, folder: Path, **options) -> tuple[float, list[float]]:
