@@ -249,7 +249,9 @@ class RewardModel:
         default=0.2,
     )
     sizes: tuple[int, ...] = setting(
-        SIZES, "pairs at which the learning curve is measured; all pairs always are", default=()
+        SIZES,
+        "pairs at which the learning curve is measured, besides all (a plan needs three sizes)",
+        default=(),
     )
     epochs: float = setting(number(0, ends="(]"), "passes over the pairs", default=1.0)
     learning_rate: float = setting(RATE, "peak, then linearly to 0", default=1e-5)

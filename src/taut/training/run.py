@@ -121,6 +121,24 @@ def quieten() -> None:
     transformers.logging.disable_progress_bar()
 
 
+def check_reporters(names: Sequence[str]) -> None:
+    """Raise where metrics cannot be reported as asked.
+
+    Raises:
+        UsageError: A name is unknown, or its library is missing.
+    """
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    for name in names:
+        try:
+            for callback in get_reporting_integration_callbacks([name]):
+                callback()
+        except (ValueError, RuntimeError, ImportError) as problem:
+            raise UsageError(
+                f'report_to: expected where metrics can go, found "{name}": {problem}'
+            ) from None
+
+
 @contextmanager
 def _boards_of_its_own() -> Iterator[None]:
     """Put the environment back after stages that say where TensorBoard writes."""
@@ -161,6 +179,7 @@ class _Stages:
         from taut.training.rewards import check_range, load_function
 
         recipe, settings = self.recipe, self.recipe.reward_model
+        check_reporters(recipe.report_to)
         prompts = policy_prompts(recipe)
         batch_shares(recipe, self.processes.num_processes)
         for function in (settings.function, recipe.gold and recipe.gold.function):
