@@ -72,10 +72,11 @@ which equal ones are chance.
 
 Run the same command again: finished stages are skipped, the others go on from their newest whole
 checkpoint. Files appear whole or not at all, and a step that is trained again writes the same file
-again, so no rollout is lost or counted twice. On a CPU the results are bit for bit those of an
-unbroken run (tested by killing one at random); on a GPU kernels that add in varying order can
-differ in the last digits. A run refuses to go on with another recipe, other data, other versions of
-its libraries or another number of processes, and names what changed. `--fresh` starts again.
+again, so no rollout is lost or counted twice. On a CPU with the same number of threads the results
+are bit for bit those of an unbroken run (tested by killing one at random); on a GPU kernels that
+add in varying order can differ in the last digits. A run refuses to go on with another recipe,
+other data, other versions of its libraries or another number of processes, and names what changed.
+`--fresh` starts again.
 
 ## What the runner sees to
 

@@ -401,12 +401,12 @@ def next_commands(folder: Path, manifest: Manifest, table: Sequence[dict]) -> li
     recipe, policy = manifest.head["recipe"], manifest.stages["policy"]
     ends, gold = policy["map"], recipe["gold"]
     log = _shown(folder / "eval")
-    common = f"--reward-range {ends['low']:g} {ends['high']:g}"
+    common = f"--reward-range {_exact(ends['low'])} {_exact(ends['high'])}"
     if gold and list(gold["range"]) != [ends["low"], ends["high"]]:
-        common += f" --gold-range {gold['range'][0]:g} {gold['range'][1]:g}"
+        common += f" --gold-range {' '.join(map(_exact, gold['range']))}"
     common += " --held-out"
-    tau = "auto" if policy.get("tau") is None else f"{policy['tau']:.6g}"
-    clipped = f"--target clipped --beta {recipe['policy']['beta']:g} --tau {tau}"
+    tau = "auto" if policy.get("tau") is None else _exact(policy["tau"])
+    clipped = f"--target clipped --beta {_exact(recipe['policy']['beta'])} --tau {tau}"
     # The last step is the pilot of what comes next; its tokens tenfold are a budget to begin with.
     last = _shown(folder / "eval") + f"/step-{policy['steps']:06d}.*"
     budget = 10 * table[-1]["rollouts"] * table[-1]["tokens"]
@@ -415,6 +415,11 @@ def next_commands(folder: Path, manifest: Manifest, table: Sequence[dict]) -> li
         f"taut select {log} --by step --target reward {common}",
         f"taut plan {last} --budget {round(budget)} {clipped} {common}",
     ]
+
+
+def _exact(value: float) -> str:
+    """Return a number in the shortest form that is read back as itself."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 def _shown(path: Path) -> str:
