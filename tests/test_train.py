@@ -20,7 +20,7 @@ pytest.importorskip("trl")
 
 import small_run
 from taut import cli
-from taut.errors import UsageError
+from taut.errors import TautError, UsageError
 from taut.training.recipe import read_recipe
 from taut.training.run import require_extra, train
 
@@ -271,7 +271,7 @@ def test_two_processes_share_a_run(recipe, tmp_path):
 
 
 def test_adapters_train_all_stages(recipe, tmp_path):
-    """With LoRA in SFT, reward model and policy the base stays as it is and ℓ begins at 0."""
+    """With LoRA in all stages ℓ begins at 0; held-out prompts drawn twice are two draws."""
     changes = {
         "lora.rank": "4",
         "lora.stages": '["sft", "reward_model", "policy"]',
@@ -283,6 +283,10 @@ def test_adapters_train_all_stages(recipe, tmp_path):
         "policy.learning_rate": "5e-2",
         "gold.share": "0.5",
     }
+    held_out = recipe.parent / "held_out_twice.jsonl"
+    drawn = (recipe.parent / "held_out.jsonl").read_text(encoding="utf-8")
+    held_out.write_text(drawn + drawn, encoding="utf-8")
+    changes["evaluation.prompts"] = str(held_out)
     done = train(read_recipe(recipe, changes=changes, output=str(tmp_path / "run")), quiet=True)
     models = done.folder / "models"
     assert (models / "step-000003" / "adapter_model.safetensors").exists()
@@ -293,6 +297,7 @@ def test_adapters_train_all_stages(recipe, tmp_path):
     ratio = np.subtract(rows["policy_logprob"], rows["ref_logprob"])
     first = np.array(rows["step"]) == 0
     assert np.abs(ratio[first]).max() == 0 and np.abs(ratio[~first]).max() > 1e-3
+    assert len(set(zip(rows["step"], rows["group"], strict=True))) == len(first) / 2
     known = {
         name for name, gold in zip(rows["prompt_id"], rows["gold"], strict=True) if gold is not None
     }
@@ -313,6 +318,28 @@ def test_both_ways_train_the_same_policy(unbroken, recipe, tmp_path):
         assert np.allclose(one[name], two[name], atol=1e-3)
 
 
+def test_a_checkpoint_brings_neither_dropout_nor_sampling_defaults(unbroken, tmp_path):
+    """What would make two forwards differ, or sample another policy, is off once it is loaded."""
+    import shutil
+
+    import torch
+
+    from taut.training.models import load_causal
+
+    folder = shutil.copytree(unbroken.folder / "models" / "start", tmp_path / "model")
+    for name, changes in (
+        ("config.json", {"attention_dropout": 0.5}),
+        ("generation_config.json", {"do_sample": True, "top_k": 2, "temperature": 0.3}),
+    ):
+        settings = json.loads((folder / name).read_text(encoding="utf-8"))
+        (folder / name).write_text(json.dumps(settings | changes), encoding="utf-8")
+    model = load_causal(str(folder)).train()
+    assert model.config.attention_dropout == 0
+    assert model.generation_config.to_diff_dict().keys().isdisjoint({"top_k", "temperature"})
+    tokens = torch.tensor([[3, 4, 5, 6]])
+    assert torch.equal(model(tokens).logits, model(tokens).logits)
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 
@@ -325,12 +352,15 @@ def test_both_ways_train_the_same_policy(unbroken, recipe, tmp_path):
         ({"model.from_scratch.tokenizer": "nowhere"}, "expected a tokenizer"),
         ({"policy.micro_batch": "5"}, "expected a divisor of the 16 rollouts"),
         ({"gold.function": "small_run:nothing"}, "expected a function that can be imported"),
+        ({"report_to": '["nowhere"]'}, "nowhere is not supported"),
+        ({"gold.range": "[0, 1]"}, r"gold\.range: expected values in \[0, 1\]"),
+        ({"reward_model.sizes": "[16, 500]"}, "at most the 39 training pairs, found 500"),
         ({"reward_model.start": "recipe.toml"}, "expected the folder of a model"),
     ],
 )
 def test_what_cannot_work_is_refused(recipe, tmp_path, changes, said):
     """Data and settings that do not fit are one-line errors, not tracebacks of a trainer."""
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(TautError, match=said):
         train(read_recipe(recipe, changes=changes, output=str(tmp_path / "run")), quiet=True)
 
 

@@ -14,7 +14,9 @@ _HOME = {
     "clipped_kl_trainer": "clipped_kl",
     "preflight": "checks",
     "quantile_threshold": "threshold",
+    "read_recipe": "recipe",
     "record": "recorder",
+    "train": "run",
 }
 
 __all__ = list(_HOME)

@@ -51,6 +51,9 @@ class HeldOut(TrainerCallback):
         models: Path | None,
     ) -> None:
         self.recipe = recipe
+        # A prompt that was drawn twice is two draws; one drawn once needs no mark.
+        again = len({row["prompt_id"] for row in rows}) < len(rows)
+        self.draws = list(range(len(rows))) if again else None
         self.rows = rows
         self.tokenizer = tokenizer
         self.reference = reference
@@ -79,21 +82,25 @@ class HeldOut(TrainerCallback):
         if step and state.is_world_process_zero and self.models is not None:
             write_whole(model, self.tokenizer, self.models / f"step-{step:06d}")
         with _own_randomness([self.recipe.seed, step, rank]):
-            columns = self._rollouts(model, self.rows[rank :: args.world_size], step)
+            columns = self._rollouts(model, range(rank, len(self.rows), args.world_size), step)
         self.folder.mkdir(parents=True, exist_ok=True)
         with whole_file(str(path)) as file:
             pq.write_table(pa.table(columns), file, compression="zstd")
 
-    def _rollouts(self, model: Any, rows: Sequence[dict], step: int) -> dict[str, pa.Array]:
+    def _rollouts(self, model: Any, mine: Sequence[int], step: int) -> dict[str, pa.Array]:
         settings = self.recipe.evaluation
-        drawn = [row for row in rows for _ in range(settings.rollouts_per_prompt)]
+        drawn = [i for i in mine for _ in range(settings.rollouts_per_prompt)]
         found: dict[str, list] = {}
         for start in range(0, len(drawn), settings.batch):
-            batch = self._batch(model, drawn[start : start + settings.batch])
+            batch = self._batch(
+                model, [self.rows[i] for i in drawn[start : start + settings.batch]]
+            )
             for name, values in batch.items():
                 found.setdefault(name, []).extend(values)
         found["run"] = [Path(self.recipe.output.folder).name] * len(drawn)
         found["step"] = [step] * len(drawn)
+        if self.draws is not None:
+            found["group"] = [self.draws[i] for i in drawn]
         types = {"gold": pa.float64()}
         return {name: pa.array(values, types.get(name)) for name, values in found.items()}
 

@@ -121,6 +121,24 @@ def quieten() -> None:
     transformers.logging.disable_progress_bar()
 
 
+def check_reporters(names: Sequence[str]) -> None:
+    """Raise where metrics cannot be reported as asked.
+
+    Raises:
+        UsageError: A name is unknown, or its library is missing.
+    """
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    for name in names:
+        try:
+            for callback in get_reporting_integration_callbacks([name]):
+                callback()
+        except (ValueError, RuntimeError, ImportError) as problem:
+            raise UsageError(
+                f'report_to: expected where metrics can go, found "{name}": {problem}'
+            ) from None
+
+
 @contextmanager
 def _boards_of_its_own() -> Iterator[None]:
     """Put the environment back after stages that say where TensorBoard writes."""
@@ -147,6 +165,9 @@ class _Stages:
         self.main = processes.is_main_process
 
     def run(self) -> None:
+        """Run what is not done yet."""
+        if "policy" in self.manifest.stages:
+            return
         training, held_out = self.check()
         base = self.start()
         policy_start = self.sft(base)
@@ -161,6 +182,7 @@ class _Stages:
         from taut.training.rewards import check_range, load_function
 
         recipe, settings = self.recipe, self.recipe.reward_model
+        check_reporters(recipe.report_to)
         prompts = policy_prompts(recipe)
         batch_shares(recipe, self.processes.num_processes)
         for function in (settings.function, recipe.gold and recipe.gold.function):
@@ -319,9 +341,6 @@ class _Stages:
 
     def policy(self, start: str, reward: Any, training: Sequence, held_out: Sequence) -> None:
         """Optimise the policy."""
-        work = self.stage("policy")
-        if work is None:
-            return
         from taut.training.policy import optimise
 
         found = optimise(
@@ -331,7 +350,7 @@ class _Stages:
             gold=self.gold(),
             training=training,
             held_out=held_out,
-            work=work,
+            work=self.stage("policy"),
             quiet=self.quiet,
         )
         found["map"] = reward.map.document
@@ -382,12 +401,12 @@ def next_commands(folder: Path, manifest: Manifest, table: Sequence[dict]) -> li
     recipe, policy = manifest.head["recipe"], manifest.stages["policy"]
     ends, gold = policy["map"], recipe["gold"]
     log = _shown(folder / "eval")
-    common = f"--reward-range {ends['low']:g} {ends['high']:g}"
+    common = f"--reward-range {_exact(ends['low'])} {_exact(ends['high'])}"
     if gold and list(gold["range"]) != [ends["low"], ends["high"]]:
-        common += f" --gold-range {gold['range'][0]:g} {gold['range'][1]:g}"
+        common += f" --gold-range {' '.join(map(_exact, gold['range']))}"
     common += " --held-out"
-    tau = "auto" if policy.get("tau") is None else f"{policy['tau']:.6g}"
-    clipped = f"--target clipped --beta {recipe['policy']['beta']:g} --tau {tau}"
+    tau = "auto" if policy.get("tau") is None else _exact(policy["tau"])
+    clipped = f"--target clipped --beta {_exact(recipe['policy']['beta'])} --tau {tau}"
     # The last step is the pilot of what comes next; its tokens tenfold are a budget to begin with.
     last = _shown(folder / "eval") + f"/step-{policy['steps']:06d}.*"
     budget = 10 * table[-1]["rollouts"] * table[-1]["tokens"]
@@ -396,6 +415,11 @@ def next_commands(folder: Path, manifest: Manifest, table: Sequence[dict]) -> li
         f"taut select {log} --by step --target reward {common}",
         f"taut plan {last} --budget {round(budget)} {clipped} {common}",
     ]
+
+
+def _exact(value: float) -> str:
+    """Return a number in the shortest form that is read back as itself."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 def _shown(path: Path) -> str:

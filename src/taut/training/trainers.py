@@ -174,6 +174,7 @@ def train(trainer: Any, folder: Path, *, stage: str, quiet: bool) -> None:
     """Train to the end, from the newest whole checkpoint on if there is one."""
     from transformers.trainer_callback import PrinterCallback
 
+    _check_precision(trainer)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(MarkWhole(trainer))
     trainer.add_callback(Progress(stage, quiet=quiet))
@@ -182,6 +183,21 @@ def train(trainer: Any, folder: Path, *, stage: str, quiet: bool) -> None:
     trainer.accelerator.wait_for_everyone()
     newest = whole_checkpoints(folder)
     trainer.train(resume_from_checkpoint=str(newest[-1]) if newest else None)
+
+
+def _check_precision(trainer: Any) -> None:
+    """A launcher, or an earlier run in this process, can have set another precision for all.
+
+    Raises:
+        UsageError: It has.
+    """
+    asked = "bf16" if trainer.args.bf16 else "no"
+    found = trainer.accelerator.mixed_precision
+    if found != asked:
+        raise UsageError(
+            f"model.precision: expected mixed precision '{asked}', found '{found}', which the "
+            "launcher or an earlier run in this process has set; change it there, or start anew."
+        )
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:
