@@ -12,12 +12,13 @@ from taut.errors import UsageError
 
 def show(document: dict, json_path: str | None, html_path: str | None) -> None:
     """Print the report of a document, or its JSON, and write the files that were asked for."""
-    from taut.report import selection, terminal
+    from taut.report import lab, selection, terminal
 
     page = {
         "taut.certificate/1": terminal.certificate_report,
         "taut.certificates/1": terminal.groups_report,
         "taut.selection/1": selection.selection_report,
+        "taut.lab/1": lab.lab_report,
         "taut.health/1": lambda found: terminal.health_report(found["health"], found["log"]),
     }[document["schema"]](document)
     if html_path is not None:

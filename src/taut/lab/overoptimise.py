@@ -59,7 +59,7 @@ class Settings:
     every: int = 10
     prompts: int = 1000
     gold: int = 250
-    truth_prompts: int = 8000
+    truth_prompts: int = 4000
     beta: float = 0.005
     tau: float = 10.0
     delta: float = 0.05
