@@ -183,7 +183,8 @@ def test_the_example_is_small_and_holds_no_text():
 
 def test_the_example_is_a_standard_run(example):
     """It is what `taut lab overoptimise` makes without options."""
-    settings = {key: value for key, value in example[1]["settings"].items() if key != "reward_range"}
+    settings = dict(example[1]["settings"])
+    settings.pop("reward_range")
     assert Settings(**settings) == SIZES["small"]
 
 

@@ -171,10 +171,22 @@ def draw(document: Mapping) -> Callable:
         lower, upper = ([end[side] for end in ends] for side in ("lower", "upper"))
         axes.fill_between(across, lower, upper, color=ACCENT, alpha=0.18, linewidth=0)
         axes.vlines(across, lower, upper, color=ACCENT, linewidth=2, label="certificate of E r*")
-        axes.plot(across, [row["proxy"] for row in rows], color=WARM, marker="o", markersize=4,
-                  label="learned reward")
-        axes.plot(across, [row["truth"]["gold"] for row in rows], color=INK, marker="o",
-                  markersize=4, label="true reward")
+        axes.plot(
+            across,
+            [row["proxy"] for row in rows],
+            color=WARM,
+            marker="o",
+            markersize=4,
+            label="learned reward",
+        )
+        axes.plot(
+            across,
+            [row["truth"]["gold"] for row in rows],
+            color=INK,
+            marker="o",
+            markersize=4,
+            label="true reward",
+        )
         chosen = document["selection"]["chosen"]
         if chosen is not None:
             axes.axvline(chosen, color=QUIET, linestyle=":", label="chosen by taut select")

@@ -50,17 +50,13 @@ def _verdict(document: Mapping, ink: Ink) -> list[RenderableType]:
     rows, turn = document["steps"], document["turn"]
     sentences = [_turn(rows, turn), _proof(turn), _choice(document), _coverage(document)]
     return [
-        ink.text(text, "bold" if place == 0 else "")
-        for place, text in enumerate(sentences)
-        if text
+        ink.text(text, "bold" if place == 0 else "") for place, text in enumerate(sentences) if text
     ]
 
 
 def _turn(rows: list[Mapping], turn: Mapping) -> str:
     first, last = rows[0], rows[-1]
-    learned = (
-        f"the learned reward goes from {near(first['proxy'], 2)} to {near(last['proxy'], 2)}"
-    )
+    learned = f"the learned reward goes from {near(first['proxy'], 2)} to {near(last['proxy'], 2)}"
     if turn["step"] == last["step"] or turn["fall"] <= 3 * turn["fall_se"]:
         end = near(last["truth"]["gold"], 2)
         return f"No turn yet: the true reward is {end} at the end, while {learned}."
@@ -105,8 +101,8 @@ def _coverage(document: Mapping) -> str:
     if inside == len(rows):
         return f"The truth is inside the certificate at all {len(rows)} steps (asked for: {level})."
     return (
-        f"The truth is inside the certificate at {inside} of {len(rows)} steps, where all were asked "
-        f"for at {level}."
+        f"The truth is inside the certificate at {inside} of {len(rows)} steps (asked for: all, "
+        f"{level})."
     )
 
 
@@ -199,10 +195,10 @@ def _foundations(document: Mapping, ink: Ink) -> list[RenderableType]:
     settings = document["settings"]
     error = max(row["truth"]["gold_se"] for row in document["steps"])
     texts = [
-        f"Audited: {count(settings['prompts'], 'prompt')} that nothing was trained on, the same for all "
-        f"steps; {count(settings['gold'], 'random one')} with gold labels.",
-        f"True: mean over {count(settings['truth_prompts'], 'fresh prompt')} a step, standard error "
-        f"at most {up(error, 4)}. The audit never sees it.",
+        f"Audited: {count(settings['prompts'], 'prompt')} that nothing was trained on, the same for "
+        f"all steps; {count(settings['gold'], 'random one')} with gold labels.",
+        f"True: mean over {count(settings['truth_prompts'], 'fresh prompt')} a step, standard "
+        f"error at most {up(error, 4)}. The audit never sees it.",
     ]
     model, rho = document.get("reward_model"), document.get("shift_correlation")
     if model:
