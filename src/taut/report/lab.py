@@ -195,8 +195,8 @@ def _foundations(document: Mapping, ink: Ink) -> list[RenderableType]:
     settings = document["settings"]
     error = max(row["truth"]["gold_se"] for row in document["steps"])
     texts = [
-        f"Audited: {count(settings['prompts'], 'prompt')} that nothing was trained on, the same for "
-        f"all steps; {count(settings['gold'], 'random one')} with gold labels.",
+        f"Audited: {count(settings['prompts'], 'prompt')} that nothing was trained on, the same "
+        f"for all steps; {count(settings['gold'], 'random one')} with gold labels.",
         f"True: mean over {count(settings['truth_prompts'], 'fresh prompt')} a step, standard "
         f"error at most {up(error, 4)}. The audit never sees it.",
     ]
