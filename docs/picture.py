@@ -13,6 +13,7 @@ def main() -> None:
     """Judge the example as `taut demo` does; save its report and its curves as pictures."""
     document = demonstrate(Path(taut.__file__).parent / "examples")
     here = Path(__file__).parent
+    del document["audit"]  # the picture is of the run; an audit has a page of its own
     save_svg(lab_report(document), here / "demo.svg", "taut demo", width=92)
     save_plot(draw(document), here / "lab.svg")
 

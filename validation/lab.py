@@ -119,8 +119,8 @@ def _turns(found: Sequence[dict]) -> str:
     return (
         f"The true reward has turned in {len(turned)} of {len(found)} seeds: from its peak it "
         f"falls by {np.mean(falls):.3f} on average ({min(falls):.3f} to {max(falls):.3f}) while "
-        f"the learned reward gains {np.mean(rises):.3f}. The log alone proves the learned reward too "
-        f"high at some step in {seen}. Over the steps of a run, measured and true shift have a "
+        f"the learned reward gains {np.mean(rises):.3f}. The log alone proves the learned reward "
+        f"too high at some step in {seen}. Over the steps of a run, measured and true shift have a "
         f"correlation of {np.median(rho):.3f} (median; least {min(rho):.3f})."
     )
 
@@ -144,9 +144,9 @@ def _choices(found: Sequence[dict]) -> str:
     return (
         f"`taut select` chooses in {chosen} of {len(found)} seeds and loses {mean('regret')} of "
         f"true reward; the best learned reward loses {mean('best_proxy_regret')}, the last "
-        f"checkpoint {mean('last_regret')}. It calls over-optimisation caught in {caught}, keeps the best "
-        f"checkpoint in {kept}, and its certified regret ({mean('certified_regret')}) is exceeded "
-        f"in {broken}."
+        f"checkpoint {mean('last_regret')}. It calls over-optimisation caught in {caught}, keeps "
+        f"the best checkpoint in {kept}, and its certified regret ({mean('certified_regret')}) is "
+        f"exceeded in {broken}."
     )
 
 

@@ -56,7 +56,6 @@ def demo(json_path, html_path):
         ends, known = last["certificates"]["reward"], last["truth"]["gold"]
         inside = "inside" if last["covered"]["reward"] else "OUTSIDE"
         click.echo(
-            f"  The true reward of every step is known. At step {last['step']} it is {known:.4f}, "
-            f"{inside} [{ends['lower']:.4f}, {ends['upper']:.4f}]; the learned reward says "
-            f"{last['proxy']:.4f}."
+            f"  The true reward of step {last['step']} is known: {known:.4f}, {inside} "
+            f"[{ends['lower']:.4f}, {ends['upper']:.4f}]. Learned: {last['proxy']:.4f}."
         )
