@@ -20,6 +20,15 @@ torchrun --nproc-per-node 2 -m taut train recipe.toml
 At the end it prints the means on held-out prompts by step, where everything is, and the `audit`,
 `select` and `plan` commands to run next, ready to paste.
 
+In Python:
+
+```python
+from taut.training import read_recipe, train
+
+run = train(read_recipe("recipe.toml", changes={"policy.steps": "50"}))
+run.folder, run.table, run.commands
+```
+
 ## Stages
 
 1. **SFT** (`[sft]`, optional): the loss is on completions alone. Its result, or the given
@@ -28,8 +37,9 @@ At the end it prints the means on held-out prompts by step, where everything is,
    `sizes` and for all pairs; nested subsets of one shuffled order. Held-out prompts are split in
    two by a hash of seed and prompt: one half *calibrates* (the declared range; in gold units a
    line to gold), the other *measures*. `rm_curve.jsonl` gets one line a size: `m` (pairs), `L`
-   (E[(r - r\\*)^2] with both declared ranges mapped to [0, 1]; null without gold), `loss` (nats a
-   pair), `accuracy`, `held_out` and `L_pairs` (pairs behind them); `taut plan --rm-curve` reads it.
+   (E[(r - r\\*)^2] with both declared ranges mapped to [0, 1]; null without gold) and its
+   `standard_error`, `loss` (nats a pair), `accuracy`, and the pairs behind them (`L_pairs`,
+   `held_out`). `taut plan --rm-curve` reads it; it needs three sizes and `--coverage`.
 3. **Policy**: TRL's RLOO with reward - beta * clip(log-ratio of the sequence, -tau, tau). tau is a
    number, none, or set by the quantile rule on the rollouts of an unclipped burn-in and then frozen
    for a phase; every threshold and its share of clipped rollouts is logged.
@@ -46,6 +56,7 @@ logs and in the audit, so that `--reward-range` is a fact and not a guess.
 | `log/` | training rollouts; their prompts were trained on, so they certify nothing |
 | `models/` | `start` or `sft` (the reference), `reward`, `policy`, `step-*` (see below) |
 | `rm_curve.jsonl` | the learning curve |
+| `metrics.jsonl` | what the policy's trainer reported: reward, KL, clip share, tau, ... |
 | `manifest.json` | recipe, digests of the data, versions, processes; what each stage found |
 | `tensorboard/` | metrics, if `report_to` has it |
 
@@ -61,10 +72,11 @@ which equal ones are chance.
 
 Run the same command again: finished stages are skipped, the others go on from their newest whole
 checkpoint. Files appear whole or not at all, and a step that is trained again writes the same file
-again, so no rollout is lost or counted twice. On a CPU the results are bit for bit those of an
-unbroken run (tested by killing one at random); on a GPU kernels that add in varying order can
-differ in the last digits. A run refuses to go on with another recipe, other data, other versions of
-its libraries or another number of processes, and names what changed. `--fresh` starts again.
+again, so no rollout is lost or counted twice. On a CPU with the same number of threads the results
+are bit for bit those of an unbroken run (tested by killing one at random); on a GPU kernels that
+add in varying order can differ in the last digits. A run refuses to go on with another recipe,
+other data, other versions of its libraries or another number of processes, and names what changed.
+`--fresh` starts again.
 
 ## What the runner sees to
 

@@ -75,7 +75,7 @@ def test_the_least_recipe_is_enough():
         ("log.gold", True, "expected a table [gold]"),
         ("lora", {"stages": ["everything"]}, "each of sft, reward_model, policy"),
         ("seed", -1, "an integer, 0 or more"),
-        ("output.folder", "", "the path of a file, found text ''"),
+        ("output.folder", "", "the path of a folder, found text ''"),
     ],
 )
 def test_a_wrong_value_is_named(key, value, said):

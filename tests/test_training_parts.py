@@ -15,6 +15,7 @@ from taut.training.reward_model import calibrate, curve_sizes, measure, split_pa
 from taut.training.rewards import (
     FunctionScore,
     GoldReward,
+    ModelScore,
     RewardMap,
     calibrated_range,
     gold_line,
@@ -166,6 +167,33 @@ def test_a_reward_function_must_answer():
         FunctionScore("small_run:WORDS")
     with pytest.raises(AssumptionError, match="small_run:broken: expected 2 finite numbers"):
         FunctionScore("small_run:broken")(["a", "b"], ["w1", "w2"])
+
+
+def test_a_diverged_reward_model_is_named():
+    """Scores that are not finite stop the run instead of reaching a log as NaN."""
+    import torch
+
+    class Model(torch.nn.Module):
+        config = type("Config", (), {"_name_or_path": "models/reward"})
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, input_ids, attention_mask):
+            return type("Out", (), {"logits": self.weight * torch.full((len(input_ids), 1), 1e999)})
+
+    class Tokens:
+        pad_token_id, eos_token_id = 0, 1
+
+        def __call__(self, text, add_special_tokens=True):
+            return {"input_ids": [2, 3]}
+
+    score = ModelScore(Model(), Tokens(), max_tokens=8, batch=2)
+    with pytest.raises(
+        AssumptionError, match="models/reward: expected finite scores, found 3 of 3"
+    ):
+        score(["a"] * 3, ["b"] * 3)
 
 
 def test_gold_beyond_its_range_stops_the_run():

@@ -1,8 +1,5 @@
 """A tiny language model, tokenizer and task, made from seeds alone: no download, no disk cache."""
 
-import json
-from pathlib import Path
-
 VOCABULARY = 500
 WORDS = ("red", "green", "blue", "fish", "bird", "sings", "swims", "often", "never", "low", "high")
 
@@ -27,14 +24,17 @@ def make_tokenizer():
     )
 
 
-def make_model(tokenizer, *, seed=0, hidden=64, layers=2, **settings):
-    """Return a causal language model with random weights (Qwen2 form)."""
+def make_model(tokenizer, *, seed=0, hidden=64, layers=2, eos_scale=8.0, **settings):
+    """Return a causal language model with random weights (Qwen2 form).
+
+    The row of the end token is scaled up, so that some completions end before their limit.
+    """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(seed)
     settings = {"initializer_range": 0.1} | settings
-    return Qwen2ForCausalLM(
+    model = Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=VOCABULARY,
             hidden_size=hidden,
@@ -49,6 +49,9 @@ def make_model(tokenizer, *, seed=0, hidden=64, layers=2, **settings):
             **settings,
         )
     )
+    with torch.no_grad():
+        model.lm_head.weight[tokenizer.eos_token_id] *= eos_scale
+    return model
 
 
 def save_model(folder, **settings) -> str:
@@ -70,9 +73,9 @@ def make_prompts(count=16, *, ids=True):
     return Dataset.from_dict(rows)
 
 
-def reward_variety(completion_ids, **_):
-    """Reward: number of different tokens, divided by the length."""
-    return [len(set(ids)) / max(len(ids), 1) for ids in completion_ids]
+def reward_even(completion_ids, **_):
+    """Reward: share of even token ids; it varies from completion to completion."""
+    return [sum(i % 2 == 0 for i in ids) / max(len(ids), 1) for ids in completion_ids]
 
 
 def settings(folder, **changes):
@@ -93,8 +96,3 @@ def settings(folder, **changes):
         "disable_dropout": True,
         "seed": 0,
     } | changes
-
-
-def read_metrics(folder):
-    """Return the log history that a trainer saved."""
-    return json.loads(Path(folder, "trainer_state.json").read_text())["log_history"]

@@ -1,12 +1,11 @@
 """`taut train`: two-stage RLHF with a clipped KL, from a recipe to logs that can be audited."""
 
 import os
-import sys
 
 import click
 
 from taut.cli.reading import name_pairs
-from taut.cli.root import EXIT_DATA, EXIT_USAGE, cli
+from taut.cli.root import EXIT_DATA, EXIT_USAGE, cli, complain
 from taut.errors import TautError, UsageError
 
 
@@ -43,18 +42,22 @@ def train(recipe, output, resume, fresh, changes, example, quiet):
         raise UsageError("expected a RECIPE (or --example, which prints one), found none.")
     if resume and fresh:
         raise UsageError("--resume and --fresh exclude each other.")
-    # Of several processes the first one speaks; all of them find the same errors in a recipe.
-    speaks = int(os.environ.get("RANK", "0")) == 0
+    rank = int(os.environ.get("RANK", "0"))  # of the processes that torchrun has started
     try:
         read = read_recipe(recipe, changes=name_pairs(changes), output=output)
         from taut.training.run import train as run
 
         done = run(read, fresh=fresh, resume=resume, quiet=quiet)
+    except KeyboardInterrupt:
+        if rank == 0:
+            click.echo("\ntaut: interrupted; the same command goes on from here.", err=True)
+        raise
     except TautError as error:
-        if speaks:
+        if rank == 0:
             raise
-        sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_DATA)
-    if speaks:
+        status = EXIT_USAGE if isinstance(error, UsageError) else EXIT_DATA
+        return complain(f"process {rank}: {error}", status)
+    if rank == 0:
         click.echo(_page(done))
     return 0
 

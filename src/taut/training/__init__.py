@@ -7,14 +7,16 @@ _HOME = {
     "ClippedKLMixin": "clipped_kl",
     "ClippedKLRLOOTrainer": "clipped_kl",
     "ClippedKLReward": "clipped_kl",
-    "Finding": "preflight",
+    "Finding": "checks",
     "FixedThreshold": "threshold",
     "PhasedThreshold": "threshold",
     "Threshold": "threshold",
     "clipped_kl_trainer": "clipped_kl",
-    "preflight": "preflight",
+    "preflight": "checks",
     "quantile_threshold": "threshold",
+    "read_recipe": "recipe",
     "record": "recorder",
+    "train": "run",
 }
 
 __all__ = list(_HOME)

@@ -6,7 +6,7 @@ and process, so that recording changes nothing in training and a resumed run wri
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import torch
 from transformers import TrainerCallback
 
 from taut.logs.write import whole_file
+from taut.training.data import in_share
+from taut.training.log_probs import adapters_off
 from taut.training.models import prompt_tokens, response_logprobs, sample
 from taut.training.recipe import Recipe
 from taut.training.reward_model import write_whole
@@ -49,6 +51,9 @@ class HeldOut(TrainerCallback):
         models: Path | None,
     ) -> None:
         self.recipe = recipe
+        # A prompt that was drawn twice is two draws; one drawn once needs no mark.
+        again = len({row["prompt_id"] for row in rows}) < len(rows)
+        self.draws = list(range(len(rows))) if again else None
         self.rows = rows
         self.tokenizer = tokenizer
         self.reference = reference
@@ -77,22 +82,27 @@ class HeldOut(TrainerCallback):
         if step and state.is_world_process_zero and self.models is not None:
             write_whole(model, self.tokenizer, self.models / f"step-{step:06d}")
         with _own_randomness([self.recipe.seed, step, rank]):
-            columns = self._rollouts(model, self.rows[rank :: args.world_size], step)
+            columns = self._rollouts(model, range(rank, len(self.rows), args.world_size), step)
         self.folder.mkdir(parents=True, exist_ok=True)
         with whole_file(str(path)) as file:
             pq.write_table(pa.table(columns), file, compression="zstd")
 
-    def _rollouts(self, model: Any, rows: Sequence[dict], step: int) -> dict[str, pa.Array]:
+    def _rollouts(self, model: Any, mine: Sequence[int], step: int) -> dict[str, pa.Array]:
         settings = self.recipe.evaluation
-        drawn = [row for row in rows for _ in range(settings.rollouts_per_prompt)]
+        drawn = [i for i in mine for _ in range(settings.rollouts_per_prompt)]
         found: dict[str, list] = {}
         for start in range(0, len(drawn), settings.batch):
-            batch = self._batch(model, drawn[start : start + settings.batch])
+            batch = self._batch(
+                model, [self.rows[i] for i in drawn[start : start + settings.batch]]
+            )
             for name, values in batch.items():
                 found.setdefault(name, []).extend(values)
         found["run"] = [Path(self.recipe.output.folder).name] * len(drawn)
         found["step"] = [step] * len(drawn)
-        return {name: pa.array(values) for name, values in found.items()}
+        if self.draws is not None:
+            found["group"] = [self.draws[i] for i in drawn]
+        types = {"gold": pa.float64()}
+        return {name: pa.array(values, types.get(name)) for name, values in found.items()}
 
     def _batch(self, model: Any, rows: Sequence[dict]) -> dict[str, list]:
         policy, tokenizer = self.recipe.policy, self.tokenizer
@@ -108,8 +118,8 @@ class HeldOut(TrainerCallback):
         )
         how = {"pad": pad, "temperature": policy.temperature}
         mine = response_logprobs(model, prompts, responses, **how)
-        with _reference(model, self.reference) as reference:
-            theirs = response_logprobs(reference, prompts, responses, **how)
+        with nullcontext() if self.reference is not None else adapters_off(model):
+            theirs = response_logprobs(self.reference or model, prompts, responses, **how)
         texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
         columns = {name: [row.get(name) for row in rows] for name in rows[0] if name != "prompt"}
         asked = {
@@ -123,8 +133,8 @@ class HeldOut(TrainerCallback):
         }
         found = {
             "prompt_id": [row["prompt_id"] for row in rows],
-            "policy_logprob": [float(values.sum()) for values in mine],
-            "ref_logprob": [float(values.sum()) for values in theirs],
+            "policy_logprob": mine.tolist(),
+            "ref_logprob": theirs.tolist(),
             "n_tokens": [len(tokens) for tokens in responses],
             "truncated": [tokens[-1] not in ends for tokens in responses],
         }
@@ -134,11 +144,26 @@ class HeldOut(TrainerCallback):
         else:
             found["reward"] = self.reward(**asked)
         if self.gold is not None:
-            found["gold"] = self.gold(**asked)
+            found["gold"] = self._labels(asked, found["prompt_id"])
         if self.recipe.evaluation.text:
             found["prompt"] = [str(row["prompt"]) for row in rows]
             found["response"] = texts
         return found
+
+    def _labels(self, asked: dict[str, list], prompt_ids: Sequence[str]) -> list[float | None]:
+        """Return gold of the prompts that get it: whole prompts, the same ones at every step."""
+        recipe = self.recipe
+        known = [
+            i
+            for i, name in enumerate(prompt_ids)
+            if in_share(name, recipe.gold.share, seed=recipe.seed, salt="gold")
+        ]
+        labels: list[float | None] = [None] * len(prompt_ids)
+        if known:
+            few = {name: [values[i] for i in known] for name, values in asked.items()}
+            for i, value in zip(known, self.gold(**few), strict=True):
+                labels[i] = value
+        return labels
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
@@ -146,16 +171,6 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     declared = model.generation_config.eos_token_id
     declared = [declared] if isinstance(declared, int) else list(declared or ())
     return sorted({tokenizer.eos_token_id, *declared})
-
-
-@contextmanager
-def _reference(model: Any, reference: Any | None) -> Iterator[Any]:
-    """Yield the reference model: its own weights, or the policy with its adapters off."""
-    if reference is not None:
-        yield reference
-        return
-    with model.disable_adapter():
-        yield model
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 
 from taut.errors import UsageError
 from taut.training.data import Prompt
+from taut.training.log_probs import pad_rows, token_log_probs
 from taut.training.recipe import FromScratch, Lora
 
 
@@ -352,34 +353,13 @@ def response_logprobs(
     *,
     pad: int,
     temperature: float,
-) -> list[np.ndarray]:
-    """Return the log-probs of each response's tokens under a model, nats.
-
-    The softmax is taken in float32 over the tempered logits, row by row, so that memory grows with
-    one response's vocabulary rows and not with the batch's.
-
-    Returns:
-        One array a response, of shape (its tokens,), float64.
-    """
-    import torch
-
-    longest = max(map(len, responses))
-    left, left_mask = padded(prompts, pad=pad, left=True)
-    right, right_mask = padded(responses, pad=pad, left=False)
-    ids = torch.cat([left, right], 1)
-    mask = torch.cat([left_mask, right_mask], 1)
+) -> np.ndarray:
+    """Return the log-prob of each response under a model, nats, float64 of shape (responses,)."""
+    ids, mask, keep = pad_rows(prompts, responses, pad)
     device = next(model.parameters()).device
-    with _evaluating(model), torch.no_grad():
-        logits = model(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(device),
-            logits_to_keep=longest + 1,
-        ).logits[:, :-1]
-        found = []
-        for row, response in zip(logits, responses, strict=True):
-            scaled = row[: len(response)].float() / temperature
-            tokens = torch.tensor(response, device=device)
-            chosen = scaled.gather(1, tokens[:, None])[:, 0]
-            found.append((chosen - torch.logsumexp(scaled, 1)).double().cpu().numpy())
-    return found
+    with _evaluating(model):
+        values = token_log_probs(
+            model, ids.to(device), mask.to(device), keep, temperature=temperature, rows=len(ids)
+        )
+    kept = mask[:, -keep:].numpy() > 0
+    return np.where(kept, values.cpu().numpy(), 0.0).sum(axis=1, dtype=np.float64)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,15 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState
 from datasets import Dataset
-from trl import RLOOConfig
+from trl import RLOOConfig, RLOOTrainer
 
 from taut.errors import UsageError
 from taut.logs.write import whole_file
-from taut.training.clipped_kl import clipped_kl_trainer
+from taut.training.clipped_kl import ClippedKLReward, clipped_kl_trainer
 from taut.training.data import in_share, overlapping, prompt_rows, read_pairs, read_rows
 from taut.training.evaluation import HeldOut
 from taut.training.models import load_causal, load_tokenizer, lora_config, merged
+from taut.training.preflight import preflight
 from taut.training.recipe import Recipe
 from taut.training.recorder import record
 from taut.training.reward_model import write_whole
@@ -118,10 +120,11 @@ def optimise(
     tokenizer = load_tokenizer(start)
     lora = lora_config(recipe.lora, "policy")
     threshold = _threshold(recipe, len(held_out))
-    trainer = _trainer(
+    trainer, reference = _trainer(
         recipe,
         threshold,
         reward,
+        start,
         model=load_causal(start),
         args=_arguments(recipe, work),
         train_dataset=training_data(recipe, training),
@@ -129,6 +132,7 @@ def optimise(
         peft_config=lora,
     )
     _check_parallel(trainer)
+    findings = _check_sound(trainer, quiet=quiet)
     if recipe.log.training:
         record(
             trainer,
@@ -137,27 +141,33 @@ def optimise(
             token_lists=recipe.log.token_lists,
             run=folder.name,
             overwrite=True,  # the folder is of this run; before its first checkpoint it starts anew
+            check=False,  # done above
         )
     trainer.add_callback(
         HeldOut(
             recipe,
             rows=held_out,
             tokenizer=tokenizer,
-            reference=None if lora else _reference(trainer, start),
+            reference=reference,
             reward=reward,
             gold=gold,
             folder=folder / "eval",
             models=folder / "models" if recipe.evaluation.models else None,
         )
     )
-    train(trainer, work, stage="policy", quiet=quiet, threshold=threshold)
+    train(trainer, work, stage="policy", quiet=quiet)
     if trainer.is_world_process_zero():
         whole = merged(trainer.accelerator.unwrap_model(trainer.model))
         write_whole(whole, tokenizer, folder / "models" / "policy")
         _write_metrics(trainer.state.log_history, folder / "metrics.jsonl")
     trainer.accelerator.wait_for_everyone()
     last = None if math.isinf(threshold.tau) else threshold.tau
-    return {"folder": "models/policy", "steps": recipe.policy.steps, "tau": last}
+    return {
+        "folder": "models/policy",
+        "steps": recipe.policy.steps,
+        "tau": last,
+        "warnings": findings,
+    }
 
 
 def _threshold(recipe: Recipe, audited: int) -> Threshold:
@@ -179,18 +189,37 @@ def _threshold(recipe: Recipe, audited: int) -> Threshold:
     )
 
 
-def _trainer(recipe: Recipe, threshold: Threshold, reward: MappedReward, **settings: Any) -> Any:
-    """Return the trainer of the way that the recipe asks for."""
+def _trainer(
+    recipe: Recipe, threshold: Threshold, reward: MappedReward, start: str, **settings: Any
+) -> tuple[Any, Any | None]:
+    """Return the trainer of the way that the recipe asks for, and its frozen reference.
+
+    The reference is None where it is the policy with its adapters off.
+    """
     if recipe.policy.way == "mixin":
-        return clipped_kl_trainer()(tau=threshold, reward_funcs=[reward], **settings)
-    raise NotImplementedError
+        trainer = clipped_kl_trainer()(tau=threshold, reward_funcs=[reward], **settings)
+        return trainer, trainer.ref_model
+    penalty = ClippedKLReward(tau=threshold, rows=settings["args"].per_device_train_batch_size)
+    trainer = RLOOTrainer(reward_funcs=[reward, penalty], **settings)
+    reference = None if settings["peft_config"] else load_causal(start)
+    penalty.attach(trainer, reference=reference)
+    return trainer, reference
 
 
-def _reference(trainer: Any, start: str) -> Any:
-    """Return the frozen reference: the trainer's own, or a copy where it has none."""
-    if trainer.ref_model is not None:
-        return trainer.ref_model
-    return load_causal(start).to(trainer.accelerator.device).eval().requires_grad_(False)
+def _check_sound(trainer: Any, *, quiet: bool) -> list[str]:
+    """Run the pre-flight checks; return what is worth knowing.
+
+    Raises:
+        UsageError: A check found an error.
+    """
+    findings = preflight(trainer)
+    errors = [str(found) for found in findings if found.severity == "error"]
+    if errors:
+        raise UsageError(f"policy: the run would be worth nothing: {' '.join(errors)}")
+    found = [str(finding) for finding in findings]
+    if trainer.is_world_process_zero() and not quiet:
+        sys.stderr.write("".join(f"warning: {line}\n" for line in found))
+    return found
 
 
 def _check_parallel(trainer: Any) -> None:
@@ -220,23 +249,39 @@ def _write_metrics(history: Sequence[dict[str, Any]], path: Path) -> None:
         file.write("".join(lines).encode())
 
 
-def _arguments(recipe: Recipe, work: Path) -> RLOOConfig:
+def batch_shares(recipe: Recipe, processes: int) -> tuple[int, int]:
+    """Return how many rollouts a process has a step, and how many of them go in one pass.
+
+    Raises:
+        UsageError: A batch of some stage cannot be shared equally.
+    """
     policy = recipe.policy
+    if recipe.sft is not None:
+        share_of(recipe.sft.batch, processes, "sft.batch")
+    if recipe.reward_model.pairs is not None:
+        share_of(recipe.reward_model.batch, processes, "reward_model.batch")
     rollouts = policy.prompts_per_step * policy.rollouts_per_prompt
     what = "policy.prompts_per_step x policy.rollouts_per_prompt"
-    share = share_of(rollouts, PartialState().num_processes, what)
+    share = share_of(rollouts, processes, what)
     one_pass = policy.micro_batch or share
     if share % one_pass:
         raise UsageError(
             f"policy.micro_batch: expected a divisor of the {share} rollouts that a process has a "
             f"step, found {one_pass}."
         )
+    return share, one_pass
+
+
+def _arguments(recipe: Recipe, work: Path) -> RLOOConfig:
+    policy = recipe.policy
+    share, one_pass = batch_shares(recipe, PartialState().num_processes)
     schedule = "constant_with_warmup" if policy.schedule == "constant" else policy.schedule
     return common_arguments(
         RLOOConfig,
         recipe,
         work,
         beta=policy.beta if policy.way == "mixin" else 0.0,
+        reward_weights=None if policy.way == "mixin" else [1.0, policy.beta],
         max_steps=policy.steps,
         num_train_epochs=1,
         per_device_train_batch_size=one_pass,

@@ -154,6 +154,7 @@ def words(*choices: str) -> Kind:
 
 TEXT = Kind("text", _text)
 PATH = Kind("the path of a file", _path)
+FOLDER = Kind("the path of a folder", _path)
 MODEL = Kind("the folder of a model (or the name of one in the local cache)", _model)
 SWITCH = Kind("true or false", _switch)
 FUNCTION = Kind('a function of an installed module, as in "mypackage.rewards:score"', _function)
@@ -167,7 +168,7 @@ RATE = number(0, 1, ends="()")
 class FromScratch:
     """A small decoder with random weights, for experiments and tests."""
 
-    tokenizer: str = setting(PATH, "folder of the tokenizer (`tokenizer.json` and its config)")
+    tokenizer: str = setting(FOLDER, "folder of the tokenizer (`tokenizer.json` and its config)")
     hidden: int = setting(whole(8), "width; a multiple of `heads`", default=64)
     layers: int = setting(whole(1), "number of layers", default=2)
     heads: int = setting(whole(1), "attention heads", default=4)
@@ -249,7 +250,9 @@ class RewardModel:
         default=0.2,
     )
     sizes: tuple[int, ...] = setting(
-        SIZES, "pairs at which the learning curve is measured; all pairs always are", default=()
+        SIZES,
+        "pairs at which the learning curve is measured, besides all (a plan needs three sizes)",
+        default=(),
     )
     epochs: float = setting(number(0, ends="(]"), "passes over the pairs", default=1.0)
     learning_rate: float = setting(RATE, "peak, then linearly to 0", default=1e-5)
@@ -288,6 +291,11 @@ class Gold:
     )
     range: tuple[float, float] = setting(
         RANGE, "declared range; gold beyond it stops the run", unit="reward units"
+    )
+    share: float = setting(
+        number(0, 1, ends="(]"),
+        "share of the held-out prompts whose rollouts get gold, drawn blind to outcomes",
+        default=1.0,
     )
 
 
@@ -338,7 +346,7 @@ class Policy:
         whole(0), "rollouts in one pass of a process; 0: all of its share", default=0
     )
     iterations: int = setting(whole(1), "passes over each batch of rollouts", default=1)
-    learning_rate: float = setting(RATE, "peak", default=1e-5)
+    learning_rate: float = setting(RATE, "peak, of AdamW", default=1e-5)
     schedule: str = setting(
         one_of("constant", "linear", "cosine"), "learning rate over the steps", default="constant"
     )
@@ -402,7 +410,7 @@ class Log:
 class Output:
     """Where everything is written."""
 
-    folder: str = setting(PATH, "one folder a run; made if it is not there")
+    folder: str = setting(FOLDER, "one folder a run; made if it is not there")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

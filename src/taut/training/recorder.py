@@ -19,6 +19,7 @@ import numpy as np
 from taut.errors import LogError, UsageError
 from taut.logs.schema import REJECTED_KEY
 from taut.logs.write import write_rollouts
+from taut.training.checks import require_sound
 from taut.training.hooks import (
     GENERATE,
     LOG_PROBS,
@@ -32,7 +33,6 @@ from taut.training.hooks import (
     stop_tokens,
 )
 from taut.training.log_probs import frozen_copy, token_log_probs
-from taut.training.preflight import require_sound
 
 if TYPE_CHECKING:
     import torch

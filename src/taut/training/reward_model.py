@@ -23,7 +23,6 @@ from taut.training.rewards import (
     ModelScore,
     RewardMap,
     calibrated_range,
-    check_range,
     gold_line,
     unit_interval,
 )
@@ -221,20 +220,21 @@ def measure(
 
     Returns:
         `loss` (Bradley-Terry, nats a pair), `accuracy` (ties count half), `L` (mean squared error
-        on the unit scale; None without gold), `L_pairs` (pairs behind it) and `held_out` (pairs).
-
-    Raises:
-        AssumptionError: Gold leaves its declared range.
+        on the unit scale; None without gold) with its `standard_error` over pairs, `L_pairs` (pairs
+        behind it) and `held_out` (pairs).
     """
     margins = scores[:, 0] - scores[:, 1]
     known, gold = _gold(pairs)
-    squared = None
+    squared = spread = None
     if gold_range is not None and known.any():
-        check_range(gold[known], gold_range, "gold.range")
         error = reward_map.unit(reward_map(scores[known])) - unit_interval(gold[known], gold_range)
-        squared = float(np.mean(error**2))
+        by_pair = (error**2).mean(1)
+        squared = float(by_pair.mean())
+        if len(by_pair) > 1:
+            spread = float(by_pair.std(ddof=1) / math.sqrt(len(by_pair)))
     return {
         "L": squared,
+        "standard_error": spread,
         "loss": float(np.mean(np.logaddexp(0.0, -margins))),
         "accuracy": float(np.mean(np.where(margins == 0, 0.5, margins > 0))),
         "held_out": len(pairs),

@@ -125,13 +125,24 @@ class ModelScore:
     def __call__(
         self, prompts: Sequence, completions: Sequence, *, features: bool = False, **_: Any
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return raw scores, shape (rollouts,), and on request the input of the head."""
+        """Return raw scores, shape (rollouts,), and on request the input of the head.
+
+        Raises:
+            AssumptionError: A score is not finite.
+        """
         rows = [
             text_tokens(self.tokenizer, prompt, response_text(completion), self.max_tokens)
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
         pad = self.tokenizer.pad_token_id
-        return score_tokens(self.model, rows, pad=pad, batch=self.batch, features=features)
+        scores, read = score_tokens(self.model, rows, pad=pad, batch=self.batch, features=features)
+        if not np.isfinite(scores).all():
+            raise AssumptionError(
+                f"{self.model.config._name_or_path}: expected finite scores, found "
+                f"{int((~np.isfinite(scores)).sum())} of {len(scores)} that are not; the reward "
+                "model has diverged: lower reward_model.learning_rate."
+            )
+        return scores, read
 
 
 class FunctionScore:
@@ -139,7 +150,7 @@ class FunctionScore:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._function = _load(name)
+        self._function = load_function(name)
 
     def __call__(
         self, prompts: Sequence, completions: Sequence, *, features: bool = False, **columns: Any
@@ -162,7 +173,12 @@ class FunctionScore:
         return scores, None
 
 
-def _load(name: str) -> Callable:
+def load_function(name: str) -> Callable:
+    """Return the function that a recipe names as "module:function".
+
+    Raises:
+        UsageError: It cannot be imported, or is no function.
+    """
     module, _, function = name.partition(":")
     try:
         found = getattr(import_module(module), function)

@@ -11,8 +11,8 @@ import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,7 +73,7 @@ def train(recipe: Recipe, *, fresh: bool = False, resume: bool = False, quiet: b
     stay_offline()
     from accelerate import PartialState
 
-    _quieten()
+    quieten()
     import torch
 
     cpu = recipe.model.device == "cpu" or not torch.cuda.is_available()
@@ -89,7 +89,7 @@ def train(recipe: Recipe, *, fresh: bool = False, resume: bool = False, quiet: b
         if not main:
             many = processes.num_processes
             manifest = open_manifest(recipe, processes=many, fresh=False, main=False)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _boards_of_its_own():
             # What these libraries will rename is for each other's developers, not for our users.
             for kind in (FutureWarning, DeprecationWarning):
                 warnings.filterwarnings("ignore", category=kind, module=r"transformers|trl|torch")
@@ -111,7 +111,7 @@ def require_extra() -> None:
         )
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Keep other libraries' bars and hints off our own lines; their errors are still shown."""
     import datasets
     import transformers
@@ -119,6 +119,37 @@ def _quieten() -> None:
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+
+
+def check_reporters(names: Sequence[str]) -> None:
+    """Raise where metrics cannot be reported as asked.
+
+    Raises:
+        UsageError: A name is unknown, or its library is missing.
+    """
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    for name in names:
+        try:
+            for callback in get_reporting_integration_callbacks([name]):
+                callback()
+        except (ValueError, RuntimeError, ImportError) as problem:
+            raise UsageError(
+                f'report_to: expected where metrics can go, found "{name}": {problem}'
+            ) from None
+
+
+@contextmanager
+def _boards_of_its_own() -> Iterator[None]:
+    """Put the environment back after stages that say where TensorBoard writes."""
+    name = "TENSORBOARD_LOGGING_DIR"
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 class _Stages:
@@ -134,14 +165,38 @@ class _Stages:
         self.main = processes.is_main_process
 
     def run(self) -> None:
-        # What can be wrong with the data is found before hours of training.
-        from taut.training.policy import policy_prompts
-
-        training, held_out = policy_prompts(self.recipe)
+        training, held_out = self.check()
         base = self.start()
         policy_start = self.sft(base)
         reward = self.reward(policy_start)
         self.policy(policy_start, reward, training, held_out)
+
+    def check(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Find what cannot work before hours of training; return training and held-out prompts."""
+        from taut.training.data import read_pairs
+        from taut.training.policy import batch_shares, policy_prompts
+        from taut.training.reward_model import curve_sizes, split_pairs
+        from taut.training.rewards import check_range, load_function
+
+        recipe, settings = self.recipe, self.recipe.reward_model
+        check_reporters(recipe.report_to)
+        prompts = policy_prompts(recipe)
+        batch_shares(recipe, self.processes.num_processes)
+        for function in (settings.function, recipe.gold and recipe.gold.function):
+            if function:
+                load_function(function)
+        gold_model = recipe.gold and recipe.gold.checkpoint
+        for model in (recipe.model.checkpoint, settings.checkpoint, settings.start, gold_model):
+            if model:
+                model_folder(model)
+        if settings.pairs is not None:
+            pairs = read_pairs(settings.pairs)
+            split = split_pairs(pairs, settings.held_out, seed=recipe.seed)
+            curve_sizes(settings.sizes, len(split.training))
+            known = np.array([pair.gold for pair in pairs if pair.gold is not None])
+            if recipe.gold is not None:
+                check_range(known, recipe.gold.range, "gold.range")
+        return prompts
 
     def stage(self, name: str) -> Path | None:
         """Return the work folder of a stage, or None where it is done."""
@@ -309,7 +364,7 @@ def finished(folder: Path, manifest: Manifest) -> Run:
         folder=folder,
         manifest=manifest.document,
         table=table,
-        commands=next_commands(folder, manifest),
+        commands=next_commands(folder, manifest, table),
     )
 
 
@@ -325,33 +380,46 @@ def summary(folder: Path, tau: float | None) -> list[dict[str, float | int | Non
             {
                 "step": int(columns["step"][0]),
                 "reward": float(columns["reward"].mean()),
-                "gold": float(columns["gold"].mean()) if "gold" in columns else None,
+                "gold": _known_mean(columns.get("gold")),
                 "kl": float(log_ratio.mean()),
                 "clipped": None if tau is None else float(np.mean(np.abs(log_ratio) > tau)),
                 "tokens": float(columns["n_tokens"].mean()),
+                "rollouts": len(log_ratio),
             }
         )
     return rows
 
 
-def next_commands(folder: Path, manifest: Manifest) -> list[str]:
+def _known_mean(gold: np.ndarray | None) -> float | None:
+    if gold is None or np.isnan(gold).all():
+        return None
+    return float(np.nanmean(gold))
+
+
+def next_commands(folder: Path, manifest: Manifest, table: Sequence[dict]) -> list[str]:
     """Return what to run next on the logs of a run, ready to paste."""
     recipe, policy = manifest.head["recipe"], manifest.stages["policy"]
     ends, gold = policy["map"], recipe["gold"]
-    log, curve = _shown(folder / "eval"), folder / "rm_curve.jsonl"
-    common = f"--reward-range {ends['low']:g} {ends['high']:g}"
+    log = _shown(folder / "eval")
+    common = f"--reward-range {_exact(ends['low'])} {_exact(ends['high'])}"
     if gold and list(gold["range"]) != [ends["low"], ends["high"]]:
-        common += f" --gold-range {gold['range'][0]:g} {gold['range'][1]:g}"
+        common += f" --gold-range {' '.join(map(_exact, gold['range']))}"
     common += " --held-out"
-    tau = "auto" if policy.get("tau") is None else f"{policy['tau']:.6g}"
-    commands = [
-        f"taut audit {log} --by step --target clipped --beta {recipe['policy']['beta']:g} "
-        f"--tau {tau} {common}",
+    tau = "auto" if policy.get("tau") is None else _exact(policy["tau"])
+    clipped = f"--target clipped --beta {_exact(recipe['policy']['beta'])} --tau {tau}"
+    # The last step is the pilot of what comes next; its tokens tenfold are a budget to begin with.
+    last = _shown(folder / "eval") + f"/step-{policy['steps']:06d}.*"
+    budget = 10 * table[-1]["rollouts"] * table[-1]["tokens"]
+    return [
+        f"taut audit {log} --by step {clipped} {common}",
         f"taut select {log} --by step --target reward {common}",
+        f"taut plan {last} --budget {round(budget)} {clipped} {common}",
     ]
-    if curve.exists():
-        commands.append(f"taut plan {log} --rm-curve {_shown(curve)} {common}")
-    return commands
+
+
+def _exact(value: float) -> str:
+    """Return a number in the shortest form that is read back as itself."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 def _shown(path: Path) -> str:

@@ -5,7 +5,6 @@ whole one therefore gets a last file, and only those are gone on from. Rows come
 laid out beforehand, so that a resumed run sees the same ones.
 """
 
-import json
 import os
 import re
 import shutil
@@ -23,10 +22,8 @@ from transformers import TrainerCallback
 
 from taut.errors import UsageError
 from taut.training.recipe import Recipe
-from taut.training.threshold import Threshold
 
 WHOLE = "taut.whole"  # the last file of a checkpoint
-STATE = "taut.threshold.json"  # the clip threshold's state, in a checkpoint
 # Metrics that people watch while they wait: the trainers' names, and ours.
 WATCHED = {
     "loss": "loss",
@@ -112,18 +109,14 @@ class InOrder:
 class MarkWhole(TrainerCallback):
     """Mark each checkpoint as whole once all processes have written their part."""
 
-    def __init__(self, trainer: Any, threshold: Threshold | None) -> None:
+    def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
-        self.threshold = threshold
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Write the last files of the checkpoint."""
+        """Write the last file of the checkpoint."""
         self.trainer.accelerator.wait_for_everyone()
         if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            if self.threshold is not None:
-                (folder / STATE).write_text(json.dumps(self.threshold.state()), encoding="utf-8")
-            (folder / WHOLE).touch()
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
 
 
 class Progress(TrainerCallback):
@@ -133,22 +126,27 @@ class Progress(TrainerCallback):
         self.stage = stage
         self.quiet = quiet
         self._metrics = ""
-        self._shown = time.monotonic()
+        self._first = 0
+        self._began = self._shown = time.monotonic()
         self._terminal = sys.stderr.isatty()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Remember the metrics that people watch."""
-        shown = ((name, (logs or {}).get(key)) for key, name in WATCHED.items())
-        self._metrics = "".join(
-            f"  {name} {value:.4g}" for name, value in shown if value is not None
-        )
+        found = {name: (logs or {}).get(key) for key, name in WATCHED.items()}
+        known = {name: value for name, value in found.items() if value is not None}
+        if "reward" in known:
+            known.pop("loss", None)  # RLOO's is 0 up to rounding, whatever happens
+        self._metrics = "".join(f"  {name} {value:.4g}" for name, value in known.items())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell where the stage is."""
         if self.quiet or not state.is_world_process_zero:
             return
-        line = f"{self.stage}: step {state.global_step}/{state.max_steps}{self._metrics}"
         now = time.monotonic()
+        done, missing = state.global_step - self._first, state.max_steps - state.global_step
+        left = _duration(missing * (now - self._began) / max(done, 1))
+        line = f"{self.stage}: step {state.global_step}/{state.max_steps}, {left} left"
+        line += self._metrics
         if self._terminal and now - self._shown > 0.2:
             self._shown = now
             sys.stderr.write(f"\r\x1b[K{line}")
@@ -157,36 +155,49 @@ class Progress(TrainerCallback):
             self._shown = now
             sys.stderr.write(f"{line}\n")
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock at the step that this process starts from."""
+        self._began, self._first = time.monotonic(), state.global_step
+
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Clear the line."""
         if self._terminal and not self.quiet and state.is_world_process_zero:
             sys.stderr.write("\r\x1b[K")
 
 
-def train(
-    trainer: Any, folder: Path, *, stage: str, quiet: bool, threshold: Threshold | None = None
-) -> None:
-    """Train to the end, from the newest whole checkpoint on if there is one.
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes // 60}:{minutes % 60:02} h"
 
-    Args:
-        trainer: The stage's trainer.
-        folder: Of its checkpoints.
-        stage: Its name, for people.
-        quiet: No progress.
-        threshold: Clip threshold whose state goes into checkpoints.
-    """
+
+def train(trainer: Any, folder: Path, *, stage: str, quiet: bool) -> None:
+    """Train to the end, from the newest whole checkpoint on if there is one."""
     from transformers.trainer_callback import PrinterCallback
 
+    _check_precision(trainer)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(MarkWhole(trainer, threshold))
+    trainer.add_callback(MarkWhole(trainer))
     trainer.add_callback(Progress(stage, quiet=quiet))
     if trainer.is_world_process_zero():
         remove_broken(folder)
     trainer.accelerator.wait_for_everyone()
     newest = whole_checkpoints(folder)
-    if newest and threshold is not None:
-        threshold.restore(json.loads((newest[-1] / STATE).read_text(encoding="utf-8")))
     trainer.train(resume_from_checkpoint=str(newest[-1]) if newest else None)
+
+
+def _check_precision(trainer: Any) -> None:
+    """A launcher, or an earlier run in this process, can have set another precision for all.
+
+    Raises:
+        UsageError: It has.
+    """
+    asked = "bf16" if trainer.args.bf16 else "no"
+    found = trainer.accelerator.mixed_precision
+    if found != asked:
+        raise UsageError(
+            f"model.precision: expected mixed precision '{asked}', found '{found}', which the "
+            "launcher or an earlier run in this process has set; change it there, or start anew."
+        )
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:
