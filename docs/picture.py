@@ -1,22 +1,21 @@
-"""Draw docs/demo.svg, the README's picture, from the bundled example."""
+"""Draw docs/demo.svg, the README's picture, and docs/lab.svg from the bundled example."""
 
-import json
 from pathlib import Path
 
 import taut
-from taut.report.terminal import certificate_report, save_svg
-
-FOLDER = Path(taut.__file__).parent / "examples"
-DECLARED = ("beta", "reward_range", "log_ratio_max")
+from taut.lab.verdict import demonstrate, draw
+from taut.report.lab import lab_report
+from taut.report.plot import save_plot
+from taut.report.terminal import save_svg
 
 
 def main() -> None:
-    """Audit the example as `taut demo` does and save its report as a picture."""
-    truth = json.loads((FOLDER / "over_optimised.parquet.truth.json").read_text())
-    rollouts = taut.read_rollouts(FOLDER / "over_optimised.parquet")
-    certificate = taut.audit(rollouts, **{name: truth["settings"][name] for name in DECLARED})
-    picture = Path(__file__).with_name("demo.svg")
-    save_svg(certificate_report(certificate.document), picture, "taut demo", width=92)
+    """Judge the example as `taut demo` does; save its report and its curves as pictures."""
+    document = demonstrate(Path(taut.__file__).parent / "examples")
+    here = Path(__file__).parent
+    del document["audit"]  # the picture is of the run; an audit has a page of its own
+    save_svg(lab_report(document), here / "demo.svg", "taut demo", width=92)
+    save_plot(draw(document), here / "lab.svg")
 
 
 if __name__ == "__main__":

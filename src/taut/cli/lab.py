@@ -32,6 +32,13 @@ def lab():
 @click.option("--gold", type=click.IntRange(2), metavar="N", help="Audited prompts with gold.")
 @click.option("--beta", type=float, help="KL strength, reward units per nat.")
 @click.option("--tau", type=float, metavar="NATS", help="Clip threshold of the log-ratio.")
+@click.option(
+    "--truth",
+    "truth_prompts",
+    type=click.IntRange(8),
+    metavar="N",
+    help="Fresh prompts behind the truth of each checkpoint.",
+)
 @click.option("--plot", metavar="PATH", help="Draw the outcome: PNG, SVG or PDF.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @json_option

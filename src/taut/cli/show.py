@@ -12,7 +12,7 @@ from taut.errors import UsageError
 
 def show(document: dict, json_path: str | None, html_path: str | None) -> None:
     """Print the report of a document, or its JSON, and write the files that were asked for."""
-    from taut.report import budget, monitor, selection, terminal, threshold
+    from taut.report import budget, lab, monitor, selection, terminal, threshold
 
     page = {
         "taut.certificate/1": terminal.certificate_report,
@@ -21,6 +21,7 @@ def show(document: dict, json_path: str | None, html_path: str | None) -> None:
         "taut.threshold/1": threshold.threshold_report,
         "taut.plan/1": budget.plan_report,
         "taut.watch/1": monitor.watch_report,
+        "taut.lab/1": lab.lab_report,
         "taut.health/1": lambda found: terminal.health_report(found["health"], found["log"]),
     }[document["schema"]](document)
     if html_path is not None:

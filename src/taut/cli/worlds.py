@@ -1,6 +1,5 @@
 """`taut simulate` and `taut demo`: logs whose truth is known."""
 
-import json
 from pathlib import Path
 
 import click
@@ -44,21 +43,19 @@ def simulate(world, output, prompts, rollouts_per_prompt, gold, seed):
 @json_option
 @html_option
 def demo(json_path, html_path):
-    """Audit the bundled example: an over-optimised policy whose truth is known."""
-    from taut.certificate import audit as audit_one
-    from taut.document import certificate_document
-    from taut.engines.local import read_rollouts
+    """Audit the bundled example: a run that over-optimised a learned reward, its truth known.
 
-    folder = Path(taut.__file__).parent / "examples"
-    truth = json.loads((folder / "over_optimised.parquet.truth.json").read_text())
-    rollouts = read_rollouts(folder / "over_optimised.parquet")
-    declared = {name: truth["settings"][name] for name in ("beta", "reward_range", "log_ratio_max")}
-    certificate = audit_one(rollouts, **declared)
-    show(certificate_document(certificate), json_path, html_path)
+    The log is that of `taut lab overoptimise`, which trains such a run in minutes.
+    """
+    from taut.lab.verdict import demonstrate
+
+    document = demonstrate(Path(taut.__file__).parent / "examples")
+    show(document, json_path, html_path)
     if json_path != "-":
-        known = truth["truth"]["objective"]
-        inside = "inside" if certificate.lower <= known <= certificate.upper else "OUTSIDE"
+        last = document["steps"][-1]
+        ends, known = last["certificates"]["reward"], last["truth"]["gold"]
+        inside = "inside" if last["covered"]["reward"] else "OUTSIDE"
         click.echo(
-            f"  This log was drawn from a world whose true objective is known: {known:.4f}, "
-            f"{inside} [{certificate.lower:.4f}, {certificate.upper:.4f}]."
+            f"  The true reward of step {last['step']} is known: {known:.4f}, {inside} "
+            f"[{ends['lower']:.4f}, {ends['upper']:.4f}]. Learned: {last['proxy']:.4f}."
         )

@@ -105,7 +105,7 @@ def latent_reward(prompts: np.ndarray, responses: np.ndarray) -> np.ndarray:
     """
     counts = (responses[:, :, None] == np.arange(len(TOKENS))).sum(axis=1)
     counts[:, : len(SPECIALS)] = 0
-    on_topic = _TOPIC_OF == topic_of(prompts)[:, None]
+    on_topic = topic_of(prompts)[:, None] == _TOPIC_OF
     named = ((counts > 0) * (_WORTH + ON_TOPIC * on_topic)).sum(axis=1)
     annoying = np.maximum(counts - 2, 0).sum(axis=1)
     return BASE + CEILING * np.tanh(named / CEILING) - ANNOYANCE * annoying

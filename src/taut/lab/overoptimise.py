@@ -2,9 +2,9 @@
 
 A small language model, comparisons labelled by a known true reward with Bradley-Terry noise, a
 reward model fitted to m of them, and a policy optimised against it with a clipped KL: the recipe
-runner of `taut train` does all of that. This module writes its data, and afterwards knows the truth:
-the true reward of every checkpoint on many fresh prompts. Then it audits the checkpoints as anyone
-would who has only the log, with gold labels on a random subset, and compares.
+runner of `taut train` does all of that. This module writes its data, and afterwards knows the
+truth: the true reward of every checkpoint on many fresh prompts. Then it audits the checkpoints as
+anyone would who has only the log, with gold labels on a random subset, and compares.
 
 Prompts that are audited, prompts of the truth, and prompts of any stage of training are independent
 draws of one distribution. Which prompts have gold is drawn before anything is trained.
@@ -13,7 +13,7 @@ draws of one distribution. Which prompts have gold is drawn before anything is t
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from taut.errors import UsageError
 from taut.lab import language
 from taut.lab.verdict import TRUTH_SCHEMA, judge
 from taut.logs.write import whole_file, write_native
-from taut.rollouts import Rollouts
 from taut.version import __version__
 
 GOLD_RANGE = (0.0, 1.0)
@@ -44,7 +43,8 @@ class Settings:
         steps, every: Steps of policy optimisation, and between two checkpoints.
         prompts: Audited prompts, the same for all checkpoints, one rollout each.
         gold: How many of them are labelled.
-        truth_prompts: Fresh prompts that each checkpoint's truth is measured on.
+        truth_prompts: Fresh prompts that the true reward of each checkpoint is measured on; its
+            log-ratios and its learned reward on a quarter of them.
         beta, tau: KL strength and clip threshold, in training and in the audit.
         delta: Error probability of all certificates together.
         hidden, layers, base_steps: Size and training of the language model.
@@ -59,7 +59,7 @@ class Settings:
     every: int = 10
     prompts: int = 1000
     gold: int = 250
-    truth_prompts: int = 8000
+    truth_prompts: int = 12_000
     beta: float = 0.005
     tau: float = 10.0
     delta: float = 0.05
@@ -75,7 +75,7 @@ class Settings:
     def __post_init__(self) -> None:
         if not 2 <= self.gold <= self.prompts:
             raise UsageError(
-                f"gold: expected 2 to {self.prompts} labelled prompts (`prompts`), found {self.gold}."
+                f"gold: expected 2 to {self.prompts} labelled prompts, found {self.gold}."
             )
         if not 1 <= self.every <= self.steps:
             raise UsageError(
@@ -85,7 +85,7 @@ class Settings:
 
 SIZES = {
     "tiny": Settings(
-        pairs=60, steps=2, every=1, prompts=40, gold=20, truth_prompts=60,
+        pairs=60, steps=2, every=1, prompts=40, gold=20, truth_prompts=240,
         hidden=16, layers=1, base_steps=5, batch=8, reward_epochs=1,
     ),
     "small": Settings(),
@@ -148,7 +148,11 @@ def claim(folder: Path, settings: Settings) -> None:
     path, mine = folder / "lab.json", asdict(settings)
     if path.exists():
         theirs = json.loads(path.read_text(encoding="utf-8"))
-        other = [f"{key} {theirs.get(key)}, not {mine[key]}" for key in mine if theirs.get(key) != mine[key]]
+        other = [
+            f"{key} {theirs.get(key)}, not {mine[key]}"
+            for key in mine
+            if theirs.get(key) != mine[key]
+        ]
         if other:
             raise UsageError(
                 f"{folder}: holds an experiment with {'; '.join(other)}. Give another folder (-o)."
@@ -166,6 +170,7 @@ def claim(folder: Path, settings: Settings) -> None:
 def _prepare(folder: Path, settings: Settings, *, quiet: bool) -> None:
     """Write the base model and the data of all stages; what is there already stays."""
     from taut.lab.base import make_base
+
     if not (folder / "base").exists():
         _say("language model: starting", quiet)
         make_base(
@@ -326,7 +331,8 @@ class _Sampler:
         with torch.inference_mode():
             logits = self.model(input_ids=ids, logits_to_keep=said.shape[1] + 1).logits[:, :-1]
             each = logits.float().log_softmax(-1).gather(-1, said[..., None])[..., 0]
-            return (each.double() * (said != language.PAD)).sum(1).cpu().numpy()
+            before = (said == language.END).cumsum(1) - (said == language.END).long()
+            return (each.double() * (before == 0)).sum(1).cpu().numpy()
 
 
 def _truth(folder: Path, settings: Settings, *, quiet: bool) -> dict:
@@ -380,46 +386,58 @@ class _Measure:
         self.proxy = _proxy(folder)
 
     def __call__(self, step: int) -> dict:
-        settings = self.settings
-        rng = _stream(settings, _TRUTH, step)
-        policy = _Sampler(self.folder / "run" / "models" / f"step-{step:06d}") if step else self.reference
-        parts: dict[str, list[np.ndarray]] = {}
-        example: dict[str, Any] = {}
-        for start in range(0, settings.truth_prompts, 4000):
-            prompts = language.draw_prompts(min(4000, settings.truth_prompts - start), rng)
-            responses = policy.responses(prompts, rng)
-            values = self._values(policy, prompts, responses)
-            for name, column in values.items():
-                parts.setdefault(name, []).append(column)
-            example = example or {
+        rng = _stream(self.settings, _TRUTH, step)
+        where = self.folder / "run" / "models" / f"step-{step:06d}"
+        policy = _Sampler(where) if step else self.reference
+        prompts = language.draw_prompts(self.settings.truth_prompts, rng)
+        responses = policy.responses(prompts, rng)
+        gold = language.gold_reward(prompts, responses)
+        some = slice(math.ceil(len(prompts) / 4))
+        columns = self._dear(policy, prompts[some], responses[some], gold[some])
+        found = _means({"gold": gold, **columns})
+        return {
+            "step": step,
+            "prompts": len(prompts),
+            **found,
+            **self._objectives(found),
+            "example": {
                 "prompt": language.decode(prompts[:1])[0],
                 "response": language.decode(responses[:1])[0],
-                "reward": float(values["proxy"][0]),
-                "gold": float(values["gold"][0]),
-            }
-        out: dict[str, Any] = {"step": step, "prompts": settings.truth_prompts}
-        for name, pieces in parts.items():
-            column = np.concatenate(pieces)
-            out[name] = float(column.mean())
-            out[f"{name}_se"] = float(column.std(ddof=1) / math.sqrt(len(column)))
-        return out | {"example": example}
+                "reward": float(columns["proxy"][0]),
+                "gold": float(gold[0]),
+            },
+        }
 
-    def _values(
-        self, policy: _Sampler, prompts: np.ndarray, responses: np.ndarray
+    def _dear(
+        self, policy: _Sampler, prompts: np.ndarray, responses: np.ndarray, gold: np.ndarray
     ) -> dict[str, np.ndarray]:
-        beta, tau = self.settings.beta, self.settings.tau
-        gold = language.gold_reward(prompts, responses)
-        proxy = self.proxy(prompts, responses)
-        theirs = self.reference.log_probs(prompts, responses)
-        log_ratio = policy.log_probs(prompts, responses) - theirs
+        """Return what costs a forward pass more a rollout, and varies less."""
+        log_ratio = policy.log_probs(prompts, responses)
+        log_ratio -= self.reference.log_probs(prompts, responses)
+        proxy, tau = self.proxy(prompts, responses), self.settings.tau
         return {
-            "gold": gold,
             "proxy": proxy,
             "error": gold - proxy,
-            "objective": gold - beta * log_ratio,
-            "clipped": gold - beta * np.clip(log_ratio, -tau, tau),
             "kl": log_ratio,
+            "clipped_kl": np.clip(log_ratio, -tau, tau),
         }
+
+    def _objectives(self, found: dict[str, float]) -> dict[str, float]:
+        """Return E[r* - beta l] and its clipped form; their standard errors are at most these."""
+        out = {}
+        for name, penalty in (("objective", "kl"), ("clipped", "clipped_kl")):
+            out[name] = found["gold"] - self.settings.beta * found[penalty]
+            out[f"{name}_se"] = found["gold_se"] + self.settings.beta * found[f"{penalty}_se"]
+        return out
+
+
+def _means(columns: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return the mean of each column and its standard error."""
+    out = {}
+    for name, column in columns.items():
+        out[name] = float(column.mean())
+        out[f"{name}_se"] = float(column.std(ddof=1) / math.sqrt(len(column)))
+    return out
 
 
 def _proxy(folder: Path) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:

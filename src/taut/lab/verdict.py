@@ -4,11 +4,13 @@ Audit and choice see the log alone. The truth comes in afterwards, to judge them
 bundled example is judged by the same code on the core install.
 """
 
+import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 
-from taut.certificate import Certificate, audit_by
+from taut.certificate import Certificate, audit, audit_by
 from taut.decisions.checkpoint import Selection, select
 from taut.rollouts import Rollouts
 from taut.types import Interval
@@ -16,8 +18,10 @@ from taut.version import __version__
 
 SCHEMA = "taut.lab/1"
 TRUTH_SCHEMA = "taut.lab-truth/1"
-# The targets with a guarantee here; J* would need a declared largest log-ratio.
-TARGETS = ("reward", "clipped")
+# The first two are certified here; J* is an estimate, since no largest log-ratio is declared.
+TARGETS = {"reward": "gold", "clipped": "clipped", "objective": "objective"}
+# The bundled example: the log of a standard run, and its truth.
+EXAMPLE_LOG, EXAMPLE_TRUTH = "goodhart.parquet", "goodhart.truth.json"
 
 
 def judge(rollouts: Rollouts, truth: Mapping) -> dict:
@@ -31,17 +35,11 @@ def judge(rollouts: Rollouts, truth: Mapping) -> dict:
         The outcome as plain data, schema `taut.lab/1`; rewards in reward units.
     """
     settings = truth["settings"]
-    common = {
-        "reward_range": tuple(settings["reward_range"]),
-        "held_out": True,
-        "delta": settings["delta"],
-    }
-    certificates = audit_by(
-        rollouts, "step", beta=settings["beta"], tau=settings["tau"], target="reward", **common
-    )
+    declared = _audit_settings(settings)
+    certificates = audit_by(rollouts, "step", target="reward", **declared)
     known = {row["step"]: row for row in truth["steps"]}
     steps = [_step(step, certificates[step], known[step]) for step in sorted(certificates)]
-    chosen = select(rollouts, "step", target="reward", **common)
+    chosen = select(rollouts, "step", target="reward", **declared)
     return {
         "schema": SCHEMA,
         "version": __version__,
@@ -54,6 +52,33 @@ def judge(rollouts: Rollouts, truth: Mapping) -> dict:
         "shift_correlation": _shift_correlation(steps),
         "selection": _choice(chosen, steps),
         "examples": [row["example"] | {"step": row["step"]} for row in truth["steps"]],
+    }
+
+
+def demonstrate(folder: Path) -> dict:
+    """Judge the bundled example, with a whole audit of its last checkpoint under `audit`.
+
+    Args:
+        folder: Where the example's log and truth are.
+    """
+    from taut.engines.local import read_rollouts
+
+    truth = json.loads((folder / EXAMPLE_TRUTH).read_text(encoding="utf-8"))
+    rollouts = read_rollouts(folder / EXAMPLE_LOG)
+    last = rollouts.take(rollouts.step == rollouts.step.max())
+    settings = _audit_settings(truth["settings"])
+    certificate = audit(last, **settings, target="clipped")
+    return judge(rollouts, truth) | {"audit": certificate.document}
+
+
+def _audit_settings(settings: Mapping) -> dict:
+    """Return what is declared to the audit: all of it fixed before the audited prompts."""
+    return {
+        "beta": settings["beta"],
+        "tau": settings["tau"],
+        "reward_range": tuple(settings["reward_range"]),
+        "held_out": True,
+        "delta": settings["delta"],
     }
 
 
@@ -74,10 +99,7 @@ def _step(step: int, certificate: Certificate, known: Mapping) -> dict:
             for name in ("gold", "gold_se", "proxy", "proxy_se", "error", "error_se", "clipped",
                          "clipped_se", "objective", "objective_se")
         },
-        "covered": {
-            "reward": _holds(ends["reward"], known["gold"]),
-            "clipped": _holds(ends["clipped"], known["clipped"]),
-        },
+        "covered": {name: _holds(ends[name], known[key]) for name, key in TARGETS.items()},
     }  # fmt: skip
 
 
@@ -149,10 +171,22 @@ def draw(document: Mapping) -> Callable:
         lower, upper = ([end[side] for end in ends] for side in ("lower", "upper"))
         axes.fill_between(across, lower, upper, color=ACCENT, alpha=0.18, linewidth=0)
         axes.vlines(across, lower, upper, color=ACCENT, linewidth=2, label="certificate of E r*")
-        axes.plot(across, [row["proxy"] for row in rows], color=WARM, marker="o", markersize=4,
-                  label="learned reward")
-        axes.plot(across, [row["truth"]["gold"] for row in rows], color=INK, marker="o",
-                  markersize=4, label="true reward")
+        axes.plot(
+            across,
+            [row["proxy"] for row in rows],
+            color=WARM,
+            marker="o",
+            markersize=4,
+            label="learned reward",
+        )
+        axes.plot(
+            across,
+            [row["truth"]["gold"] for row in rows],
+            color=INK,
+            marker="o",
+            markersize=4,
+            label="true reward",
+        )
         chosen = document["selection"]["chosen"]
         if chosen is not None:
             axes.axvline(chosen, color=QUIET, linestyle=":", label="chosen by taut select")
