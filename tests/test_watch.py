@@ -126,6 +126,17 @@ def test_a_copy_is_not_counted_again(log, expected):
     assert monitor(found) == expected
 
 
+def test_a_copy_that_goes_on_takes_over(log, expected):
+    """Copied, and then only the copy is written to: its new rows count."""
+    (log / "a.jsonl").write_text(text(rows(0, 20)))
+    found = follower(log)
+    found.look()
+    (log / "b.jsonl").write_text(text(rows(0, 60)))
+    found.look()
+    found.look()
+    assert monitor(found) == expected
+
+
 def test_parquet_counts_when_it_is_whole(log, expected):
     """Without its footer a Parquet file waits; rewritten with more rows, the new ones count."""
     state = log.parent / "state.json"
@@ -273,6 +284,42 @@ def test_counting_as_responses_finish_is_biased_and_launch_order_is_not():
                 missed[name] += 1
     assert misses_more_than(missed["finished"], 40, 0.05)
     assert_misses_at_most(missed["launch"], 40, 0.05)
+
+
+def test_decisions_of_a_watch_are_rarely_wrong():
+    """Gold with a control variate, stopped at the first decision: wrong with chance delta/2."""
+    from check import assert_misses_at_most
+    from taut.decisions.arrivals import Rows
+    from taut.decisions.watching import Watch
+
+    wrong = {"reached": 0, "impossible": 0}
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        gold = (rng.random(240) < 0.5).astype(float)
+        reward = np.clip(0.2 + 0.5 * gold + 0.3 * rng.random(240), 0, 1)
+        gold[rng.random(240) < 0.6] = np.nan  # blind to outcomes
+        keys = np.arange(240, dtype=np.uint64)
+        given = Rows(
+            stream=0,
+            file="a.jsonl",
+            first=1,
+            key=keys,
+            prompt=keys,
+            reward=reward,
+            cost=np.zeros(240),
+            gold=gold,
+            launch=None,
+            series=["all"] * 240,
+            closed=True,
+        )
+        for decision, threshold in (("reached", 0.501), ("impossible", 0.499)):
+            goals = {"require_lower": threshold, "delta": 0.3, "control": 0.4, "unlabelled": 1}
+            found = Watch(WatchOptions(reward_range=(0, 1), gold=True, per_prompt=1, **goals))
+            found.add(given)
+            assert found.blocks > 2
+            wrong[decision] += found.decision == decision
+    for decision, count in wrong.items():
+        assert_misses_at_most(count, 100, 0.15, decision)
 
 
 def test_policies_are_not_mixed_unless_that_is_asked_for(log):

@@ -244,7 +244,11 @@ class Tail:
                 del free[known.device, known.inode]
                 placed.append((known, item))
                 return
-        for known, _ in placed:
+        for index, (known, there) in enumerate(placed):
+            if known.offset and self._is_longer(known, there, item):
+                self.last.notes.append(f"{known.path} goes on as {item.path}")
+                placed[index] = (known, item)
+                return
             if known.offset and self._is_copy(known, item):
                 return
         if any(known.offset and _is_begun(known, there, item) for known, there in placed):
@@ -262,8 +266,14 @@ class Tail:
             return False
         if not known.parquet:
             return self._same_bytes(known, item.source)
-        like = item.stat.st_size == known.size or item.path == known.path or item.source.codec
+        like = item.stat.st_size >= known.size or item.path == known.path or item.source.codec
         return bool(like) and self._same_rows(known, item.source)
+
+    def _is_longer(self, known: Known, there: Found, item: Found) -> bool:
+        """Whether a file repeats a stream and goes on behind the file where that is now."""
+        longer = item.stat.st_size > there.stat.st_size and not item.source.codec
+        still = there.stat.st_size == known.size
+        return longer and still and self._is(known, item)
 
     def _is_copy(self, known: Known, item: Found) -> bool:
         """Whether a file repeats a stream that is elsewhere; remembered until it changes."""
@@ -476,8 +486,8 @@ class _RegionStream(Stream):
             self._file.seek(region.start)
         else:
             skip = region.start
-            while skip:
-                skip -= len(self.read(min(skip, _BLOCK)))
+            while skip and (passed := self.read(min(skip, _BLOCK))):
+                skip -= len(passed)
         self._left = None if region.end is None else region.end - region.start
         self.crc, self.head = region.crc, region.head
         self.at, self.newlines = region.start, 0
