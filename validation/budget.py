@@ -211,6 +211,12 @@ def table(rows: list[dict], seeds: int, logs: int) -> list[str]:
         f"on {2 * logs} other logs (in brackets the worst pilot). *reached / forecast*: one new "
         "log a pilot, median; *off*: median of its distance from 1.",
         "",
+        "Below zero, the plan in hindsight owed its rank to luck: in `rare_failures` and "
+        "`poor_reward_model` the width of a single log varies by a quarter, so that those cells "
+        "resolve no better than about 10%, and a pilot with 50 labelled prompts may or may not "
+        "have met a failure: single forecasts there are off by 9 to 40%, which is what their bars "
+        "say.",
+        "",
         "| world | target | prices | plan | in hindsight | width | above | (worst) "
         "| reached / forecast | off | in bar |",
         "|---|---|---|---|---|---:|---:|---:|---:|---:|---:|",

@@ -16,7 +16,7 @@ from taut.logs.table import read_numbers
 
 GAMMA_RANGE = (0.01, 2.0)
 _HUBER = 1.345  # of a standard deviation: 95% as efficient as least squares on normal errors
-_RESAMPLES = 200
+_RESAMPLES = 100
 _NAMES = {
     "pairs": ("m", "pairs", "preference_pairs"),
     "mse": ("L", "mse", "reward_mse"),
@@ -162,14 +162,14 @@ def _scale(residual: np.ndarray) -> np.ndarray:
     return 1.4826 * np.median(np.abs(residual), axis=1) * correction
 
 
-def _robust(pairs, data, precision, known: bool) -> np.ndarray:
+def _robust(pairs, data, precision, known: bool, zooms: int = 5) -> np.ndarray:
     """Fit each row of data, shape (sets, points); return (floor, scale, rate) rows.
 
     With standard errors the scale of residuals is 1; without them it is found by turns.
     """
     limit = np.full(len(data), math.inf)
     for turn in range(4):
-        found = _profile(pairs, data, precision, limit)
+        found = _profile(pairs, data, precision, limit, zooms)
         if known:
             limit = np.full(len(data), _HUBER)
             if turn:
@@ -180,10 +180,10 @@ def _robust(pairs, data, precision, known: bool) -> np.ndarray:
     return found
 
 
-def _profile(pairs, data, precision, limit) -> np.ndarray:
+def _profile(pairs, data, precision, limit, zooms: int) -> np.ndarray:
     """Take the gamma of least loss, on a grid that zooms in around each row's best."""
     low, high = (np.full(len(data), value) for value in GAMMA_RANGE)
-    for _ in range(5):
+    for _ in range(zooms):
         share = np.linspace(0.0, 1.0, 41)
         grid = low[:, None] + (high - low)[:, None] * share
         loss, floor, scale = _linear(pairs, data, precision, limit, grid)
@@ -242,4 +242,5 @@ def _bootstrap(pairs, fitted, residual, precision, known: bool, seed: int) -> np
         centred = (residual - residual.mean()) * inflate
         errors = centred[rng.integers(points, size=(_RESAMPLES, points))]
     data = np.maximum(fitted + errors / precision, 0.0)
-    return _robust(pairs, data, precision, known)
+    # A gamma to the third decimal is finer than its own error.
+    return _robust(pairs, data, precision, known, zooms=2)
