@@ -116,14 +116,13 @@ def fit_learning_curve(
     order = np.lexsort((mse, pairs))
     pairs, mse = pairs[order], mse[order]
     known = standard_error is not None
-    error = (
-        np.asarray(standard_error, float)[order] if known else np.maximum(mse, 1e-12 * mse.max())
-    )
-    precision = 1.0 / np.maximum(error, 1e-300)
-    if weight is not None:
-        precision = precision * np.sqrt(np.asarray(weight, float)[order])
-    floor, scale, rate = best = _robust(pairs, mse[None], precision, known)[0]
-    fitted = floor + scale * pairs**-rate
+    share = 1.0 if weight is None else np.sqrt(np.asarray(weight, float)[order])
+    error = np.asarray(standard_error, float)[order] if known else mse
+    for _ in range(1 if known else 3):
+        precision = share / np.maximum(error, 1e-9 * mse.max())
+        best = _robust(pairs, mse[None], precision, known)[0]
+        # Errors in proportion to the curve, not to the points: a wild point must not set its own.
+        error = fitted = best[0] + best[1] * pairs ** -best[2]
     residual = (mse - fitted) * precision
     samples = _bootstrap(pairs, fitted, residual, precision, known, seed)
     return LearningCurve(
@@ -239,7 +238,7 @@ def _bootstrap(pairs, fitted, residual, precision, known: bool, seed: int) -> np
         errors = rng.standard_normal((_RESAMPLES, points))
     else:
         inflate = math.sqrt(points / (points - 3))
-        centred = (residual - residual.mean()) * inflate
+        centred = (residual - np.median(residual)) * inflate
         errors = centred[rng.integers(points, size=(_RESAMPLES, points))]
     data = np.maximum(fitted + errors / precision, 0.0)
     # A gamma to the third decimal is finer than its own error.
