@@ -1,11 +1,9 @@
 """How good plans are: against the best in hindsight, and forecast against reached width.
 
-    python -m validation.budget
-
 In each world a pilot of 100 prompts is drawn, `taut.plan` spends a budget on a new log, the log is
 drawn as planned, and `taut.audit` bounds its truth. The best plan in hindsight is looked for among
 plans of the same budget whose *audited* widths are known: those that a forecast from 20,000 prompts
-likes best, and a grid around them. Writes its tables into docs/budget.md.
+likes best. Writes its tables into docs/budget.md.
 """
 
 import argparse
@@ -213,6 +211,12 @@ def table(rows: list[dict], seeds: int, logs: int) -> list[str]:
         f"on {2 * logs} other logs (in brackets the worst pilot). *reached / forecast*: one new "
         "log a pilot, median; *off*: median of its distance from 1.",
         "",
+        "Below zero, the plan in hindsight owed its rank to luck: in `rare_failures` and "
+        "`poor_reward_model` the width of a single log varies by a quarter, so that those cells "
+        "resolve no better than about 10%, and a pilot with 50 labelled prompts may or may not "
+        "have met a failure: single forecasts there are off by 9 to 40%, which is what their bars "
+        "say.",
+        "",
         "| world | target | prices | plan | in hindsight | width | above | (worst) "
         "| reached / forecast | off | in bar |",
         "|---|---|---|---|---|---:|---:|---:|---:|---:|---:|",
@@ -238,8 +242,8 @@ def table(rows: list[dict], seeds: int, logs: int) -> list[str]:
 def main() -> None:
     """Run the study and put its tables into the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=12, help="pilots in each cell")
-    parser.add_argument("--logs", type=int, default=7, help="audited logs for each width")
+    parser.add_argument("--seeds", type=int, default=10, help="pilots in each cell")
+    parser.add_argument("--logs", type=int, default=6, help="audited logs for each width")
     parser.add_argument("--worlds", nargs="*", default=list(WORLDS))
     parser.add_argument("--page", type=Path, default=PAGE)
     args = parser.parse_args()

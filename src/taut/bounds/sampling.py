@@ -132,7 +132,8 @@ def end_forecast(distance, variance, *, blocks, eta):
 
     log_term = math.log(1 / eta)
     z = float(ndtri(1 - eta))
-    distance = np.maximum(distance, 1e-12)
+    # Of an infinite range nothing is known; a huge one says so without making NaN.
+    distance = np.clip(distance, 1e-12, 1e150)
     variance = np.maximum(variance, 1e-12 * distance**2)
     strain = np.sqrt(2 * log_term / (blocks * variance)) * distance
     capped = log_term * distance / blocks + variance / (2 * distance)

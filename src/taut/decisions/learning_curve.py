@@ -16,7 +16,7 @@ from taut.logs.table import read_numbers
 
 GAMMA_RANGE = (0.01, 2.0)
 _HUBER = 1.345  # of a standard deviation: 95% as efficient as least squares on normal errors
-_RESAMPLES = 200
+_RESAMPLES = 100
 _NAMES = {
     "pairs": ("m", "pairs", "preference_pairs"),
     "mse": ("L", "mse", "reward_mse"),
@@ -116,14 +116,13 @@ def fit_learning_curve(
     order = np.lexsort((mse, pairs))
     pairs, mse = pairs[order], mse[order]
     known = standard_error is not None
-    error = (
-        np.asarray(standard_error, float)[order] if known else np.maximum(mse, 1e-12 * mse.max())
-    )
-    precision = 1.0 / np.maximum(error, 1e-300)
-    if weight is not None:
-        precision = precision * np.sqrt(np.asarray(weight, float)[order])
-    floor, scale, rate = best = _robust(pairs, mse[None], precision, known)[0]
-    fitted = floor + scale * pairs**-rate
+    share = 1.0 if weight is None else np.sqrt(np.asarray(weight, float)[order])
+    error = np.asarray(standard_error, float)[order] if known else mse
+    for _ in range(1 if known else 3):
+        precision = share / np.maximum(error, 1e-9 * mse.max())
+        best = _robust(pairs, mse[None], precision, known)[0]
+        # Errors in proportion to the curve, not to the points: a wild point must not set its own.
+        error = fitted = best[0] + best[1] * pairs ** -best[2]
     residual = (mse - fitted) * precision
     samples = _bootstrap(pairs, fitted, residual, precision, known, seed)
     return LearningCurve(
@@ -162,14 +161,14 @@ def _scale(residual: np.ndarray) -> np.ndarray:
     return 1.4826 * np.median(np.abs(residual), axis=1) * correction
 
 
-def _robust(pairs, data, precision, known: bool) -> np.ndarray:
+def _robust(pairs, data, precision, known: bool, zooms: int = 5) -> np.ndarray:
     """Fit each row of data, shape (sets, points); return (floor, scale, rate) rows.
 
     With standard errors the scale of residuals is 1; without them it is found by turns.
     """
     limit = np.full(len(data), math.inf)
     for turn in range(4):
-        found = _profile(pairs, data, precision, limit)
+        found = _profile(pairs, data, precision, limit, zooms)
         if known:
             limit = np.full(len(data), _HUBER)
             if turn:
@@ -180,10 +179,10 @@ def _robust(pairs, data, precision, known: bool) -> np.ndarray:
     return found
 
 
-def _profile(pairs, data, precision, limit) -> np.ndarray:
+def _profile(pairs, data, precision, limit, zooms: int) -> np.ndarray:
     """Take the gamma of least loss, on a grid that zooms in around each row's best."""
     low, high = (np.full(len(data), value) for value in GAMMA_RANGE)
-    for _ in range(5):
+    for _ in range(zooms):
         share = np.linspace(0.0, 1.0, 41)
         grid = low[:, None] + (high - low)[:, None] * share
         loss, floor, scale = _linear(pairs, data, precision, limit, grid)
@@ -239,7 +238,8 @@ def _bootstrap(pairs, fitted, residual, precision, known: bool, seed: int) -> np
         errors = rng.standard_normal((_RESAMPLES, points))
     else:
         inflate = math.sqrt(points / (points - 3))
-        centred = (residual - residual.mean()) * inflate
+        centred = (residual - np.median(residual)) * inflate
         errors = centred[rng.integers(points, size=(_RESAMPLES, points))]
     data = np.maximum(fitted + errors / precision, 0.0)
-    return _robust(pairs, data, precision, known)
+    # A gamma to the third decimal is finer than its own error.
+    return _robust(pairs, data, precision, known, zooms=2)
