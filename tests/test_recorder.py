@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 import taut
+from taut.cli import cli
 from taut.errors import LogError, UsageError
 from taut.logs.write import write_rollouts
 
@@ -353,13 +355,16 @@ def test_no_reader_sees_a_half_written_file(tmp_path):
 
 
 def test_three_lines_give_an_existing_script_its_audit(model, tmp_path, monkeypatch):
-    """The lines of the page, run as they stand there, after a script that has a trainer."""
+    """The lines of the page and its command, run as they stand there, after a user's script."""
     page = (HERE.parent / "docs" / "training.md").read_text()
     lines = re.search(r"<!-- three lines -->\n```python\n(.*?)```", page, re.DOTALL).group(1)
     assert len([line for line in lines.splitlines() if line]) == 3
     monkeypatch.chdir(tmp_path)
     exec(lines, {"trainer": trainer(model, tmp_path / "out", beta=0.05)})
-    assert (tmp_path / "log").is_dir()
+    command = re.search(r"# then: taut (.*)", lines).group(1)
+    result = CliRunner().invoke(cli, command.split())
+    assert result.exit_code == 0, result.output
+    assert "estimated" in result.output or "vacuous" in result.output
 
 
 def test_killed_run_goes_on_with_nothing_lost_or_doubled(model, killed):
