@@ -42,7 +42,9 @@ run.folder, run.table, run.commands
    `held_out`). `taut plan --rm-curve` reads it; it needs three sizes and `--coverage`.
 3. **Policy**: TRL's RLOO with reward - beta * clip(log-ratio of the sequence, -tau, tau). tau is a
    number, none, or set by the quantile rule on the rollouts of an unclipped burn-in and then frozen
-   for a phase; every threshold and its share of clipped rollouts is logged.
+   for a phase; every threshold and its share of clipped rollouts is logged. Clipped rollouts feel
+   no penalty, so the end of the run points out where most of them are clipped, and where tau is
+   only `policy.floor`. The certificate does not depend on how tau was chosen.
 
 **The range of the reward is fixed before the policy sees a prompt**: from the calibration half, or
 declared. It is written to the manifest, and the reward is cut to it everywhere, in training, in the
