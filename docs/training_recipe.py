@@ -113,6 +113,7 @@ same command goes on).
 ## Limits
 
 * Full-shard and ZeRO-3 training is refused: the held-out log reads whole weights on each process.
+* Several nodes need a folder that all of them see.
 * SFT and the reward model checkpoint every 200 steps; a kill before that repeats them.
 * Optimiser states in checkpoints are PyTorch files; they are read back with `weights_only` and only
   from the run's own folder.
