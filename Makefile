@@ -1,22 +1,27 @@
 # make demo   install what taut needs and audit the bundled example
 # make test   install what the tests need and run the fast suite
+# make test-oldest   the training tests against the oldest TRL and friends that we declare
 # make lint   style and import contracts
 # make validate   the long miss-rate validation; writes docs/validation.md
 # make bench  speed and width against peers and physical ceilings
 
 VENV := .venv
 BIN := $(VENV)/bin
+TRAINING_TESTS := tests/test_clipped_kl.py tests/test_recorder.py tests/test_preflight.py
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint validate bench clean
+.PHONY: demo test test-oldest lint validate bench clean
 
 demo: $(VENV)/.core
 	@$(BIN)/taut demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+test-oldest: $(VENV)-oldest/.test
+	$(VENV)-oldest/bin/python -m pytest $(TRAINING_TESTS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -32,7 +37,7 @@ bench: $(VENV)/.test
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-oldest
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "taut needs Python 3.11 or newer; install it or say make PYTHON=..."; exit 1; }
@@ -45,3 +50,10 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,train,report]'
 	@touch $@ $(VENV)/.core
+
+$(VENV)-oldest/.test: pyproject.toml constraints-oldest.txt
+	@test -n "$(PYTHON)" || { echo "taut needs Python 3.11 or newer; install it or say make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip --disable-pip-version-check install --quiet \
+		--constraint constraints-oldest.txt --editable '.[test,train]'
+	@touch $@

@@ -144,7 +144,7 @@ FAULTS = {
         lambda m, d: make(m, d, bf16=True, max_completion_length=200),
         ("precision", "warning"),
     ),
-    "GRPO's beta": (lambda m, d: make(m, d, "GRPO", beta=0.1), ("beta", "warning")),
+    "GRPO's own beta": (lambda m, d: make(m, d, "GRPO", beta=0.1), ("beta", "warning")),
     "penalty divided by a spread": (
         lambda m, d: penalised(m, d, scale_rewards="group"),
         ("beta", "error"),

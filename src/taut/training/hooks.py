@@ -108,7 +108,8 @@ def score(
     import torch
 
     inner = getattr(type(trainer), LOG_PROBS)
-    with torch.no_grad():
+    # Before training an older trainer has put autocast around the reference alone.
+    with torch.no_grad(), trainer.accelerator.autocast():
         return inner(trainer, model, ids, mask, keep, rows)[0]
 
 

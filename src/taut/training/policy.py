@@ -14,11 +14,11 @@ from trl import RLOOConfig, RLOOTrainer
 
 from taut.errors import UsageError
 from taut.logs.write import whole_file
+from taut.training.checks import preflight
 from taut.training.clipped_kl import ClippedKLReward, clipped_kl_trainer
 from taut.training.data import in_share, overlapping, prompt_rows, read_pairs, read_rows
 from taut.training.evaluation import HeldOut
 from taut.training.models import load_causal, load_tokenizer, lora_config, merged
-from taut.training.preflight import preflight
 from taut.training.recipe import Recipe
 from taut.training.recorder import record
 from taut.training.reward_model import write_whole

@@ -165,6 +165,9 @@ class _Stages:
         self.main = processes.is_main_process
 
     def run(self) -> None:
+        """Run what is not done yet."""
+        if "policy" in self.manifest.stages:
+            return
         training, held_out = self.check()
         base = self.start()
         policy_start = self.sft(base)
@@ -338,9 +341,6 @@ class _Stages:
 
     def policy(self, start: str, reward: Any, training: Sequence, held_out: Sequence) -> None:
         """Optimise the policy."""
-        work = self.stage("policy")
-        if work is None:
-            return
         from taut.training.policy import optimise
 
         found = optimise(
@@ -350,7 +350,7 @@ class _Stages:
             gold=self.gold(),
             training=training,
             held_out=held_out,
-            work=work,
+            work=self.stage("policy"),
             quiet=self.quiet,
         )
         found["map"] = reward.map.document
