@@ -33,6 +33,7 @@ validate: $(VENV)/.test
 	$(BIN)/python -m validation.transfer
 	$(BIN)/python -m validation.selection
 	$(BIN)/python -m validation.budget
+	$(BIN)/python -m validation.lab --output docs/lab.md
 
 bench: $(VENV)/.test
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

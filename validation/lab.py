@@ -120,7 +120,7 @@ def _turns(found: Sequence[dict]) -> str:
         f"The true reward has turned in {len(turned)} of {len(found)} seeds: from its peak it "
         f"falls by {np.mean(falls):.3f} on average ({min(falls):.3f} to {max(falls):.3f}) while "
         f"the learned reward gains {np.mean(rises):.3f}. The log alone proves the learned reward "
-        f"too high at some step in {seen}. Over the steps of a run, measured and true shift have a "
+        f"too high at the end in {seen}. Over the steps of a run, measured and true shift have a "
         f"correlation of {np.median(rho):.3f} (median; least {min(rho):.3f})."
     )
 

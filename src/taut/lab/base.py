@@ -28,7 +28,8 @@ def make_base(
 
     transformers.logging.disable_progress_bar()
     rng = np.random.default_rng([seed, 0xBA5E])
-    model = _decoder(hidden, layers, seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = _decoder(hidden, layers, seed).to(device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=_PEAK, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _PEAK, total_steps=steps)
     for _ in range(steps):
@@ -36,16 +37,16 @@ def make_base(
         ids = np.concatenate([prompts, language.demonstrations(prompts, rng)], axis=1)
         labels = np.where(ids == language.PAD, -100, ids)
         labels[:, : language.PROMPT_WORDS] = -100
-        rows = torch.as_tensor(ids)
+        rows = torch.as_tensor(ids, device=device)
         model(
             input_ids=rows,
             attention_mask=(rows != language.PAD).long(),
-            labels=torch.as_tensor(labels),
+            labels=torch.as_tensor(labels, device=device),
         ).loss.backward()
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
-    write_whole(model.eval(), make_tokenizer(), folder)
+    write_whole(model.eval().cpu(), make_tokenizer(), folder)
 
 
 def _decoder(hidden: int, layers: int, seed: int) -> Any:

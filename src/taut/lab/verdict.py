@@ -122,11 +122,13 @@ def _turn(steps: list[dict]) -> dict:
 
 
 def _seen_from(steps: list[dict]) -> int | None:
-    """First checkpoint whose certified upper end is below the proxy: the runaway is proven."""
-    for row in steps:
-        if row["certificates"]["reward"]["upper"] < row["proxy"]:
-            return row["step"]
-    return None
+    """First checkpoint from which on each certified upper end is below the learned reward."""
+    found = None
+    for row in reversed(steps):
+        if row["certificates"]["reward"]["upper"] >= row["proxy"]:
+            break
+        found = row["step"]
+    return found
 
 
 def _shift_correlation(steps: list[dict]) -> float | None:

@@ -142,33 +142,40 @@ def _legend(ink: Ink) -> Text:
 
 
 def _table(document: Mapping, ink: Ink) -> list[RenderableType]:
-    rows = document["steps"]
     axis = Axis(*document["settings"]["reward_range"])
-    table = _grid(NUMBER, NUMBER, NUMBER, PICTURE, NUMBER, NUMBER, NUMBER, LABEL, expand=True)
-    titles = ("step", "learned", "true", "certificate", "", "shift", "KL", "truth")
-    table.add_row(*(ink.text(title, "dim") for title in titles))
     chosen = document["selection"]["chosen"]
-    for row in rows:
-        end = row["certificates"]["reward"]
-        bounds = (end["lower"], end["upper"])
-        strong = "bold" if row["step"] == chosen else ""
-        truth = row["truth"]["gold"]
-        span = Span(ink, axis, bounds, point=truth, guide=row["proxy"], style=CERTIFIED)
-        shift = (row["shift"]["lower"] + row["shift"]["upper"]) / 2
-        table.add_row(
-            ink.text(row["step"], strong),
-            ink.text(near(row["proxy"], _DIGITS)),
-            ink.text(near(truth, _DIGITS)),
-            span,
-            ink.text(interval(*bounds, _DIGITS), strong),
-            ink.text(near(shift, _DIGITS, signed=True)),
-            ink.text(near(row["kl"], 1)),
-            _inside(row, strong != "", ink),
-        )
-    blank = ("", "", "")
-    table.add_row(*blank, Ruler(ink, axis, labels=False), "", "", "", "")
-    table.add_row(*blank, Ruler(ink, axis, labels=True), "", "", ink.text("nats", "dim"), "")
+    titles = ("step", "learned", "true", "certificate", "", "shift", "KL", "truth")
+    cells = [[ink.text(title, "dim") for title in titles]]
+    cells += [_row(row, row["step"] == chosen, axis, ink) for row in document["steps"]]
+    rulers = [Ruler(ink, axis, labels=labels) for labels in (False, True)]
+    cells += [["", "", "", ruler, "", "", "", ""] for ruler in rulers]
+    cells[-1][6] = ink.text("nats", "dim")
+    columns = [NUMBER, NUMBER, NUMBER, PICTURE, NUMBER, NUMBER, NUMBER, LABEL]
+    if ink.narrow:  # no room for the picture, the shift and the KL
+        kept = (0, 1, 2, 4, 7)
+        cells[0][4] = cells[0][3]
+        cells = [[row[place] for place in kept] for row in cells[:-2]]
+        columns = [columns[place] for place in kept]
+    table = _grid(*columns, expand=not ink.narrow)
+    for row in cells:
+        table.add_row(*row)
     return [table]
+
+
+def _row(row: Mapping, chosen: bool, axis: Axis, ink: Ink) -> list[RenderableType]:
+    end, truth = row["certificates"]["reward"], row["truth"]["gold"]
+    bounds, strong = (end["lower"], end["upper"]), "bold" if chosen else ""
+    shift = (row["shift"]["lower"] + row["shift"]["upper"]) / 2
+    return [
+        ink.text(row["step"], strong),
+        ink.text(near(row["proxy"], _DIGITS)),
+        ink.text(near(truth, _DIGITS)),
+        Span(ink, axis, bounds, point=truth, guide=row["proxy"], style=CERTIFIED),
+        ink.text(interval(*bounds, _DIGITS), strong),
+        ink.text(near(shift, _DIGITS, signed=True)),
+        ink.text(near(row["kl"], 1)),
+        _inside(row, chosen, ink),
+    ]
 
 
 def _inside(row: Mapping, chosen: bool, ink: Ink) -> Text:
