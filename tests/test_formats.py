@@ -16,7 +16,7 @@ from taut.cli import cli
 from taut.errors import LogError, UsageError
 from taut.logs.frameworks import recognise
 from taut.logs.keys import prefix_keys
-from taut.logs.layout import FORMATS, FRAMEWORKS, Origin
+from taut.logs.origin import FORMATS, FRAMEWORKS, Origin
 from taut.logs.reduce import Tokens, first_marked, select_tokens
 
 

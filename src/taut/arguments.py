@@ -2,7 +2,7 @@
 
 import click
 
-from taut.logs.layout import FORMATS
+from taut.logs.origin import FORMATS
 
 
 class Threshold(click.ParamType):

@@ -12,7 +12,7 @@ import numpy as np
 from taut.bounds.reward_shift import inclusion_varies, label_counts
 from taut.coverage import log_e_value_of_mean
 from taut.logs.keys import combine, row_keys
-from taut.logs.layout import FRAMEWORKS, Origin
+from taut.logs.origin import FRAMEWORKS, Origin
 from taut.rollouts import Blocks, Rollouts
 
 PASS, WARN, FAIL, NOT_CHECKED = "pass", "warn", "fail", "not_checked"

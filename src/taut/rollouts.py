@@ -12,7 +12,7 @@ import numpy as np
 
 from taut.errors import LogError
 from taut.logs.keys import combine, hash_ids, row_keys, scramble
-from taut.logs.layout import Origin
+from taut.logs.origin import Origin
 
 # Row columns of Rollouts: name, dtype; one entry per rollout.
 FLOAT_COLUMNS = (

@@ -8,7 +8,7 @@ import click
 
 from taut.arguments import FORMAT_KEY
 from taut.errors import UsageError
-from taut.logs.layout import FRAMEWORKS, Origin
+from taut.logs.origin import FRAMEWORKS, Origin
 
 _SAID = "taut.origin"
 

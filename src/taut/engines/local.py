@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from taut.errors import LogError, UsageError
 from taut.logs.keys import hash_ids
-from taut.logs.layout import FORMATS, Origin
+from taut.logs.origin import FORMATS, Origin
 from taut.logs.plan import check_mapping, no_labels
 from taut.logs.read import Request, Task, tasks
 from taut.logs.reduce import Reduced

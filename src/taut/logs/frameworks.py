@@ -26,14 +26,8 @@ import pyarrow as pa
 
 from taut.errors import LogError
 from taut.logs.keys import prefix_keys
-from taut.logs.layout import (
-    FRAMEWORKS,
-    Columns,
-    Layout,
-    Origin,
-    messages_text,
-    native_layout,
-)
+from taut.logs.layout import Columns, Layout, messages_text, native_layout
+from taut.logs.origin import FRAMEWORKS, Origin
 from taut.logs.reduce import Chunk, Problems, Tokens, Values, first_marked, select_tokens
 from taut.logs.schema import NATIVE, REWARD_PART
 

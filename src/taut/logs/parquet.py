@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taut.errors import LogError
-from taut.logs.layout import FRAMEWORKS, Holds, Layouts, Origin, messages_text
+from taut.logs.layout import Holds, Layouts, messages_text
+from taut.logs.origin import FRAMEWORKS, Origin
 from taut.logs.plan import Plan, make_plan
 from taut.logs.reduce import Chunk, Problems, Tokens, Values
 from taut.logs.schema import (

@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from taut.errors import LogError
-from taut.logs.layout import Layout, Origin, native_layout
+from taut.logs.layout import Layout, native_layout
+from taut.logs.origin import Origin
 from taut.logs.schema import NATIVE, WORDS
 
 

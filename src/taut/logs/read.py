@@ -19,7 +19,7 @@ class Request:
         paths: Native name to path in the files (`taut.logs.plan.check_mapping`).
         lenient: Leave bad rows out and report them, in place of raising.
         token_clip: Also sum token log-ratios clipped to ±token_clip nats (theory §4.5).
-        format: Who wrote the log, one of `taut.logs.layout.FORMATS`.
+        format: Who wrote the log, one of `taut.logs.origin.FORMATS`.
         raw: Words (`taut.logs.schema.WORDS`) to read as they stand in the file, for `derive`.
         derive: Makes further columns of a chunk, and notes what is wrong with its rows.
     """

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from taut.errors import LogError
-from taut.logs.layout import Origin
+from taut.logs.origin import Origin
 from taut.logs.schema import LISTS, NATIVE
 
 # Token j of a row is added to lane j mod LANES, then the lanes are added in halves. A fixed order

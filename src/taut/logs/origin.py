@@ -1,0 +1,71 @@
+"""Who wrote a log: the frameworks whose own files are read, and what people need to know of them."""
+
+from dataclasses import dataclass
+
+FORMATS = ("auto", "native", "trl", "verl", "nemo-rl", "open-instruct")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framework:
+    """What people need to know of a framework's log.
+
+    Attributes:
+        title: Its name and its file.
+        lacks: What is not in it.
+        certified: What can be certified all the same.
+        remedy: The shortest way to the rest.
+    """
+
+    title: str
+    lacks: str
+    certified: str
+    remedy: str
+
+
+_REWARD_ONLY = (
+    "the mean of the logged reward and, with gold labels, E r* (--target reward): neither needs "
+    "log-probs"
+)
+FRAMEWORKS: dict[str, Framework] = {
+    "trl": Framework(
+        title="TRL completions",
+        lacks="log-probs, prompt ids, and every generation batch but the last before each log",
+        certified=_REWARD_ONLY,
+        remedy='taut.training.record(trainer, "log/") logs every rollout with its log-probs',
+    ),
+    "verl": Framework(
+        title="verl rollouts",
+        lacks="log-probs, response lengths, and the special tokens of the text",
+        certified=_REWARD_ONLY,
+        remedy="two lines in _log_rollout_data add the log-probs (docs/formats.md)",
+    ),
+    "nemo-rl": Framework(
+        title="NeMo-RL data",
+        lacks="reference log-probs, and raw rewards where they are scaled or shaped",
+        certified=_REWARD_ONLY,
+        remedy="one line logs train_data['reference_policy_logprobs'] beside prev_logprobs "
+        "(docs/formats.md)",
+    ),
+    "open-instruct": Framework(
+        title="open-instruct rollouts",
+        lacks="log-probs of policy and reference from one engine, and, by default, every prompt "
+        "whose rewards are all equal",
+        certified=_REWARD_ONLY + "; both only if filter_zero_std_samples was off",
+        remedy="--filter_zero_std_samples False; then taut score LOG --policy M --ref M -o FILE",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Which framework wrote a log.
+
+    Attributes:
+        format: One of FORMATS, but native or auto.
+        part: What kind of file of that framework, where there are several.
+        chosen: The file itself says that its rollouts were chosen by their rewards.
+    """
+
+    format: str
+    part: str = ""
+    chosen: bool = False
