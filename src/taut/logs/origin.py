@@ -1,4 +1,4 @@
-"""Who wrote a log: the frameworks whose own files are read, and what people need to know of them."""
+"""Who wrote a log: the frameworks whose own files are read, and what people should know of them."""
 
 from dataclasses import dataclass
 
