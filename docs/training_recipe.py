@@ -42,7 +42,9 @@ run.folder, run.table, run.commands
    `held_out`). `taut plan --rm-curve` reads it; it needs three sizes and `--coverage`.
 3. **Policy**: TRL's RLOO with reward - beta * clip(log-ratio of the sequence, -tau, tau). tau is a
    number, none, or set by the quantile rule on the rollouts of an unclipped burn-in and then frozen
-   for a phase; every threshold and its share of clipped rollouts is logged.
+   for a phase; every threshold and its share of clipped rollouts is logged. Clipped rollouts feel
+   no penalty, so the end of the run points out where most of them are clipped, and where tau is
+   only `policy.floor`. The certificate does not depend on how tau was chosen.
 
 **The range of the reward is fixed before the policy sees a prompt**: from the calibration half, or
 declared. It is written to the manifest, and the reward is cut to it everywhere, in training, in the
@@ -111,6 +113,7 @@ same command goes on).
 ## Limits
 
 * Full-shard and ZeRO-3 training is refused: the held-out log reads whole weights on each process.
+* Several nodes need a folder that all of them see.
 * SFT and the reward model checkpoint every 200 steps; a kill before that repeats them.
 * Optimiser states in checkpoints are PyTorch files; they are read back with `weights_only` and only
   from the run's own folder.

@@ -185,6 +185,13 @@ def test_what_is_printed_can_be_pasted(unbroken, capsys):
     assert "certified" in capsys.readouterr().out
 
 
+def test_a_threshold_that_binds_everywhere_is_pointed_out(unbroken):
+    """Where most rollouts are clipped, or tau is its floor, the end of the run says so."""
+    last = unbroken.table[-1]["clipped"]
+    assert last > 0.5 and any(f"{last:.0%} of the last" in note for note in unbroken.notes)
+    assert any("tau is policy.floor, 0.01 nats" in note for note in unbroken.notes)
+
+
 def test_metrics_reach_tensorboard(unbroken):
     """report_to goes to the trainers: each stage has its board, with reward and clip share."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -82,7 +82,9 @@ def _page(done) -> str:
         if (done.folder / name).exists()
     ]
     return "\n".join(
-        ["Means over held-out rollouts (measured, not certified):", head, *rows, "", *places, ""]
+        ["Means over held-out rollouts (measured, not certified):", head, *rows, ""]
+        + [f"Note: {note}\n" for note in done.notes]
+        + [*places, ""]
         + ["Next:", *(f"  {command}" for command in done.commands)]
     )
 

@@ -126,6 +126,8 @@ def _probe(trainer: Any) -> Probe | None:
     """Return prompts of the run as text to score; None where they cannot be read."""
     tokenizer, rows = tokenizer_of(trainer), []
     for row in trainer.train_dataset:
+        if row.keys() & {"image", "images"}:
+            return None
         if not isinstance(row["prompt"], str):
             text = tokenizer.apply_chat_template(row["prompt"], tokenize=False)
         else:
@@ -349,7 +351,7 @@ def _penalties(trainer: Any) -> list[tuple[Any, float]]:
 
 def _penalty_weights(trainer: Any) -> Iterator[Finding]:
     for function, weight in _penalties(trainer):
-        if not function.attached:
+        if not getattr(function, "attached", True):
             yield Finding(
                 check="penalty",
                 severity="error",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import compress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def record(
         trainer=trainer,
         gold=gold,
         token_lists=token_lists,
-        run=run or trainer.args.run_name or os.path.basename(trainer.args.output_dir) or "run",
+        run=run or _run_name(trainer.args),
         policy=policy or os.path.basename(os.path.normpath(model)),
         extra_forward=extra_forward,
         overwrite=overwrite,
@@ -103,6 +104,13 @@ def record(
             )
     recorder.attach()
     return recorder
+
+
+def _run_name(args: Any) -> str:
+    """Return the run's name; older versions name a run by the path of its folder."""
+    folder = os.path.normpath(args.output_dir)
+    name = args.run_name
+    return name if name and name != args.output_dir else os.path.basename(folder)
 
 
 @dataclass(slots=True)
@@ -154,7 +162,7 @@ class Log:
         """Take away what a killed process left half written; no reader looks at it."""
         for name in os.listdir(self.folder) if os.path.isdir(self.folder) else ():
             if _PART.fullmatch(name):
-                os.unlink(os.path.join(self.folder, name))
+                Path(self.folder, name).unlink(missing_ok=True)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -199,20 +207,26 @@ class Recorder:
         Raises:
             LogError: A run starts from its beginning and the folder holds an earlier log.
         """
-        if self.trainer.accelerator.is_main_process:
+        # Evaluation of a step comes before its checkpoint, training of it after.
+        stale = {
+            kind: [path for path, at in log.files() if at + (kind == "train") > step]
+            for kind, log in self.logs.items()
+        }
+        for kind, paths in stale.items():
+            if step == 0 and paths and not self.overwrite:
+                raise LogError(
+                    f"{self.logs[kind].folder}: expected an empty folder for a run that starts "
+                    f"from its beginning, found {len(paths)} files of an earlier run; resume that "
+                    "run, choose another folder, or say overwrite=True."
+                )
+        accelerator = self.trainer.accelerator
+        accelerator.wait_for_everyone()  # every rank has looked before one takes away
+        if accelerator.is_local_main_process:
             for kind, log in self.logs.items():
                 log.drop_parts()
-                # Evaluation of a step comes before its checkpoint, training of it after.
-                stale = [path for path, at in log.files() if at + (kind == "train") > step]
-                if step == 0 and stale and not self.overwrite:
-                    raise LogError(
-                        f"{log.folder}: expected an empty folder for a run that starts from its "
-                        f"beginning, found {len(stale)} files of an earlier run; resume that run, "
-                        "choose another folder, or say overwrite=True."
-                    )
-                for path in stale:
-                    os.unlink(path)
-        self.trainer.accelerator.wait_for_everyone()
+                for path in stale[kind]:
+                    Path(path).unlink(missing_ok=True)  # nodes may share the disk
+        accelerator.wait_for_everyone()
 
     def finish_evaluation(self) -> None:
         """Write the evaluation that has just ended."""
@@ -305,7 +319,7 @@ class Recorder:
             role: torch.from_numpy(values)
             for function in self.trainer.reward_funcs
             if getattr(function, "is_kl_penalty", False)
-            for role, values in function.latest.items()
+            for role, values in getattr(function, "latest", {}).items()
         }
         if not getattr(self.trainer, "mask_truncated_completions", False):
             scores |= batch.scores  # else it has zeros where it masks

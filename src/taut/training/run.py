@@ -33,6 +33,8 @@ from taut.training.models import (
 )
 from taut.training.recipe import Recipe
 
+MOSTLY = 0.5  # share of clipped rollouts above which the penalty hardly acts
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
@@ -43,12 +45,14 @@ class Run:
         manifest: What it is made from and what its stages found, as in manifest.json.
         table: One row a recorded step: means over the held-out rollouts, as plain data.
         commands: What to run next, ready to paste.
+        notes: What is worth knowing before that.
     """
 
     folder: Path
     manifest: dict[str, Any]
     table: list[dict[str, float | int | None]]
     commands: list[str]
+    notes: list[str]
 
 
 def train(recipe: Recipe, *, fresh: bool = False, resume: bool = False, quiet: bool = False) -> Run:
@@ -365,6 +369,7 @@ def finished(folder: Path, manifest: Manifest) -> Run:
         manifest=manifest.document,
         table=table,
         commands=next_commands(folder, manifest, table),
+        notes=notes(manifest, table),
     )
 
 
@@ -388,6 +393,25 @@ def summary(folder: Path, tau: float | None) -> list[dict[str, float | int | Non
             }
         )
     return rows
+
+
+def notes(manifest: Manifest, table: Sequence[dict]) -> list[str]:
+    """Return what a finished run leaves to think about."""
+    policy, asked = manifest.stages["policy"], manifest.head["recipe"]["policy"]
+    found = list(policy["warnings"])
+    if asked["tau"] == "quantile" and policy["tau"] == asked["floor"]:
+        found.append(
+            f"tau is policy.floor, {_exact(asked['floor'])} nats: the quantile rule asked for "
+            "less, as it does for few held-out prompts."
+        )
+    share = table[-1]["clipped"]
+    if share is not None and share > MOSTLY:
+        found.append(
+            f"{share:.0%} of the last held-out rollouts are clipped at {_exact(policy['tau'])} "
+            "nats, where the KL penalty no longer pulls; a larger policy.tau or policy.floor, or a "
+            "policy.phase, keeps the policy closer to its reference."
+        )
+    return found
 
 
 def _known_mean(gold: np.ndarray | None) -> float | None:
