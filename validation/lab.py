@@ -121,10 +121,10 @@ def _turns(found: Sequence[dict]) -> str:
     where = ", ".join(f"step {step} in {times}" for step, times in sorted(peaks.items()))
     return (
         f"The true reward has turned in {len(turned)} of {len(found)} seeds: from its peak "
-        f"({where}) it falls by {np.mean(falls):.3f} on average ({min(falls):.3f} to {max(falls):.3f}) while "
-        f"the learned reward gains {np.mean(rises):.3f}. The log alone proves the learned reward "
-        f"too high at the end in {seen}. Over the steps of a run, measured and true shift have a "
-        f"correlation of {np.median(rho):.3f} (median; least {min(rho):.3f})."
+        f"({where}) it falls by {np.mean(falls):.3f} on average ({min(falls):.3f} to "
+        f"{max(falls):.3f}) while the learned reward gains {np.mean(rises):.3f}. The log alone "
+        f"proves the learned reward too high at the end in {seen}. Over the steps of a run, "
+        f"measured and true shift have a correlation of {np.median(rho):.3f} (median; least {min(rho):.3f})."
     )
 
 
