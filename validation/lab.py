@@ -124,7 +124,8 @@ def _turns(found: Sequence[dict]) -> str:
         f"({where}) it falls by {np.mean(falls):.3f} on average ({min(falls):.3f} to "
         f"{max(falls):.3f}) while the learned reward gains {np.mean(rises):.3f}. The log alone "
         f"proves the learned reward too high at the end in {seen}. Over the steps of a run, "
-        f"measured and true shift have a correlation of {np.median(rho):.3f} (median; least {min(rho):.3f})."
+        f"measured and true shift have a correlation of {np.median(rho):.3f} (median; least "
+        f"{min(rho):.3f})."
     )
 
 
