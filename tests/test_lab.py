@@ -301,6 +301,21 @@ def test_the_truth_uses_the_reward_of_the_run(finished):
     np.testing.assert_allclose(_proxy(finished.folder)(prompts, rows), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (("--beta", "0"), "policy.beta: expected a number above 0"),
+        (("--gold", "2000"), "gold: expected 2 to 1000"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_any_training(arguments, fragment, tmp_path):
+    """A wrong setting costs nothing and leaves nothing behind."""
+    command = ["lab", "overoptimise", "-o", str(tmp_path / "new"), *arguments]
+    with pytest.raises(UsageError, match=fragment):
+        CliRunner().invoke(cli, command, catch_exceptions=False)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_finished_experiment_is_not_run_again(finished, tmp_path):
     """The command on a finished folder reads what is there, and writes JSON and a picture."""
     picture, data = tmp_path / "lab.svg", tmp_path / "lab.json"

@@ -10,6 +10,7 @@ judged again. Writes the table into the page, between its markers.
 import argparse
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -116,12 +117,15 @@ def _turns(found: Sequence[dict]) -> str:
     rises = [run["turn"]["proxy_rise"] for run in found]
     seen = sum(run["turn"]["seen_from"] is not None for run in found)
     rho = [run["shift_correlation"] for run in found]
+    peaks = Counter(run["turn"]["step"] for run in found)
+    where = ", ".join(f"step {step} in {times}" for step, times in sorted(peaks.items()))
     return (
-        f"The true reward has turned in {len(turned)} of {len(found)} seeds: from its peak it "
-        f"falls by {np.mean(falls):.3f} on average ({min(falls):.3f} to {max(falls):.3f}) while "
-        f"the learned reward gains {np.mean(rises):.3f}. The log alone proves the learned reward "
-        f"too high at the end in {seen}. Over the steps of a run, measured and true shift have a "
-        f"correlation of {np.median(rho):.3f} (median; least {min(rho):.3f})."
+        f"The true reward has turned in {len(turned)} of {len(found)} seeds: from its peak "
+        f"({where}) it falls by {np.mean(falls):.3f} on average ({min(falls):.3f} to "
+        f"{max(falls):.3f}) while the learned reward gains {np.mean(rises):.3f}. The log alone "
+        f"proves the learned reward too high at the end in {seen}. Over the steps of a run, "
+        f"measured and true shift have a correlation of {np.median(rho):.3f} (median; least "
+        f"{min(rho):.3f})."
     )
 
 

@@ -18,7 +18,14 @@ def lab():
     epilog="Example: taut lab overoptimise -o lab/ --plot lab.png. A second call with the same "
     "settings goes on where the first one was stopped."
 )
-@click.option("-o", "--output", metavar="DIR", default="lab", show_default=True, help="Folder.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    default="lab",
+    show_default=True,
+    help="Folder of the experiment.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything.")
 @click.option(
     "--size",
@@ -27,7 +34,11 @@ def lab():
     show_default=True,
     help="tiny is a test of the plumbing; small takes minutes on a CPU.",
 )
-@click.option("--steps", type=click.IntRange(1), help="Steps of policy optimisation.")
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    help="Steps of policy optimisation; as many checkpoints as usual.",
+)
 @click.option("--pairs", type=click.IntRange(20), metavar="M", help="Comparisons.")
 @click.option("--gold", type=click.IntRange(2), metavar="N", help="Audited prompts with gold.")
 @click.option("--beta", type=float, help="KL strength, reward units per nat.")
@@ -54,7 +65,10 @@ def overoptimise(output, seed, size, plot, quiet, json_path, html_path, **change
     from taut.lab.overoptimise import overoptimise as run
 
     given = {name: value for name, value in changes.items() if value is not None}
-    settings = replace(SIZES[size], seed=seed, **given)
+    usual = SIZES[size]
+    if "steps" in given:  # as many checkpoints as usual
+        given["every"] = max(given["steps"] * usual.every // usual.steps, 1)
+    settings = replace(usual, seed=seed, **given)
     found = run(output, settings, quiet=quiet)
     show(found.document, json_path, html_path)
     if plot is not None:

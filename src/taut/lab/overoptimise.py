@@ -117,17 +117,18 @@ def overoptimise(
     """Run the experiment, or go on with it where it was stopped.
 
     Raises:
-        UsageError: The folder holds an experiment with other settings, or the extra `train` is
-            missing.
+        UsageError: Settings that make no experiment, a folder that holds another one, or the extra
+            `train` is missing.
     """
     from taut.training.recipe import parse_recipe
     from taut.training.run import require_extra, train
 
     require_extra()
     folder = Path(folder)
+    recipe = parse_recipe(recipe_table(folder, settings), "the experiment")
     claim(folder, settings)
     _prepare(folder, settings, quiet=quiet)
-    train(parse_recipe(recipe_table(folder, settings), folder / "recipe"), quiet=quiet)
+    train(recipe, quiet=quiet)
     log = folder / "audit.parquet"
     if not log.exists():
         write_native(audited_columns(folder / "run" / "eval", settings), log)

@@ -6,6 +6,7 @@ Everything is read from the plain document `taut.lab/1`; nothing is computed her
 from collections.abc import Mapping
 
 from rich.console import RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from taut.report.charts import Axis, Chart, Ink, Line, Ruler, Span
@@ -190,11 +191,11 @@ def _examples(document: Mapping, ink: Ink) -> list[RenderableType]:
         return []
     turn = document["turn"]["step"]
     wanted = [row for row in found if row["step"] in (found[0]["step"], turn, found[-1]["step"])]
-    lines = [_heading(ink, "One response each", "the first that was drawn")]
+    lines: list[RenderableType] = [_heading(ink, "One response each", "the first that was drawn")]
     for row in wanted:
         scores = f"learned {near(row['reward'], 2)}, true {near(row['gold'], 2)}"
         lines.append(ink.text(f"step {row['step']}, asked “{row['prompt']}”: {scores}", "dim"))
-        lines.append(ink.text(f"  {row['response'] or '(nothing)'}"))
+        lines.append(Padding(ink.text(row["response"] or "(nothing)"), (0, 0, 0, 2)))
     return lines
 
 
