@@ -32,6 +32,7 @@ validate: $(VENV)/.test
 	$(BIN)/python -m validation.miss_rates --output docs/validation.md
 	$(BIN)/python -m validation.transfer
 	$(BIN)/python -m validation.selection
+	$(BIN)/python -m validation.threshold
 	$(BIN)/python -m validation.budget
 	$(BIN)/python -m validation.lab --output docs/lab.md
 
