@@ -7,6 +7,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# A file of tests stays in one process, where its models and logs are made once.
+WORKERS := -n logical --maxprocesses 4 --dist loadfile
 TRAINING_TESTS := tests/test_clipped_kl.py tests/test_recorder.py tests/test_preflight.py
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -18,7 +20,7 @@ demo: $(VENV)/.core
 	@$(BIN)/taut demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-oldest: $(VENV)-oldest/.test
 	$(VENV)-oldest/bin/python -m pytest $(TRAINING_TESTS)
