@@ -257,5 +257,5 @@ def test_a_tokenizer_that_reads_nothing_is_refused():
 
     rows = [{"prompt": "red fish"}, {"prompt": [{"role": "user", "content": "hi"}]}]
     require_tokens(letters, rows, "model")
-    with pytest.raises(UsageError, match="model: expected its tokenizer .* found none in '\\?'"):
+    with pytest.raises(UsageError, match=r"model: expected its tokenizer .* found none in '\?'"):
         require_tokens(letters, [*rows, {"prompt": "?"}], "model")
