@@ -246,3 +246,16 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
         open_manifest(recipe, processes=1, fresh=True, main=True)
     remove_run(folder)
     assert (folder / "thesis.txt").exists()
+
+
+def test_a_tokenizer_that_reads_nothing_is_refused():
+    """A prompt without a token would ask the policy nothing: the run stops before it starts."""
+    from taut.training.policy import require_tokens
+
+    def letters(texts):
+        return {"input_ids": [[ord(letter) for letter in text if letter != "?"] for text in texts]}
+
+    rows = [{"prompt": "red fish"}, {"prompt": [{"role": "user", "content": "hi"}]}]
+    require_tokens(letters, rows, "model")
+    with pytest.raises(UsageError, match=r"model: expected its tokenizer .* found none in '\?'"):
+        require_tokens(letters, [*rows, {"prompt": "?"}], "model")

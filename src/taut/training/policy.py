@@ -99,6 +99,25 @@ def training_data(recipe: Recipe, rows: Sequence[dict[str, Any]]) -> Dataset:
     return Dataset.from_list(list(rows)).select(order)
 
 
+def require_tokens(tokenizer: Any, rows: Sequence[dict[str, Any]], folder: str) -> None:
+    """Stop where the tokenizer sees nothing in a prompt: the policy would be asked nothing.
+
+    A folder whose tokenizer_config.json names another class than the one that made its files loads
+    without a word and may read every text as empty.
+
+    Raises:
+        UsageError: A prompt without a token.
+    """
+    texts = [row["prompt"] for row in rows if isinstance(row["prompt"], str)]
+    found = tokenizer(texts)["input_ids"] if texts else []
+    empty = next((text for text, ids in zip(texts, found, strict=True) if not ids), None)
+    if empty is not None:
+        raise UsageError(
+            f"{folder}: expected its tokenizer to find tokens in every prompt, found none in "
+            f"{empty[:60]!r}; check that tokenizer_config.json names the class that wrote it."
+        )
+
+
 def optimise(
     recipe: Recipe,
     *,
@@ -118,6 +137,7 @@ def optimise(
     """
     folder = Path(recipe.output.folder)
     tokenizer = load_tokenizer(start)
+    require_tokens(tokenizer, (*training, *held_out), start)
     lora = lora_config(recipe.lora, "policy")
     threshold = _threshold(recipe, len(held_out))
     trainer, reference = _trainer(
