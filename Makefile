@@ -32,6 +32,7 @@ validate: $(VENV)/.test
 	$(BIN)/python -m validation.miss_rates --output docs/validation.md
 	$(BIN)/python -m validation.transfer
 	$(BIN)/python -m validation.selection
+	$(BIN)/python -m validation.monitor
 
 bench: $(VENV)/.test
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

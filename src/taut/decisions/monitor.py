@@ -177,27 +177,20 @@ class Monitor:
     def _unit_goals(self) -> np.ndarray:
         """Least lower end and largest width on the unit scale, that end the waiting; or neither.
 
-        A little too easy, so that no rounding of the scale hides a block that decides: `_decide`,
-        which is then asked, has the last word.
+        No rounding of the scale hides a block that decides: ends in the units of the blocks are
+        rounded outward by more, so that `_decide`, which is then asked, is the stricter of both.
         """
         if self._decision != CONTINUE or not self.has_goal:
             return np.array([math.inf, 0.0])
         scale = self.high - self.low
         lower = -math.inf if self.require_lower is None else self.require_lower - self.low
-        width = math.inf if self.width is None else self.width / scale
-        return np.array([lower / scale - self._ease, width + self._ease])
+        return np.array([lower / scale, math.inf if self.width is None else self.width / scale])
 
     def _unit_floor(self) -> float:
         """Return the required lower end on the unit scale: an upper end below it decides, too."""
         if self._decision != CONTINUE or self.require_lower is None:
             return -math.inf
-        return (self.require_lower - self.low) / (self.high - self.low) + self._ease
-
-    @property
-    def _ease(self) -> float:
-        """More than rounding moves an end between the scale of the blocks and the unit one."""
-        scale = self.high - self.low
-        return 1e-14 * max(abs(self.low), abs(self.high), scale) / scale
+        return (self.require_lower - self.low) / (self.high - self.low)
 
     @staticmethod
     def _split(units: np.ndarray) -> tuple[tuple, tuple]:
