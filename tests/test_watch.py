@@ -295,10 +295,10 @@ def test_decisions_of_a_watch_are_rarely_wrong():
     wrong = {"reached": 0, "impossible": 0}
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        gold = (rng.random(240) < 0.5).astype(float)
-        reward = 0.2 + 0.5 * gold + rng.integers(0, 4, 240) / 10
-        gold[rng.random(240) < 0.6] = np.nan  # blind to outcomes
-        keys = np.arange(240, dtype=np.uint64)
+        gold = (rng.random(180) < 0.5).astype(float)
+        reward = 0.2 + 0.5 * gold + rng.integers(0, 4, 180) / 10
+        gold[rng.random(180) < 0.6] = np.nan  # blind to outcomes
+        keys = np.arange(180, dtype=np.uint64)
         given = Rows(
             stream=0,
             file="a.jsonl",
@@ -306,10 +306,10 @@ def test_decisions_of_a_watch_are_rarely_wrong():
             key=keys,
             prompt=keys,
             reward=reward,
-            cost=np.zeros(240),
+            cost=np.zeros(180),
             gold=gold,
             launch=None,
-            series=["all"] * 240,
+            series=["all"] * 180,
             closed=True,
         )
         for decision, threshold in (("reached", 0.501), ("impossible", 0.499)):
