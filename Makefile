@@ -34,10 +34,10 @@ validate: $(VENV)/.test
 	$(BIN)/python -m validation.miss_rates --output docs/validation.md
 	$(BIN)/python -m validation.transfer
 	$(BIN)/python -m validation.selection
-	$(BIN)/python -m validation.threshold
 	$(BIN)/python -m validation.budget
 	$(BIN)/python -m validation.lab --output docs/lab.md
 	$(BIN)/python -m validation.threshold --seeds 20
+	$(BIN)/python -m validation.monitor
 
 bench: $(VENV)/.test
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

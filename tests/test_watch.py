@@ -295,10 +295,10 @@ def test_decisions_of_a_watch_are_rarely_wrong():
     wrong = {"reached": 0, "impossible": 0}
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        gold = (rng.random(240) < 0.5).astype(float)
-        reward = np.clip(0.2 + 0.5 * gold + 0.3 * rng.random(240), 0, 1)
-        gold[rng.random(240) < 0.6] = np.nan  # blind to outcomes
-        keys = np.arange(240, dtype=np.uint64)
+        gold = (rng.random(180) < 0.5).astype(float)
+        reward = 0.2 + 0.5 * gold + rng.integers(0, 4, 180) / 10
+        gold[rng.random(180) < 0.6] = np.nan  # blind to outcomes
+        keys = np.arange(180, dtype=np.uint64)
         given = Rows(
             stream=0,
             file="a.jsonl",
@@ -306,10 +306,10 @@ def test_decisions_of_a_watch_are_rarely_wrong():
             key=keys,
             prompt=keys,
             reward=reward,
-            cost=np.zeros(240),
+            cost=np.zeros(180),
             gold=gold,
             launch=None,
-            series=["all"] * 240,
+            series=["all"] * 180,
             closed=True,
         )
         for decision, threshold in (("reached", 0.501), ("impossible", 0.499)):
@@ -350,6 +350,79 @@ def test_prompts_that_recur_across_steps_make_an_estimate(log):
         found = follower(log, by="step", held_out=held_out)
         found.look()
         assert found.document["learned_status"] == status
+
+
+@pytest.mark.parametrize("settings", [{"one_policy": True}, {"average": True}, {"by": "run"}])
+def test_prompts_that_come_again_are_not_new_ones(log, settings):
+    """The same prompts at each step are dependent draws: an estimate, also after a restart."""
+    state = log.parent / "state.json"
+    settings |= {"one_policy": True} if "by" in settings else {}
+    first = rows(0, 9, step=1, run="a")
+    (log / "a.jsonl").write_text(text([*first, *rows(9, 12, step=2, run="a")]))
+    found = follower(log, state=state, held_out=True, **settings)
+    found.look()
+    assert found.document["learned_status"] == "certified"
+    with open(log / "a.jsonl", "a") as file:
+        file.write(text(rows(0, 9, step=2, run="a")))
+    found = follower(log, state=state, held_out=True, **settings)
+    found.look()
+    assert found.document["learned_status"] == "estimated"
+    assert "count as new ones" in found.document["doubts"][0]
+    assert follower(log, state=state, held_out=True, **settings).document == {
+        **found.document,
+        "log": {**found.document["log"], "files": 0},
+    }
+
+
+def test_files_that_grow_at_once_need_an_order_or_a_word(log):
+    """Workers with short responses are ahead: an estimate without launch or --whole-batches."""
+    for settings, launch, status in (
+        ({}, False, "estimated"),
+        ({"whole_batches": True}, False, "certified"),
+        ({}, True, "certified"),
+    ):
+        found = follower(log, **settings)
+        for path in log.glob("*"):
+            path.unlink()
+        for start in (0, 10):
+            for name, first in (("a.jsonl", start), ("b.jsonl", 20 + start)):
+                items = rows(first, first + 10)
+                if launch:
+                    items = [{**item, "launch": int(item["prompt_id"][1:])} for item in items]
+                with open(log / name, "a") as file:
+                    file.write(text(items))
+            found.look()
+            assert start or found.document["learned_status"] == "certified"
+        assert found.document["learned_status"] == status
+
+
+def test_an_average_over_policies_takes_no_control_variate(log, monkeypatch, capsys):
+    """Early labels with late draws would move with r-hat alone; what is averaged is said."""
+    with pytest.raises(UsageError, match="policy that has changed meanwhile"):
+        WatchOptions(reward_range=(0, 1), gold=True, average=True, control=0.5, unlabelled=2)
+    (log / "a.jsonl").write_text(text(rows(0, 20, gold=0.5)))
+    options = ("--reward-range", "0", "1", "--gold", "--average", "--once", "--quiet")
+    out = run(monkeypatch, capsys, log, *options)[1]
+    assert "average true reward over the labelled prompts is" in " ".join(out.split())
+
+
+def test_a_folder_of_many_files_is_not_read_again_for_each_new_one(log, monkeypatch):
+    """What is new is told from what is known by first bytes or rows: reads grow with new files."""
+    from taut.engines.tail import Tail
+
+    for i in range(30):
+        pq.write_table(pa.Table.from_pylist(rows(i, i + 1)), log / f"s{i:03d}.parquet")
+    found = follower(log)
+    found.look()
+    reads = []
+    pieces = Tail._pieces
+    monkeypatch.setattr(
+        Tail, "_pieces", lambda self, source: reads.append(source.name) or pieces(self, source)
+    )
+    for i in range(30, 33):
+        pq.write_table(pa.Table.from_pylist(rows(i, i + 1)), log / f"s{i:03d}.parquet")
+    found.look()
+    assert found.watch.arrivals.counted == 33 and len(reads) <= 2 * 3
 
 
 def test_gold_blocks_are_labelled_draws_with_their_unlabelled_ones(log):
@@ -496,6 +569,43 @@ def test_a_goal_that_is_only_an_estimate_fails_the_gate(log, monkeypatch, capsys
     status, out, err = run(monkeypatch, capsys, log, *arguments)
     assert status == 3 and "only estimated" in err and "recur" in out
     assert run(monkeypatch, capsys, log, *arguments, "--held-out")[0] == 0
+
+
+def test_two_watchers_of_one_state_do_not_overwrite_each_other(log, monkeypatch, capsys):
+    """The second is told so; when the first has ended, however it did, there is no lock left."""
+    from taut.engines.follow import only_watcher
+
+    (log / "a.jsonl").write_text(text(rows(0, 9)))
+    state = log.parent / "state.json"
+    arguments = (log, *COMMON, "--once", "--width", "0.01", "--state", state)
+    half = log.parent / f".{state.name}.0123.part"
+    half.write_text("{")
+    with only_watcher(str(state)):
+        assert not half.exists()  # left by a killed one
+        status, _, err = run(monkeypatch, capsys, *arguments)
+        assert status == 2 and "another taut watch keeps its state here" in err
+        assert not state.exists()
+    assert run(monkeypatch, capsys, *arguments)[0] == 4
+    status, _, err = run(monkeypatch, capsys, *arguments[:-1], log / "none" / "state.json")
+    assert status == 2 and "folder that can be written" in err
+
+
+def test_a_killed_write_is_not_in_the_way_of_the_next(tmp_path):
+    """In a container each start has the same process id: what one left must not stop the next."""
+    from taut.logs.write import whole_file
+
+    (tmp_path / f".state.json.{os.getpid()}.part").write_text("half")
+    with whole_file(str(tmp_path / "state.json")) as file:
+        file.write(b"whole")
+    assert (tmp_path / "state.json").read_bytes() == b"whole"
+
+
+def test_nothing_to_draw_or_to_read_is_said_and_is_no_wrong_request(log, monkeypatch, capsys):
+    """An empty folder with --plot: not decided, status 4, and both are said."""
+    status, _, err = run(
+        monkeypatch, capsys, log, *COMMON, "--once", "--width", "0.1", "--plot", log / "a.png"
+    )
+    assert status == 4 and "nothing to draw" in err and "no file of the log so far" in err
 
 
 WRITER = """

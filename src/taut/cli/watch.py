@@ -129,6 +129,11 @@ from taut.errors import UsageError
 )
 @click.option("--held-out", is_flag=True, help="No policy was trained or chosen on these prompts.")
 @click.option(
+    "--whole-batches",
+    is_flag=True,
+    help="Several files grow at once, but by whole batches: no outcome decides which is ahead.",
+)
+@click.option(
     "--state",
     metavar="PATH",
     help="Keep what was read and counted here, and go on from it after a restart.",
@@ -177,7 +182,7 @@ def watch(
     set), 3 it cannot be reached any more, 4 stopped looking before either was certain.
     """
     from taut.decisions.watching import WatchOptions
-    from taut.engines.follow import Follower
+    from taut.engines.follow import Follower, only_watcher
     from taut.report.plot import FORMATS
 
     if plot is not None and Path(plot).suffix.lower() not in FORMATS:
@@ -189,8 +194,9 @@ def watch(
         )
     options = WatchOptions(**settings)
     written = [path for path in (json_path, plot) if path not in (None, "-")]
-    follower = Follower(log, options, mapping=name_pairs(mapping), state=state, ignore=written)
-    _follow(follower, _Clock(pause, timeout, idle, once or final), final, quiet, json_path)
+    with only_watcher(state):
+        follower = Follower(log, options, mapping=name_pairs(mapping), state=state, ignore=written)
+        _follow(follower, _Clock(pause, timeout, idle, once or final), final, quiet, json_path)
     document = follower.document
     show(document, json_path, None)
     if plot is not None:
@@ -258,7 +264,9 @@ def _plot(document: dict, path: str) -> None:
         document["series"][-1] if document["series"] else None,
     )
     if item is None or not item["path"]:
-        raise UsageError(f"--plot {path}: nothing to draw, as no prompt is complete.")
+        # Cron would take the status of a wrong request for a broken watch.
+        click.echo(f"taut: --plot {path}: nothing to draw, as no prompt is complete.", err=True)
+        return
     kind = "true" if document["of"] == "gold" else "learned"
     name = {"reward": "reward", "clipped": "clipped objective"}[document["target"]]
     save_plot(draw_path(item, f"{kind} {name}"), path)

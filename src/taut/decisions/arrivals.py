@@ -41,6 +41,7 @@ class Rows:
         launch: Place of the draw in the order of launching; None where it is not used.
         series: Which monitor each row belongs to.
         closed: Nothing will be added to this stream.
+        step: Training step of each row, shape (rows,); None where the log has none.
     """
 
     stream: int
@@ -54,6 +55,7 @@ class Rows:
     launch: np.ndarray | None
     series: list[str]
     closed: bool
+    step: np.ndarray | None = None
 
 
 @dataclass(slots=True)
@@ -66,6 +68,7 @@ class Draw:
     stream: int
     file: str
     launch: int | None
+    step: int | None = None
     complete: bool = False
     reward: list[float] = field(default_factory=list)
     cost: list[float] = field(default_factory=list)
@@ -147,8 +150,9 @@ class Arrivals:
         self.rows += 1
 
     def _begin(self, rows: Rows, index: int, key: int, launch: int | None) -> Draw:
+        step = None if rows.step is None else int(rows.step[index])
         draw = Draw(
-            key, int(rows.prompt[index]), rows.series[index], rows.stream, rows.file, launch
+            key, int(rows.prompt[index]), rows.series[index], rows.stream, rows.file, launch, step
         )
         if self.by_launch:
             if launch < self._next or launch in self._launched:

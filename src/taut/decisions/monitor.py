@@ -175,7 +175,11 @@ class Monitor:
         return done
 
     def _unit_goals(self) -> np.ndarray:
-        """Least lower end and largest width on the unit scale, that end the waiting; or neither."""
+        """Least lower end and largest width on the unit scale, that end the waiting; or neither.
+
+        No rounding of the scale hides a block that decides: ends in the units of the blocks are
+        rounded outward by more, so that `_decide`, which is then asked, is the stricter of both.
+        """
         if self._decision != CONTINUE or not self.has_goal:
             return np.array([math.inf, 0.0])
         scale = self.high - self.low

@@ -19,6 +19,7 @@ SCHEMA = "taut.watch/1"
 STATE = "taut.watch-state/1"
 TARGETS = ("reward", "clipped")
 _BATCH = 4096  # blocks handed over at once
+_FACTS = ("labelled", "partly", "size", "uneven", "recurs", "repeats", "between")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,8 @@ class WatchOptions:
         by: "step", "policy" or "run": a monitor for each; None is one monitor.
         one_policy: Declared: whatever step, policy and run say, one policy made all rows.
         held_out: Declared: no policy was trained or chosen on these prompts.
+        whole_batches: Declared: files grow by whole batches, so that no outcome decides which of
+            several that grow at once is ahead.
         per_prompt: Declared rollouts per prompt, or None.
     """
 
@@ -61,6 +64,7 @@ class WatchOptions:
     by: str | None = None
     one_policy: bool = False
     held_out: bool = False
+    whole_batches: bool = False
     per_prompt: int | None = None
 
     def __post_init__(self):
@@ -77,6 +81,12 @@ class WatchOptions:
             raise UsageError("--average is about the whole log and --by about each part: say one.")
         if not 0 <= self.control <= 1 or self.unlabelled < 0:
             raise UsageError("control is a weight in [0, 1], unlabelled a count of 0 or more.")
+        if self.average and self.control > 0:
+            raise UsageError(
+                "--average with --control: labelled prompts are joined by others that come later, "
+                "from a policy that has changed meanwhile, so that the average would be of neither "
+                "reward. Leave --control out, or watch --by step."
+            )
         if (self.control > 0) != (self.unlabelled > 0) or (self.control > 0 and not self.gold):
             raise UsageError(
                 "a control variate needs gold labels, its weight (--control) and the number of "
@@ -136,6 +146,10 @@ class Watch:
         self.monitors: dict[str, Monitor] = {}
         self._waiting: dict[str, _Group] = {}
         self._series_of: dict[int, str] = {}
+        self._step_of: dict[tuple[int, str], int] = {}
+        self._repeats = False
+        self._streams: list[int] = []  # of which draws were counted; the last one comes last
+        self._between = False
         self._labelled = 0
         self._partly = False
         self._size: int | None = None
@@ -202,6 +216,13 @@ class Watch:
 
     def _note(self, draw: Draw) -> None:
         size = len(draw.reward)
+        if self._streams[-1:] != [draw.stream]:
+            # Files one after the other are in an order that was set before; but where several grow
+            # at once, whose draw is complete first may hang on how long responses took.
+            if draw.stream in self._streams:
+                self._between = self._between or not self.arrivals.by_launch
+                self._streams.remove(draw.stream)
+            self._streams.append(draw.stream)
         self._uneven = self._uneven or (self._size is not None and size != self._size)
         self._size = size if self._size is None else self._size
         self._partly = self._partly or 0 < len(draw.gold) < size
@@ -209,6 +230,9 @@ class Watch:
         if self.options.by is not None:
             seen = self._series_of.setdefault(draw.prompt, draw.series)
             self._recurs = self._recurs or seen != draw.series
+        if draw.step is not None and self.options.by != "step":
+            first = self._step_of.setdefault((draw.prompt, draw.series), draw.step)
+            self._repeats = self._repeats or first != draw.step
 
     def _block(self, draw: Draw) -> float | None:
         """Return the value of the block that this draw completes, reward units, or None."""
@@ -258,6 +282,18 @@ class Watch:
             found.append(
                 f"prompts recur across the log's {self.options.by} values: a policy trained or "
                 "chosen on them is not independent of them. Say --held-out where none was."
+            )
+        if self._between and not self.options.whole_batches:
+            found.append(
+                "several files grow at once and rows have no launch: which prompt counts first may "
+                "depend on how long its responses took. Log launch; or say --whole-batches where "
+                "each file grows by whole batches that are waited for."
+            )
+        if self._repeats:
+            found.append(
+                "the same prompts come again at other steps and count as new ones each time: their "
+                "draws are not independent, and the interval is about these prompts, not about new "
+                "ones. Watch --by step, or log each prompt once."
             )
         if self.options.gold and self._partly and self._uneven:
             found.append(
@@ -311,7 +347,9 @@ class Watch:
             "monitors": [[name, monitor.state] for name, monitor in self.monitors.items()],
             "waiting": {name: asdict(group) for name, group in self._waiting.items()},
             "series_of": [[prompt, series] for prompt, series in self._series_of.items()],
-            "facts": [self._labelled, self._partly, self._size, self._uneven, self._recurs],
+            "streams": self._streams,
+            "step_of": [[*where, step] for where, step in self._step_of.items()],
+            "facts": {name: getattr(self, f"_{name}") for name in _FACTS},
         }
 
     @classmethod
@@ -338,7 +376,10 @@ class Watch:
         self.monitors = {name: Monitor.from_state(item) for name, item in state["monitors"]}
         self._waiting = {name: _Group(**item) for name, item in state["waiting"].items()}
         self._series_of = {prompt: series for prompt, series in state["series_of"]}
-        self._labelled, self._partly, self._size, self._uneven, self._recurs = state["facts"]
+        self._streams = list(state["streams"])
+        self._step_of = {(prompt, series): step for prompt, series, step in state["step_of"]}
+        for name in _FACTS:
+            setattr(self, f"_{name}", state["facts"][name])
         return self
 
 

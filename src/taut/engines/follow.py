@@ -4,9 +4,12 @@ One look reads what has come, counts the draws that are complete, and keeps both
 written whole or not at all: a watcher that is killed at any moment goes on from its last look.
 """
 
+import glob
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +22,52 @@ from taut.logs.keys import combine, hash_ids
 from taut.logs.write import whole_file
 from taut.target import gold_to_unit, to_unit
 
+try:
+    import fcntl
+except ImportError:  # not on Windows: two watchers of one state are then not noticed
+    fcntl = None
+
 _LAWS = ("step", "policy", "run")
+
+
+@contextmanager
+def only_watcher(state: str | None) -> Iterator[None]:
+    """Hold a state for one watcher at a time; the hold ends with the process, also by a kill.
+
+    Two would each replace what the other kept. The lock is a hidden file beside the state that
+    stays there: taking it away would let a third one in.
+
+    Raises:
+        UsageError: Another watcher holds it, or the folder cannot be written.
+    """
+    if state is None or fcntl is None:
+        yield
+        return
+    folder, name = os.path.split(os.path.realpath(state))
+    try:
+        lock = open(os.path.join(folder, f".{name}.lock"), "ab")  # noqa: SIM115 - closed below
+    except OSError as problem:
+        raise UsageError(
+            f"{state}: expected a folder that can be written, found {problem.strerror}; choose "
+            "another place for --state."
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"{state}: another taut watch keeps its state here and is still at work; wait for "
+                "it (in cron: look less often), or give each its own --state."
+            ) from None
+        except OSError as problem:
+            raise UsageError(
+                f"{state}: expected a file system with locks, so that no two watchers overwrite "
+                f"each other, found {problem.strerror}; keep the state on another one."
+            ) from None
+        for half in Path(folder).glob(f".{glob.escape(name)}.*.part"):
+            with suppress(OSError):  # left by one that was killed while it wrote
+                half.unlink()
+        yield
 
 
 class Follower:
@@ -98,6 +146,7 @@ class Follower:
             launch=columns.get("launch"),
             series=self._series(part, len(reward)),
             closed=False,
+            step=columns.get("step"),
         )
 
     def _cost(self, part: Part, rows: int) -> np.ndarray:

@@ -52,7 +52,8 @@ class Known:
         parquet: It is Parquet: then rows are remembered, not bytes.
         offset: Decompressed bytes read; of Parquet, rows.
         crc: Checksum of what was read: of bytes, or of the rows' values.
-        head, tail: Checksums of the first and of the last bytes read, up to 4,096.
+        head, tail: Checksums of the first and of the last bytes read, up to 4,096; of Parquet, of
+            the first row and 0.
         lines, rows: Read so far.
         closed: Nothing is expected behind.
         missing: Looks since it was last found.
@@ -99,11 +100,21 @@ class Found:
     path: str
     stat: os.stat_result
     source: Source | None = None
+    first: bytes | None = None  # its first decompressed bytes, up to 4,096, once they were read
+    row: int | None = None  # of Parquet, checksum of the first row, once it was read
 
     @property
     def identity(self) -> tuple[int, int]:
         """Device and inode."""
         return self.stat.st_dev, self.stat.st_ino
+
+    def begins_like(self, known: Known) -> bool:
+        """Whether its first bytes are those of a stream: cheap, so that many can be tried."""
+        if self.first is None:
+            with self.source.open() as stream:
+                self.first = stream.read(_WINDOW)
+        size = min(known.offset, _WINDOW)
+        return len(self.first) >= size and zlib.crc32(self.first[:size]) == known.head
 
 
 @dataclass(slots=True)
@@ -186,16 +197,16 @@ class Tail:
                 names.setdefault(os.path.realpath(name), name)
         for name in self._ignored:
             names.pop(name, None)
-        found = []
+        found: dict[tuple[int, int], Found] = {}
         for name in names.values():
             try:
                 stat = os.stat(name)
             except OSError:
                 continue  # renamed since the folder was listed: the next look will see it
             item = Found(name, stat)
-            if stat.st_size and all(item.identity != other.identity for other in found):
-                found.append(item)
-        return found
+            if stat.st_size:
+                found.setdefault(item.identity, item)
+        return [*found.values()]
 
     def _place(
         self, found: list[Found], settled: Callable[[int], bool]
@@ -227,9 +238,9 @@ class Tail:
         if (item.source.format == "parquet") != known.parquet and known.offset:
             return False
         if known.parquet:
-            return self._same_rows(known, item.source)
+            return self._same_rows(known, item)
         if item.source.codec:
-            return self._same_bytes(known, item.source)
+            return self._same_bytes(known, item)
         return item.stat.st_size >= known.offset and _same_windows(known, item.path)
 
     def _identify(self, item: Found, free: dict, placed: list) -> None:
@@ -265,9 +276,9 @@ class Tail:
         if (item.source.format == "parquet") != known.parquet:
             return False
         if not known.parquet:
-            return self._same_bytes(known, item.source)
+            return self._same_bytes(known, item)
         like = item.stat.st_size >= known.size or item.path == known.path or item.source.codec
-        return bool(like) and self._same_rows(known, item.source)
+        return bool(like) and self._same_rows(known, item)
 
     def _is_longer(self, known: Known, there: Found, item: Found) -> bool:
         """Whether a file repeats a stream and goes on behind the file where that is now."""
@@ -339,23 +350,31 @@ class Tail:
             return None
         return source
 
-    def _same_bytes(self, known: Known, source: Source) -> bool:
+    def _same_bytes(self, known: Known, item: Found) -> bool:
         """Whether a file begins with the very bytes that were read of a stream."""
+        if not item.begins_like(known):
+            return False
         crc, left = 0, known.offset
-        with source.open() as stream:
+        with item.source.open() as stream:
             while left:
                 block = stream.read(min(left, _BLOCK))
                 if not block:
                     return False
-                if left == known.offset and zlib.crc32(block[:_WINDOW]) != known.head:
-                    return False
                 crc, left = zlib.crc32(block, crc), left - len(block)
         return crc == known.crc
 
-    def _same_rows(self, known: Known, source: Source) -> bool:
+    def _same_rows(self, known: Known, item: Found) -> bool:
         """Whether a Parquet file begins with the very rows that were read of a stream."""
+        if item.row is not None and item.row != known.head:
+            return False
         crc, rows = 0, 0
-        for piece in self._pieces(source):
+        for piece in self._pieces(item.source):
+            if not len(piece.columns["reward"]):
+                continue
+            if item.row is None:
+                item.row = _first_row(piece)
+                if item.row != known.head:
+                    return False
             table = _row_bytes(piece)
             crc, rows = zlib.crc32(table[: known.offset - rows], crc), rows + len(table)
             if rows >= known.offset:
@@ -399,6 +418,8 @@ class Tail:
                 skip -= rows
                 continue
             piece, skip = _behind(piece, skip), 0
+            if known.offset == 0:
+                known.head = _first_row(piece)
             known.crc = zlib.crc32(_row_bytes(piece), known.crc)
             known.offset += len(piece.columns["reward"])
             yield self._part(known, item, piece)
@@ -634,6 +655,8 @@ def _is_begun(known: Known, there: Found, item: Found) -> bool:
     """Whether a file is the beginning of a stream that is elsewhere: a copy in the making."""
     if known.parquet or item.source.format == "parquet" or item.path == known.path:
         return False
+    if known.offset >= _WINDOW and not item.begins_like(known) and len(item.first) == _WINDOW:
+        return False  # cheap, so that many can be tried
     if there.source is None and known.closed:
         there = Found(there.path, there.stat, sniff(there.path))
     if there.source is None:
@@ -663,6 +686,11 @@ def _behind(piece: Reduced, skip: int) -> Reduced:
     return (
         Reduced({name: values[skip:] for name, values in piece.columns.items()}) if skip else piece
     )
+
+
+def _first_row(piece: Reduced) -> int:
+    """Return a checksum of the first row: most files that are not the same differ in it."""
+    return zlib.crc32(_row_bytes(piece)[:1])
 
 
 def _row_bytes(piece: Reduced) -> np.ndarray:

@@ -146,7 +146,7 @@ def log_fortune(weights: np.ndarray, candidate: float, *, upper: bool, most: int
         most: Further blocks, each 1 (with `upper`: 0): the best that can still come.
     """
     logs = np.empty(len(BETS))
-    _all_logs(weights, candidate, upper, BETS, logs)
+    _all_logs(*_used(weights, upper), candidate, BETS, logs)
     logs += most * np.log1p(BETS * (1.0 / candidate - 1.0))
     return float(_log_sum(logs, _LOG_WEIGHTS))
 
@@ -266,16 +266,28 @@ def _log_sum(logs, log_weights):
 
 
 @_compiled
-def _all_logs(weights, candidate, upper, bets, logs):
-    """Fill the log-fortunes of each bet against a candidate, from the weights on the grid."""
-    logs[:] = 0.0
+def _used(weights, upper):
+    """Return the places on the grid that have weight, and how many blocks lie at each."""
+    count = 0
+    for j in range(weights.size):
+        count += weights[j] > 0
+    places, shares, at = np.empty(count), np.empty(count), 0
     for j in range(weights.size):
         if weights[j] > 0:
-            place = (weights.size - 1 - j if upper else j) / (weights.size - 1.0)
-            share = weights[j] / np.float64(UNITS)
-            gain = place / candidate - 1.0
-            for k in range(bets.size):
-                logs[k] += share * math.log(1.0 + bets[k] * gain)
+            places[at] = (weights.size - 1 - j if upper else j) / (weights.size - 1.0)
+            shares[at] = weights[j] / np.float64(UNITS)
+            at += 1
+    return places, shares
+
+
+@_compiled
+def _all_logs(places, shares, candidate, bets, logs):
+    """Fill the log-fortunes of each bet against a candidate, from the blocks on the grid."""
+    logs[:] = 0.0
+    for j in range(places.size):
+        gain = places[j] / candidate - 1.0
+        for k in range(bets.size):
+            logs[k] += shares[j] * math.log(1.0 + bets[k] * gain)
 
 
 @_compiled
@@ -339,6 +351,7 @@ def _raise_end(weights, end, mean, goal, upper, bets, log_weights):
     Steps double while they succeed and halve where they fail, down to 1/_FINE of the distance
     from the end to the sample mean, which no fortune reaches.
     """
+    places, shares = _used(weights, upper)
     logs = end[2:]
     end[0] = end[1]
     step = (mean - end[0]) / _FINE
@@ -348,7 +361,7 @@ def _raise_end(weights, end, mean, goal, upper, bets, log_weights):
         fine = max((mean - end[0]) / _FINE, 1e-15)
         step = max(step, fine)
         end[1] = end[0] + step
-        _all_logs(weights, end[1], upper, bets, logs)
+        _all_logs(places, shares, end[1], bets, logs)
         if _log_sum(logs, log_weights) >= goal:
             end[0] = end[1]
             step = 2.0 * step if grow else 0.5 * step

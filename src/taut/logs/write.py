@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: the reduced native log, and the rejected rows."""
 
 import os
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -227,7 +228,9 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
         LogError: The folder does not exist or cannot be written, or `path` is a folder.
     """
     folder, name = os.path.split(path)
-    part = os.path.join(folder, f".{name}.{os.getpid()}.part")
+    # Not the process id alone: in containers it is the same after each restart, and a run that was
+    # killed while it wrote would be in the way of the next for ever.
+    part = os.path.join(folder, f".{name}.{secrets.token_hex(6)}.part")
     try:
         if os.path.isdir(path):
             raise IsADirectoryError(0, "a folder of that name")

@@ -53,6 +53,8 @@ def watch_report(document: Mapping) -> RenderableType:
 def watch_line(document: Mapping) -> str:
     """Return one line that says where a watch stands."""
     series = document["series"]
+    if not document["log"]["files"] and not document["log"]["rollouts"]:
+        return "no file of the log so far"
     if not series:
         return "no complete prompt so far"
     item = max(series, key=lambda found: found["decision"] == "reached")
@@ -96,7 +98,8 @@ def _claim(item: Mapping, subject: str) -> str:
     where = interval(ends["lower"], ends["upper"], digits)
     level = level_text(ends["level"])
     if item["settings"]["means"] == "varying":
-        return f"the average {subject} over the log is {where} ({level}, at all times)"
+        over = "labelled prompts" if subject.startswith("true") else "log"
+        return f"the average {subject} over the {over} is {where} ({level}, at all times)"
     return f"the {subject} is {where} ({level}, at all times)"
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _FILE = re.compile(r"step_(\d+)-rank_(\d+)\.parquet")
 _NAME = "step_{:08d}-rank_{:05d}.parquet"
-_PART = re.compile(r"\.step_\d+-rank_\d+\.parquet\.\d+\.part")
+_PART = re.compile(r"\.step_\d+-rank_\d+\.parquet\.[0-9a-f]+\.part")
 
 
 def record(
