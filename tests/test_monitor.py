@@ -405,6 +405,7 @@ def test_the_forecast_is_of_the_right_size():
             break
     assert guess / 2 < monitor.n < 2 * guess
     assert monitor.forecast is None
+    assert "At this rate about 600 blocks in all." in str(watched(x[:200], width=0.03))
     assert watched(x[:50], require_lower=0.5).forecast is None
 
 

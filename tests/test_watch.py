@@ -207,6 +207,33 @@ def test_rows_that_were_counted_cannot_be_taken_back(log, how):
             second.look()
 
 
+@pytest.mark.parametrize("how", ["gone", "back", "incomplete"])
+def test_a_file_that_got_the_number_of_one_that_is_gone_hides_nothing(log, how):
+    """File systems reuse inodes: what is gone is still missed, and known again if it comes back."""
+    old, state = log / "a.jsonl", log.parent / "state.json"
+    items = rows(0, 20)[: 39 if how == "incomplete" else 40]
+    old.write_text(text(items))
+    found = follower(log, state=state)
+    found.look()
+    old.rename(log.parent / "kept")
+    (log / "b.jsonl").write_text(text(rows(20, 40)))
+    stat = os.stat(log / "b.jsonl")
+    found.tail.known[0].device, found.tail.known[0].inode = stat.st_dev, stat.st_ino
+    found.look()
+    assert found.document["log"]["held"] == [str(old)]
+    found = follower(log, state=state)
+    if how == "incomplete":
+        with pytest.raises(LogError, match="gone while a prompt of it was not complete"):
+            found.look()
+        return
+    if how == "back":
+        shutil.copy(log.parent / "kept", log / "a.jsonl.1")
+    found.look()
+    assert found.watch.arrivals.counted == 40
+    note = "is gone" if how == "gone" else "goes on as"
+    assert note in found.document["log"]["notes"][0]
+
+
 def test_without_a_declared_number_a_prompt_is_complete_when_the_next_begins(log):
     """The last prompt waits for the next or the end of the file; a late row is an error."""
     found = follower(log, per_prompt=None)

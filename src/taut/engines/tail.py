@@ -213,12 +213,18 @@ class Tail:
     ) -> list[tuple[Known, Found]]:
         """Match files to streams: by identity where the content agrees, else by content."""
         placed, left = [], []
-        free = {(known.device, known.inode): known for known in self.known}
+        free = {known.stream: known for known in self.known}
+        # A file system gives the number of a file that is gone to the next one: several streams
+        # may have it, and the youngest is tried first.
+        named: dict[tuple[int, int], list[Known]] = {}
+        for known in reversed(self.known):
+            named.setdefault((known.device, known.inode), []).append(known)
         for item in found:
-            known = free.get(item.identity)
-            if known is not None and self._goes_on(known, item):
-                del free[item.identity]
-                placed.append((known, item))
+            for known in named.get(item.identity, ()):
+                if self._goes_on(known, item):
+                    del free[known.stream]
+                    placed.append((known, item))
+                    break
             else:
                 left.append(item)
         for item in sorted(left, key=lambda item: _age(item.path)):
@@ -252,7 +258,7 @@ class Tail:
             if known.offset and self._is(known, item):
                 if known.path != item.path:
                     self.last.notes.append(f"{known.path} goes on as {item.path}")
-                del free[known.device, known.inode]
+                del free[known.stream]
                 placed.append((known, item))
                 return
         for index, (known, there) in enumerate(placed):

@@ -69,7 +69,13 @@ def watch_line(document: Mapping) -> str:
     text += f", width {near(ends['upper'] - ends['lower'], digits)}"
     if item["decision"] != "continue":
         return f"{text}: {_HEADS[item['decision']].lower()}"
-    return f"{text}; about {item['forecast']:,} in all" if item["forecast"] else text
+    return f"{text}; about {_guess(item['forecast'])} in all" if item["forecast"] else text
+
+
+def _guess(blocks: int) -> str:
+    """Return a forecast in two digits, rounded up: more would say that it is known so well."""
+    unit = 10 ** max(len(str(blocks)) - 2, 0)
+    return f"{-(-blocks // unit) * unit:,}"
 
 
 def _watch(document: Mapping, ink: Ink) -> list[RenderableType]:
@@ -112,7 +118,9 @@ def _verdict(item: Mapping, subject: str, ink: Ink) -> list[RenderableType]:
     if not item["n"]:
         lines = [text]
     if item["forecast"]:
-        lines.append(ink.text(f"At this rate about {item['forecast']:,} blocks in all.", "dim"))
+        lines.append(
+            ink.text(f"At this rate about {_guess(item['forecast'])} blocks in all.", "dim")
+        )
     return lines
 
 
