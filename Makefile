@@ -34,6 +34,7 @@ validate: $(VENV)/.test
 	$(BIN)/python -m validation.selection
 	$(BIN)/python -m validation.budget
 	$(BIN)/python -m validation.lab --output docs/lab.md
+	$(BIN)/python -m validation.threshold --seeds 20
 
 bench: $(VENV)/.test
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
