@@ -447,12 +447,12 @@ def test_a_narrow_width_takes_thresholds_that_hide_less():
     """No width is refused that some budget is forecast to buy: thresholds follow the money."""
     world, log = pilot_of("kl_optimal", prompts=40, rollouts=1, gold=30)
     pilot = Pilot(log, Options(beta=world.beta, reward_range=(0, 1)))
-    planner = Planner(pilot, COSTS, None, 0, 1)
-    planner.fix_clip(1e7)
-    wanted = 1.1 * planner.best(1e7).width
+    planner = Planner(pilot, Costs(decode=1.0), None, 0, 1)
+    planner.fix_clip(1e6)
+    wanted = 1.1 * planner.best(1e6).width
     money, found, floor = planner._budget_for(wanted)
-    assert floor is None and found.width <= wanted and money <= 1e7
-    planner.fix_clip(12.0 * 40)
+    assert floor is None and found.width <= wanted and money <= 1e6
+    planner.fix_clip(40.0)
     assert planner.best(1e12).width > wanted  # thresholds that suit the pilot hide more
 
 

@@ -482,11 +482,11 @@ class Planner:
             return item if item is not None and item.width <= goal else None
 
         low, high, item = 0.0, guess, reaches(guess)
+        if item is None and reaches(_FARTHEST * guess) is None:
+            floor = self.best(_FARTHEST * guess)
+            return None, None if floor is None else floor.width / self.pilot.width
         while item is None:
             low, high = high, 4 * high
-            if high > _FARTHEST * guess:
-                floor = self.best(high)
-                return None, None if floor is None else floor.width / self.pilot.width
             item = reaches(high)
         high = item.cost
         while high - low > 1e-6 * high:
