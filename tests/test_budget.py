@@ -12,8 +12,10 @@ import pytest
 
 import taut
 from taut import cli
+from taut.calibration import outward
+from taut.certificate import prepare
 from taut.decisions import rules
-from taut.decisions.budget import Plan
+from taut.decisions.budget import Plan, Planner
 from taut.decisions.components import Components, variance_components
 from taut.decisions.costs import TOKENS, Costs
 from taut.decisions.forecast import (
@@ -24,9 +26,11 @@ from taut.decisions.forecast import (
     pilot_moments,
 )
 from taut.decisions.learning_curve import LearningCurve, fit_learning_curve, read_learning_curve
+from taut.decisions.pilot import Pilot
 from taut.decisions.search import best_declared, best_gold, best_learned
 from taut.errors import LogError, UsageError
-from taut.report.budget import plan_text
+from taut.options import Options
+from taut.report.budget import plan_text, plot_panels
 from taut.rollouts import Blocks, Rollouts
 from taut.worlds import FAMILIES, sample_rollouts, truth
 
@@ -314,12 +318,13 @@ def test_shares_are_those_of_the_audit():
             continue
         rng = np.random.default_rng([prompts, labelled])
         log = sample_rollouts(world, prompts, 1, rng=rng, gold_prompts=labelled)
-        settings = {"beta": 0.1, "tau": 4.0} if costs else REWARD
-        found = taut.audit(log, **({"reward_range": (0, 1), "target": "clipped"} | settings))
+        settings = {"beta": 0.1, "tau": 4.0} if costs else {"beta": None} | REWARD
+        options = Options(**({"reward_range": (0, 1), "target": "clipped"} | settings))
+        found = prepare(log, options, recurs=False)
         setting = Setting(delta=0.05, cost_range=(-0.4, 0.4) if costs else (0.0, 0.0))
         shares = certifying_shares([prompts], [labelled], setting)
         ours = (shares.labelled + shares.unlabelled)[0]
-        assert ours == pytest.approx(found.log["certifying_prompts"], abs=1)
+        assert ours == pytest.approx(len(found.split.certifying), abs=1)
 
 
 def test_forecasts_fall_in_every_count():
@@ -438,6 +443,42 @@ def test_the_width_asked_for_is_bought_at_the_least_cost():
     assert less.width > 0.08
 
 
+def test_a_narrow_width_takes_thresholds_that_hide_less():
+    """No width is refused that some budget is forecast to buy: thresholds follow the money."""
+    world, log = pilot_of("kl_optimal", prompts=40, rollouts=1, gold=30)
+    pilot = Pilot(log, Options(beta=world.beta, reward_range=(0, 1)))
+    planner = Planner(pilot, Costs(decode=1.0), None, 0, 1)
+    planner.fix_clip(1e6)
+    wanted = 1.1 * planner.best(1e6).width
+    money, found, floor = planner._budget_for(wanted)
+    assert floor is None and found.width <= wanted and money <= 1e6
+    planner.fix_clip(40.0)
+    assert planner.best(1e12).width > wanted  # thresholds that suit the pilot hide more
+
+
+def test_money_that_says_nothing_is_not_spent():
+    """Where a plan says what is known without data the cheapest is taken; no bar is wider."""
+    _, log = pilot_of("over_optimised")
+    found = taut.plan(log, budget=30, costs=COSTS, **REWARD)
+    assert (found.width, found.chosen.cost, found.upper) == (1.0, 12.0, 1.0)
+
+
+def test_thresholds_can_be_typed_again():
+    """Chosen thresholds have six digits, rounded up, and both are in the line to type."""
+    for tau in (0.0, 1e-9, 0.1, 1.23456749, 206.89219606500018, 12345678.0):
+        assert tau <= outward(tau) <= tau * (1 + 1e-5)
+        assert outward(outward(tau)) == outward(tau) == float(f"{outward(tau):.6g}")
+    world, log = pilot_of("heavy_tailed", rollouts=2)
+    for target in ("clipped", "objective"):
+        settings = {"target": target, "reward_range": (0, 1), "beta": world.beta}
+        clip = taut.plan(log, budget=2000, costs=COSTS, **settings).clip
+        assert outward(clip.tau) == clip.tau and outward(clip.tau_negative) == clip.tau_negative
+    found = taut.clip_threshold(log, beta=world.beta, reward_range=(0, 1), prompts=500)
+    line = f"--tau {found.tau:.6g} --tau-negative {found.tau_negative:.6g}"
+    assert line in " ".join(str(found).split())
+    assert outward(found.tau) == found.tau
+
+
 def test_a_width_that_no_budget_buys_is_refused_with_the_floor():
     """Under a declared shift the forecast does not fall below twice the shift."""
     _, log = pilot_of("over_optimised")
@@ -469,6 +510,10 @@ def test_one_rollout_pilots_keep_k_at_one_and_say_so():
     assert found.rollouts_per_prompt == 1 and not found.objective.identified
     assert any("K stays at 1" in item.text for item in found.basis)
     assert found.paper.rollouts_by_variance is None
+    assert plot_panels(found.document) == 1
+    assert "not seen: the pilot has one rollout" in " ".join(
+        plan_text(found.document, width=70).split()
+    )
 
 
 def test_costs_are_measured_in_tokens_where_none_are_given():
@@ -515,6 +560,7 @@ def test_undeclared_tails_are_forecast_as_estimates():
         ({"budget": None}, "neither a budget nor a width"),
         ({"budget": -1}, "budget is -1"),
         ({"budget": 0.5}, "buys not one prompt"),
+        ({"budget": 1e300}, "more prompts than can be counted"),
         ({"method": "paper"}, "default method"),
         ({"most_rollouts": 0}, "most_rollouts"),
         ({"target": "clipped", "beta": 0.1, "tau": None}, "tau none"),

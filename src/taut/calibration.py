@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
 
@@ -187,7 +188,7 @@ class WidthForecast:
         if self.second_moment is not None:
             root = math.sqrt(self.second_moment)
             found = np.r_[found, root * 2.0 ** np.arange(-1, 9, 0.25)]
-        return np.unique(found).tolist()
+        return sorted({outward(tau) for tau in found})
 
     def _positive_tail(self, tau: float) -> float:
         """What will be charged for E(l - tau)_+, nats."""
@@ -204,4 +205,18 @@ def choose_negative(certifying_draws: int, delta: float) -> float:
 
     Minimises e^(-1-tau) + 0.2 tau ln(2/delta) / draws; needs no data (theory §4.2, §4.3).
     """
-    return max(0.0, math.log(max(certifying_draws, 1) / (0.2 * math.log(2 / delta))) - 1)
+    price = 0.2 * math.log(2 / delta)
+    return outward(max(0.0, math.log(max(certifying_draws, 1) / price) - 1))
+
+
+def outward(tau: float) -> float:
+    """Return a threshold of 0 nats or more, rounded up to six significant digits.
+
+    So that it can be read, typed again and still is what was forecast; up, so that a threshold at
+    the largest log-ratio seen stays at or above it.
+    """
+    given = Decimal(repr(float(tau)))
+    if given == 0:
+        return 0.0
+    unit = Decimal(1).scaleb(given.adjusted() - 5)
+    return float(given.quantize(unit, rounding=ROUND_CEILING))

@@ -140,12 +140,12 @@ def plan(
     found = make_plan(rollouts, costs=_costs(rollouts, decode_cost, prices, unit), **settings)
     show(found.document, json_path, html_path)
     if plot_path is not None:
-        from taut.report.budget import draw_plan
+        from taut.report.budget import draw_plan, plot_panels
         from taut.report.plot import save_plot
 
-        save_plot(
-            lambda axes: draw_plan(found.document, axes), plot_path, size=(9.0, 3.8), columns=2
-        )
+        document, panels = found.document, plot_panels(found.document)
+        size = (9.0, 3.8) if panels == 2 else (6.0, 3.8)
+        save_plot(lambda axes: draw_plan(document, axes), plot_path, size=size, columns=panels)
     return 0
 
 

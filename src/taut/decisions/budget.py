@@ -35,6 +35,7 @@ _RESAMPLES = 200
 _Z = 1.6449  # 95% quantile of the normal law
 # A budget that no width asks for: beyond this multiple of the first guess nothing narrows.
 _FARTHEST = 1e12
+_MOST_PROMPTS = 2.0**53  # whole numbers are exact up to here
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +308,11 @@ class Planner:
                 )
             priced = found
         else:
+            if budget / self.costs.draw(1) > _MOST_PROMPTS:
+                raise UsageError(
+                    f"a budget of {budget:g} {self.costs.unit} buys more prompts than can be "
+                    f"counted, at {self.costs.draw(1):g} each; are both in one unit?"
+                )
             self.fix_clip(budget)
             priced = self.best(budget)
             if priced is None:
@@ -318,7 +324,9 @@ class Planner:
                 )
             found = floor = None
             if asked is not None:
-                found, floor = self._cheapest(asked, budget)
+                kept = self.clip, self.forecast
+                _, found, floor = self._budget_for(asked)
+                self.clip, self.forecast = kept
         return self._said(priced, width, found, floor, step)
 
     def fix_clip(self, budget: float) -> None:
@@ -438,12 +446,29 @@ class Planner:
         guess = float(self.costs.draw(1) + (self.costs.label or 0.0)) * len(self.pilot.blocks)
         self.fix_clip(guess)
         found, floor = self._cheapest(asked, guess)
-        if found is not None:
-            self.fix_clip(found.cost)
-            again, _ = self._cheapest(asked, found.cost)
-            found = again or found
-            return found.cost, found, floor
-        return guess, None, floor
+        budget = guess
+        # What thresholds hide may itself be too wide: those that suit more money hide less.
+        while found is None and self._clips_vary and budget < _FARTHEST * guess:
+            budget *= 64
+            self.fix_clip(budget)
+            found, least = self._cheapest(asked, budget)
+            floor = least if floor is None or least is None else min(floor, least)
+        if found is None:
+            return guess, None, floor
+        kept = self.clip, self.forecast
+        self.fix_clip(found.cost)
+        again, _ = self._cheapest(asked, found.cost)
+        if again is None or again.cost > found.cost:
+            self.clip, self.forecast = kept
+        else:
+            found = again
+        return found.cost, found, None
+
+    @property
+    def _clips_vary(self) -> bool:
+        """Whether thresholds depend on the budget."""
+        options = self.pilot.options
+        return self.pilot.has_cost and options.tau == "auto"
 
     def _cheapest(self, asked: float, guess: float) -> tuple[Priced | None, float | None]:
         """Return the cheapest plan of a width, to a millionth; else the width never undercut.
@@ -457,11 +482,11 @@ class Planner:
             return item if item is not None and item.width <= goal else None
 
         low, high, item = 0.0, guess, reaches(guess)
+        if item is None and reaches(_FARTHEST * guess) is None:
+            floor = self.best(_FARTHEST * guess)
+            return None, None if floor is None else floor.width / self.pilot.width
         while item is None:
             low, high = high, 4 * high
-            if high > _FARTHEST * guess:
-                floor = self.best(high)
-                return None, None if floor is None else floor.width / self.pilot.width
             item = reaches(high)
         high = item.cost
         while high - low > 1e-6 * high:
@@ -539,7 +564,9 @@ class Planner:
             off = max(sign * off, 0.0)
             spread = math.hypot(off * math.sqrt(inflate), _Z * LUCK)
             ends.append(priced.width * math.exp(sign * spread))
-        return ends[0], ends[1]
+        # No interval is wider than what is true without data.
+        floor, ceiling = self.forecast.setting.trivial
+        return ends[0], max(priced.width, min(ends[1], (ceiling - floor) * self.pilot.width))
 
     def _weight(self, priced: Priced) -> float | None:
         if priced.route != "gold":

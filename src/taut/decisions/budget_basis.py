@@ -131,8 +131,9 @@ def _clipping(pilot, clip):
     options = pilot.options
     yield Basis(
         "measured" if clip.source != "given" else "declared",
-        f"clip thresholds {clip.tau:.4g} and {clip.tau_negative:.4g} nats ({clip.source}); hand "
-        "them to the audit as below, so that it spends no prompts on choosing",
+        f"clip thresholds {clip.tau:.6g} and {clip.tau_negative:.6g} nats ({clip.source}); hand "
+        "them to the audit as below, so that it spends no prompts on choosing"
+        + _apart(pilot, clip),
     )
     if options.target != "objective":
         return
@@ -148,3 +149,10 @@ def _clipping(pilot, clip):
             "the positive tail of the log-ratio is no heavier than the pilot suggests: without "
             "--log-ratio-max the lower end will be an estimate",
         )
+
+
+def _apart(pilot, clip) -> str:
+    """Say why `taut tau` may name another threshold."""
+    if clip.source == "given" or pilot.options.log_ratio_max is not None:
+        return ""
+    return "; taut tau may differ: it chooses for the log at hand, not for this plan's"

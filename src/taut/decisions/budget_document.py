@@ -98,7 +98,7 @@ def audit_command(plan: Plan) -> str:
     if options.gold_range is not None:
         words.append("--gold-range {:g} {:g}".format(*options.gold_range))
     if clip.tau is not None:
-        # repr: a rounded threshold could fall below the declared maximum of the log-ratio.
+        # What was chosen has six digits; what was declared is repeated as it was.
         words.append(f"--tau {clip.tau!r} --tau-negative {clip.tau_negative!r}")
     if options.log_ratio_max is not None and options.target != "reward":
         words.append(f"--log-ratio-max {options.log_ratio_max!r}")

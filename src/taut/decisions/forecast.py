@@ -276,8 +276,11 @@ class Forecast:
         floor, ceiling = setting.trivial
         below = np.minimum(below, mean - low) + hidden + shift
         above = np.minimum(above, high - mean) + tail.negative + shift
+        nothing = (below >= mean - floor) & (above >= ceiling - mean)
         below, above = np.minimum(below, mean - floor), np.minimum(above, ceiling - mean)
-        return np.maximum(below, 0.0) + np.maximum(above, 0.0)
+        width = np.maximum(below, 0.0) + np.maximum(above, 0.0)
+        # Plans that say nothing are equal to the last bit, so that the cheapest of them is taken.
+        return np.where(nothing, ceiling - floor, width)
 
 
 @dataclass(frozen=True, slots=True)

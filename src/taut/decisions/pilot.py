@@ -11,7 +11,7 @@ import numpy as np
 
 from taut.bounds.kl_clipping import clip_log_ratio, estimated_tail, second_moment_tail
 from taut.bounds.reward_shift import label_counts
-from taut.calibration import FEWEST_DRAWS, choose_negative, choose_thresholds
+from taut.calibration import FEWEST_DRAWS, choose_negative, choose_thresholds, outward
 from taut.certificate import require_columns, reward_scale, unit_data
 from taut.decisions.forecast import (
     FEWEST_LABELLED,
@@ -188,7 +188,8 @@ class Pilot:
             root = math.sqrt(options.log_ratio_second_moment)
             taus = np.unique(np.r_[taus, root * 2.0 ** np.arange(-1, 9)])
         what = "narrowest forecast on the pilot"
-        return [Clip(float(tau), float(low), what) for tau in taus for low in negatives]
+        taus = sorted({outward(tau) for tau in taus})
+        return [Clip(tau, float(low), what) for tau in taus for low in negatives]
 
     def _as_the_audit(self, draws: int) -> Clip:
         """Choose thresholds on the pilot by the rule that an audit has for its calibration split.

@@ -172,6 +172,9 @@ def best_gold(
     rollouts = rollouts[costs.affordable(budget, rollouts) >= 1].astype(np.float64)
     if len(rollouts) == 0:
         return None
+    # The least of all, for budgets that buy nothing better than it.
+    one = np.ones(1)
+    offer(rollouts[:1], one, one, one)
     _offer_all(costs, budget, rollouts, jumps, offer, several)
     _offer_small(costs, budget, rollouts, jumps, offer)
     _offer_boxes(forecast, costs, budget, rollouts, jumps, offer, best)

@@ -66,17 +66,32 @@ def plan_html(document: Mapping) -> str:
 
 
 def draw_plan(document: Mapping, axes) -> None:
-    """Draw width over budget and over K on two matplotlib axes, with the plan marked.
+    """Draw width over budget and, where K may vary, over K, with the plan marked.
 
     Args:
         document: The JSON contract `taut.plan/1`.
-        axes: Two axes, as an array.
+        axes: As many matplotlib axes as `plot_panels` says: one, or an array of two.
     """
-    from taut.report.plot import ACCENT, INK, QUIET, WARM
+    from taut.report.plot import INK
 
-    over_budget, over_rollouts = axes
+    if plot_panels(document) == 1:
+        axes = (axes,)
+    else:
+        _draw_rollouts(document, axes[1])
+    _draw_budgets(document, axes[0])
+    for ax in axes:
+        ax.tick_params(colors=INK)
+
+
+def plot_panels(document: Mapping) -> int:
+    """Return how many panels `draw_plan` fills: width over K is no curve if only one K is open."""
+    return 2 if len(_points(document, "by_rollouts", "rollouts")) > 1 else 1
+
+
+def _draw_budgets(document: Mapping, over_budget) -> None:
+    from taut.report.plot import ACCENT, QUIET, WARM
+
     unit = str(look(document, "costs.unit"))
-    chosen = look(document, "plan")
     budgets = _points(document, "by_budget", "budget")
     over_budget.plot(*zip(*budgets, strict=True), color=ACCENT, marker="o", markersize=3)
     low, high = (number(document, f"forecast.{name}") for name in ("lower", "upper"))
@@ -95,6 +110,12 @@ def draw_plan(document: Mapping, axes) -> None:
     over_budget.set(xlabel=f"budget, {unit}", ylim=(0, None))
     over_budget.set_ylabel("forecast width, reward units")
     over_budget.legend()
+
+
+def _draw_rollouts(document: Mapping, over_rollouts) -> None:
+    from taut.report.plot import ACCENT, QUIET, WARM
+
+    chosen = look(document, "plan")
     rollouts = _points(document, "by_rollouts", "rollouts")
     over_rollouts.plot(*zip(*rollouts, strict=True), color=ACCENT, marker="o", markersize=3)
     over_rollouts.plot([chosen["rollouts"]], [chosen["width"]], "D", color=WARM, label="this plan")
@@ -104,8 +125,6 @@ def draw_plan(document: Mapping, axes) -> None:
     over_rollouts.set(xlabel="rollouts per prompt, K", ylim=(0, None))
     over_rollouts.xaxis.get_major_locator().set_params(integer=True)
     over_rollouts.legend()
-    for ax in axes:
-        ax.tick_params(colors=INK)
 
 
 def _points(document: Mapping, name: str, across: str) -> list[tuple[float, float]]:
@@ -167,11 +186,12 @@ def _promise(document: Mapping) -> str:
     what = _VALUES[wording.target_of(document)]
     if look(document, "plan.route") == "learned":
         what = what.replace("true", "learned").replace("clipped", "learned clipped")
+        what = f"{what}, at {level}"
     else:
-        what = f"{what}, {status}"
+        what = f"{what}, at {level}; the audit of a log as clean would call it {status}"
     return (
         f"Forecast: an interval {near(width, digits)} wide ({bar} of the time {near(low, digits)} "
-        f"to {near(high, digits)}) for the {what}, at {level}."
+        f"to {near(high, digits)}) for the {what}."
     )
 
 
@@ -243,7 +263,11 @@ def _marginal(document: Mapping, ink: Ink) -> list[RenderableType]:
     lines: list[RenderableType] = [_heading(ink, f"The next {step}", "reward units")]
     if best and best[1] != "–":
         lines.append(ink.text(f"are best spent on {best[0]}: {best[2]}."))
-    return [*lines, table]
+    lines.append(table)
+    if columns == 3:
+        # No room beside the numbers: the reasons stand below.
+        lines += [ink.text(f"{row[0]}: {row[3]}", "dim") for row in rows if row[3]]
+    return lines
 
 
 def _picture(document: Mapping, ink: Ink) -> list[RenderableType]:

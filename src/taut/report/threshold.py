@@ -78,8 +78,8 @@ def draw_curve(document: Mapping, axes) -> None:
     for item in _rows(document, "sequence"):
         if item["constant"] < right:
             axes.axvline(item["constant"], color=INK, lw=0.6, ls=(0, (2, 4)), zorder=0)
-        # A name every few per cent of the axis is as many as can be read.
-        if named + 0.07 * right < item["constant"] < right:
+        # Upright names need little room: one every few per cent of the axis can be read.
+        if named + 0.02 * right < item["constant"] < right:
             named = item["constant"]
             axes.annotate(
                 f"±{short(item['constant'])}",
@@ -88,6 +88,7 @@ def draw_curve(document: Mapping, axes) -> None:
                 ha="center",
                 va="bottom",
                 fontsize=8,
+                rotation=90,
             )
     axes.set_xlim(0, right)
     axes.set_ylim(0, None)
@@ -168,16 +169,18 @@ def _usual(document: Mapping) -> str:
 
 def _use(document: Mapping) -> str:
     """Say how to certify without choosing on the draws that certify."""
-    tau = short(number(document, "tau") or 0.0)
+    # Both: an audit that is given tau alone clips the negative side there too.
+    values = [number(document, name) or 0.0 for name in ("tau", "tau_negative")]
+    given = f"--tau {values[0]:.6g} --tau-negative {values[1]:.6g}"
     forecast = "A forecast: choosing needs no guarantee."
     if look(document, "draws.apart"):
         return (
             f"{forecast} Certify this log with taut audit --tau auto (the same τ; the prompts that "
-            f"chose stay out), another one with --tau {tau}."
+            f"chose stay out), another one with {given}."
         )
     if look(document, "too_few") or number(document, "settings.log_ratio_max") is not None:
         return f"{forecast} taut audit certifies."
-    return f"{forecast} Certify the log to come with taut audit --tau {tau}, not this one."
+    return f"{forecast} Certify the log to come with taut audit {given}, not this one."
 
 
 def _log_line(document: Mapping) -> str:
