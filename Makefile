@@ -2,7 +2,7 @@
 # make test   install what the tests need and run the fast suite
 # make test-oldest   the training tests against the oldest TRL and friends that we declare
 # make lint   style and import contracts
-# make validate   the long miss-rate validation; writes docs/validation.md
+# make validate   the slow tests and the long miss-rate validation; writes docs/validation.md
 # make bench  speed and width against peers and physical ceilings
 
 VENV := .venv
@@ -23,7 +23,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest $(WORKERS)
 
 test-oldest: $(VENV)-oldest/.test
-	$(VENV)-oldest/bin/python -m pytest $(TRAINING_TESTS)
+	$(VENV)-oldest/bin/python -m pytest -m '' $(TRAINING_TESTS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -31,6 +31,7 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 
 validate: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m validation.miss_rates --output docs/validation.md
 	$(BIN)/python -m validation.transfer
 	$(BIN)/python -m validation.selection

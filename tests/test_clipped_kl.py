@@ -103,7 +103,7 @@ class Spy:
         {"lora": True, "learning_rate": 3e-2},
         {"num_iterations": 2, "gradient_accumulation_steps": 2, "max_steps": 4},
         {"mask_truncated_completions": True},
-        {"temperature": 0.7},
+        pytest.param({"temperature": 0.7}, marks=pytest.mark.slow),
     ],
     ids=["two sides", "LoRA", "iterations", "truncation", "temperature"],
 )
@@ -156,8 +156,10 @@ def test_without_tau_training_is_bit_for_bit_that_of_trl(model, tmp_path):
     "changes",
     [
         {"max_steps": 4, "gradient_accumulation_steps": 2},
-        {"lora": True, "learning_rate": 3.0},
-        {"mask_truncated_completions": True, "temperature": 0.7},
+        pytest.param({"lora": True, "learning_rate": 3.0}, marks=pytest.mark.slow),
+        pytest.param(
+            {"mask_truncated_completions": True, "temperature": 0.7}, marks=pytest.mark.slow
+        ),
     ],
     ids=["full weights", "LoRA", "truncation"],
 )

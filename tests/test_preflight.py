@@ -171,7 +171,14 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+# One check finds these as it finds top-p.
+SLOW = {"top-k", "min-p"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in FAULTS],
+)
 def test_planted_fault_is_found(fault, model, tmp_path):
     """The check for this fault finds it, and a recorder refuses errors and warns of the rest."""
     build, (check, severity) = FAULTS[fault]

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.filterwarnings(
 import killed_run  # noqa: E402
 import tiny  # noqa: E402
 from taut.training import ClippedKLReward, ClippedKLRLOOTrainer, record  # noqa: E402
+from taut.training.recorder import Log  # noqa: E402
 
 HERE = Path(__file__).parent
 
@@ -306,6 +307,17 @@ def test_unscored_rollouts_are_counted_not_written(model, tmp_path):
     log = read(tmp_path / "log")
     assert len(log) == 7
     assert log.schema.metadata[b"taut.rejected_rows"] == b"1"
+
+
+def test_an_infinite_reward_is_not_taken_for_unscored(tmp_path):
+    """Rows without a reward are left out; an infinite one stays, for the reader to refuse."""
+    log = Log(str(tmp_path))
+    columns = {"prompt_id": ["a", "b", "c"], "reward": [1.0, np.nan, np.inf], "step": [0, 0, 0]}
+    log.add(0, columns)
+    log.write(0, {})
+    written = read(tmp_path)
+    assert written["reward"].to_pylist() == [1.0, np.inf]
+    assert written.schema.metadata[b"taut.rejected_rows"] == b"1"
 
 
 def test_a_new_run_does_not_mix_with_an_old_log(model, tmp_path):

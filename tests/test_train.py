@@ -314,6 +314,7 @@ def test_adapters_train_all_stages(recipe, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_both_ways_train_the_same_policy(unbroken, recipe, tmp_path):
     """The public-API reward function makes the rollouts that the mixin makes."""
     changes = {"policy.way": "reward_function"}

@@ -143,8 +143,10 @@ class Log:
         os.makedirs(self.folder, exist_ok=True)
         names = [name for name in self.batches[0] if all(name in b for b in self.batches)]
         rows = {name: [v for batch in self.batches for v in batch[name]] for name in names}
-        scored = np.isfinite(rows["reward"])
-        if not scored.all():  # no reward function scored them, so there is nothing to audit
+        scored = ~np.isnan(rows["reward"])
+        if (
+            not scored.all()
+        ):  # unscored, so nothing to audit; infinite ones are for readers to refuse
             rows = {name: list(compress(values, scored)) for name, values in rows.items()}
             facts = facts | {REJECTED_KEY.decode(): str(int((~scored).sum()))}
         path = os.path.join(self.folder, _NAME.format(self.step, rank))
