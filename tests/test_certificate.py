@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -443,3 +444,13 @@ def test_checking_twice_works():
     """taut.check stays a function after the modules behind it are loaded."""
     rollouts = columns()
     assert taut.check(rollouts) == taut.check(rollouts)
+
+
+def test_rows_left_out_weaken_the_status():
+    """A log with rows left out rests on their being left out blindly, and says so."""
+    kept = columns()
+    settings = {"reward_range": (0, 1), "target": "reward"}
+    assert taut.audit(kept, **settings).status == "certified"
+    found = taut.audit(replace(kept, rejected_rows=3), **settings)
+    assert found.status == "conditional"
+    assert "left out of the log (3:" in text(found)

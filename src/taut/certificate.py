@@ -481,6 +481,12 @@ def _design(
             "the number of rollouts of a prompt does not depend on outcomes, and rows that share "
             "its id are one draw of it"
         )
+    if rollouts.rejected_rows:
+        status = weakest((status, Status.CONDITIONAL))
+        reasons.append(
+            f"which rows were left out of the log ({rollouts.rejected_rows:,}: broken, or without a "
+            "reward) does not depend on outcomes"
+        )
     return Design(
         identical=not changes,
         status=status,
