@@ -484,8 +484,8 @@ def _design(
     if rollouts.rejected_rows:
         status = weakest((status, Status.CONDITIONAL))
         reasons.append(
-            f"which rows were left out of the log ({rollouts.rejected_rows:,}: broken, or without a "
-            "reward) does not depend on outcomes"
+            f"which rows were left out of the log ({rollouts.rejected_rows:,}: broken, or without "
+            "a reward) does not depend on outcomes"
         )
     return Design(
         identical=not changes,
