@@ -20,6 +20,7 @@ demo: $(VENV)/.core
 	@$(BIN)/taut demo
 
 test: $(VENV)/.test
+	@$(BIN)/taut demo > /dev/null  # compiles once what each process would compile
 	$(BIN)/python -m pytest $(WORKERS)
 
 test-oldest: $(VENV)-oldest/.test

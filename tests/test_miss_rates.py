@@ -39,7 +39,7 @@ from validation.miss_rates import (
 from validation.page import markdown
 
 # Enough to see a broken family in its own cells, and a slightly broken method in the pool.
-SHORT = {5: 16, 20: 24, 100: 20, 1000: 3}
+SHORT = {5: 12, 20: 16, 100: 12, 1000: 2}
 
 
 @pytest.fixture(scope="module")

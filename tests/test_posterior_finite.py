@@ -125,6 +125,7 @@ def unlucky_choices(rng, policies, sizes):
     return blocks, np.eye(policies)[furthest]
 
 
+@pytest.mark.slow
 def test_an_unfair_choice_rarely_misses_with_unequal_blocks():
     """The policy furthest from its truth, out of 20 with 10 or 20 blocks: misses at most delta.
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings(
 import killed_run  # noqa: E402
 import tiny  # noqa: E402
 from taut.training import ClippedKLReward, ClippedKLRLOOTrainer, record  # noqa: E402
-from taut.training.recorder import Log  # noqa: E402
+from taut.training.recorder import Log, Recorder  # noqa: E402
 
 HERE = Path(__file__).parent
 
@@ -318,6 +319,50 @@ def test_an_infinite_reward_is_not_taken_for_unscored(tmp_path):
     written = read(tmp_path)
     assert written["reward"].to_pylist() == [1.0, np.inf]
     assert written.schema.metadata[b"taut.rejected_rows"] == b"1"
+
+
+def test_infinities_that_cancel_are_no_missing_score():
+    """A missing part of a weighted reward counts as nothing; inf - inf stays infinite."""
+    import torch
+
+    from taut.training.recorder import _reward
+
+    functions = SimpleNamespace(reward_weights=torch.tensor([1.0, 2.0]), reward_funcs=[len, len])
+    nan, inf = np.nan, np.inf
+    parts = torch.tensor([[1.0, 3.0], [1.0, nan], [nan, nan], [inf, -inf]])
+    np.testing.assert_array_equal(_reward(functions, parts), [7.0, 1.0, nan, inf])
+
+
+def test_a_column_of_some_batches_is_left_out_aloud(tmp_path):
+    """What came with a part of a step's batches cannot stand in its file: the recorder says so."""
+    log = Log(str(tmp_path))
+    log.add(3, {"prompt_id": ["a"], "reward": [1.0], "step": [3], "policy_logprob": [-1.0]})
+    log.add(3, {"prompt_id": ["b"], "reward": [0.0], "step": [3]})
+    with pytest.warns(UserWarning, match="step 3: policy_logprob came with some batches"):
+        log.write(0, {})
+    assert "policy_logprob" not in read(tmp_path).column_names
+
+
+def test_a_kl_penalty_alone_is_no_reward():
+    """A run whose only reward function is the KL penalty has nothing to audit."""
+
+    def penalty(**_):
+        return []
+
+    penalty.is_kl_penalty = True
+    run = SimpleNamespace(reward_funcs=[penalty])
+    recorder = Recorder(
+        trainer=run,
+        gold=None,
+        token_lists=False,
+        run="r",
+        policy="p",
+        extra_forward=False,
+        overwrite=False,
+        logs={},
+    )
+    with pytest.raises(UsageError, match="no reward to audit"):
+        recorder.attach()
 
 
 def test_a_new_run_does_not_mix_with_an_old_log(model, tmp_path):

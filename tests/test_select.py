@@ -46,7 +46,7 @@ def chosen_log(worlds, prompts, labelled, seed, **more):
 @pytest.mark.parametrize(
     ("family", "candidates", "trials", "prompts", "labelled"),
     [
-        ("coin", 50, 30, 30, 30),
+        pytest.param("coin", 50, 30, 30, 30, marks=pytest.mark.slow),
         ("coin", 10, 120, 20, 20),
         ("rare_failures", 20, 60, 40, 20),
         ("over_optimised", 5, 120, 60, 30),
@@ -69,6 +69,7 @@ def test_claims_rarely_fail_where_checkpoints_differ(delta):
     assert set(found) == {*CLAIMS, "any"}
 
 
+@pytest.mark.slow
 def test_claims_rarely_fail_for_the_clipped_objective():
     """With a threshold chosen from the data, the clipped objective's claims still hold."""
     trials, misses = 60, 0

@@ -336,6 +336,7 @@ def test_the_check_rejects_paired_prompts_taken_as_independent(monkeypatch):
     assert misses_more_than(misses, 300, 0.2), misses
 
 
+@pytest.mark.slow
 def test_the_check_rejects_shopping_on_the_certifying_draws(monkeypatch):
     """Keeping the best of all truncations and forms at each end misses too often."""
     cell = Cell("no_shift", "labelled", 300, 0.4)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -142,11 +143,17 @@ class Log:
             return
         os.makedirs(self.folder, exist_ok=True)
         names = [name for name in self.batches[0] if all(name in b for b in self.batches)]
+        partial = sorted({name for batch in self.batches for name in batch} - set(names))
+        if partial:
+            warnings.warn(
+                f"{self.folder}, step {self.step}: {', '.join(partial)} came with some batches of "
+                "the step only and is left out of its file.",
+                stacklevel=2,
+            )
         rows = {name: [v for batch in self.batches for v in batch[name]] for name in names}
         scored = ~np.isnan(rows["reward"])
-        if (
-            not scored.all()
-        ):  # unscored, so nothing to audit; infinite ones are for readers to refuse
+        # Unscored, so nothing to audit; infinite ones are for readers to refuse.
+        if not scored.all():
             rows = {name: list(compress(values, scored)) for name, values in rows.items()}
             facts = facts | {REJECTED_KEY.decode(): str(int((~scored).sum()))}
         path = os.path.join(self.folder, _NAME.format(self.step, rank))
@@ -185,7 +192,16 @@ class Recorder:
     _callback: Any = None
 
     def attach(self) -> None:
-        """Put the recorder between the trainer and three of its methods."""
+        """Put the recorder between the trainer and three of its methods.
+
+        Raises:
+            UsageError: The trainer's only reward is a KL penalty.
+        """
+        if all(getattr(f, "is_kl_penalty", False) for f in self.trainer.reward_funcs):
+            raise UsageError(
+                "record: expected a reward function beside the KL penalty, found none; there is "
+                "no reward to audit."
+            )
         with reference(self.trainer) as model:
             if self.extra_forward and model is None:
                 policy = self.trainer.accelerator.unwrap_model(self.trainer.model)
@@ -382,7 +398,11 @@ def _reward(trainer: Any, per_function: "torch.Tensor") -> np.ndarray:
     kept = [not getattr(f, "is_kl_penalty", False) for f in trainer.reward_funcs]
     values, weights = values[:, kept], weights[kept]
     unscored = np.isnan(values).all(axis=1)
-    return np.where(unscored, np.nan, np.nansum(values * weights, axis=1))
+    with np.errstate(invalid="ignore"):
+        total = np.where(np.isnan(values), 0.0, values * weights).sum(axis=1)
+    # Infinities that cancel are no missing score: a reader must meet and refuse them.
+    total = np.where(np.isnan(total), np.inf, total)
+    return np.where(unscored, np.nan, total)
 
 
 def _prompt_ids(inputs: Any, prompts: Any) -> list:
