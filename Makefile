@@ -7,7 +7,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-# A file of tests stays in one process, where its models and logs are made once.
+# A file of tests stays in one process, where its models and logs are made once; one thread each, as
+# threads of several processes wait for each other.
 WORKERS := -n logical --maxprocesses 4 --dist loadfile
 TRAINING_TESTS := tests/test_clipped_kl.py tests/test_recorder.py tests/test_preflight.py
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -21,7 +22,7 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.test
 	@$(BIN)/taut demo > /dev/null  # compiles once what each process would compile
-	$(BIN)/python -m pytest $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS)
 
 test-oldest: $(VENV)-oldest/.test
 	$(VENV)-oldest/bin/python -m pytest -m '' $(TRAINING_TESTS)
