@@ -48,7 +48,7 @@ def chosen_log(worlds, prompts, labelled, seed, **more):
     [
         pytest.param("coin", 50, 30, 30, 30, marks=pytest.mark.slow),
         ("coin", 10, 120, 20, 20),
-        ("rare_failures", 20, 60, 40, 20),
+        pytest.param("rare_failures", 20, 60, 40, 20, marks=pytest.mark.slow),
         ("over_optimised", 5, 120, 60, 30),
     ],
 )

@@ -325,6 +325,7 @@ def own_order(pairs):
         yield replace(rollouts, group=group), data, true
 
 
+@pytest.mark.slow
 def test_the_check_rejects_paired_prompts_taken_as_independent(monkeypatch):
     """Where prompts carry all variance, draws of one prompt in two blocks halve what is seen."""
     cell = Cell("no_shift", "paired", 500, 0.2)
