@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -519,17 +519,25 @@ def _thresholds(data: UnitData, split: Split, options: Options, delta: float) ->
         negative = choose_negative(draws, delta)
         return Thresholds(options.log_ratio_max, negative, "none: the declared maximum")
     if options.tau == "auto":
-        chosen = choose_thresholds(
-            reward=data.reward,
-            log_ratio=data.log_ratio,
-            beta=data.beta,
-            calibration=split.calibration,
-            certifying_draws=draws,
-            delta=delta,
-            maximum=options.log_ratio_max,
-            second_moment=options.log_ratio_second_moment,
-        )
-        negative = chosen.tau_negative if options.tau_negative is None else options.tau_negative
-        return Thresholds(chosen.tau, negative, chosen.source)
+        return auto_thresholds(data, split.calibration, draws, delta, options)
     tau = float(options.tau)
     return Thresholds(tau, tau if options.tau_negative is None else options.tau_negative, "given")
+
+
+def auto_thresholds(
+    data: UnitData, choosing: Blocks, certifying_draws: int, delta: float, options: Options
+) -> Thresholds:
+    """Return the thresholds of tau "auto": chosen on some draws, for so many that will certify."""
+    chosen = choose_thresholds(
+        reward=data.reward,
+        log_ratio=data.log_ratio,
+        beta=data.beta,
+        calibration=choosing,
+        certifying_draws=certifying_draws,
+        delta=delta,
+        maximum=options.log_ratio_max,
+        second_moment=options.log_ratio_second_moment,
+    )
+    if options.tau_negative is None:
+        return chosen
+    return replace(chosen, tau_negative=options.tau_negative)

@@ -9,10 +9,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from taut.bounds.kl_clipping import clip_log_ratio, estimated_tail, second_moment_tail
+from taut.bounds.kl_clipping import (
+    TAIL_SHARE,
+    clip_log_ratio,
+    estimated_tail,
+    second_moment_tail,
+)
 from taut.bounds.reward_shift import label_counts
-from taut.calibration import FEWEST_DRAWS, choose_negative, choose_thresholds, outward
-from taut.certificate import require_columns, reward_scale, unit_data
+from taut.calibration import FEWEST_DRAWS, choose_negative, outward
+from taut.certificate import auto_thresholds, require_columns, reward_scale, unit_data
 from taut.decisions.forecast import (
     FEWEST_LABELLED,
     Forecast,
@@ -31,8 +36,6 @@ from taut.types import Status
 # Moments of more draws than these change no plan.
 _MOST_DRAWS = 20_000
 _QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
-# As the audit spends it: a fifth of the lower side's budget on a random tail (theory §5).
-_TAIL_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ class Pilot:
         if options.log_ratio_max is None and options.log_ratio_second_moment is not None:
             bound = second_moment_tail(clip.tau, options.log_ratio_second_moment).bound
             return TailForecast(floor=beta * bound, negative=negative)
-        share = _TAIL_SHARE * options.delta / 2
+        share = TAIL_SHARE * options.delta / 2
         found = estimated_tail(self.data.log_ratio, self.blocks, tau=clip.tau, delta=share)
         excess = np.maximum(self.data.log_ratio - clip.tau, 0.0)
         mean = float(self.blocks.means(excess).mean())
@@ -196,19 +199,9 @@ class Pilot:
 
         The target "clipped" depends on them: the narrowest would be the one that cuts most.
         """
-        options = self.options
-        found = choose_thresholds(
-            reward=self.data.reward,
-            log_ratio=self.data.log_ratio,
-            beta=self.data.beta,
-            calibration=self.blocks,
-            certifying_draws=draws,
-            delta=options.delta,
-            maximum=options.log_ratio_max,
-            second_moment=options.log_ratio_second_moment,
-        )
-        negative = found.tau_negative if options.tau_negative is None else options.tau_negative
-        return Clip(found.tau, negative, "the audit's rule for tau auto, on the pilot")
+        found = auto_thresholds(self.data, self.blocks, draws, self.options.delta, self.options)
+        what = "the audit's rule for tau auto, on the pilot"
+        return Clip(found.tau, found.tau_negative, what)
 
     def status(self, route: str) -> Status:
         """What the certificate will be worth, if the log is as clean as the pilot."""

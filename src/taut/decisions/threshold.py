@@ -16,9 +16,8 @@ from taut.calibration import (
     Thresholds,
     WidthForecast,
     choose_negative,
-    choose_thresholds,
 )
-from taut.certificate import Prepared, prepare, require_columns
+from taut.certificate import Prepared, auto_thresholds, prepare, require_columns
 from taut.errors import LogError, UsageError
 from taut.health import FAIL, outcome, recurs_across_steps
 from taut.inequalities.concentration import paper_alpha
@@ -243,7 +242,9 @@ def clip_threshold(
     _require(rollouts, options, prompts, constants)
     ready = prepare(rollouts, options, recurs=recurs_across_steps(rollouts))
     speaking, certifying = _speaking(ready, prompts)
-    thresholds = ready.thresholds if prompts is None else _for(prompts, ready, options)
+    thresholds = ready.thresholds
+    if prompts is not None:  # for another log: every draw of this one chooses
+        thresholds = auto_thresholds(ready.data, ready.blocks, prompts, ready.delta, options)
     width = ready.high - ready.low
     forecast = WidthForecast(
         reward=ready.data.reward,
@@ -339,23 +340,6 @@ def _speaking(ready: Prepared, prompts: int | None) -> tuple[Blocks, int]:
     chosen = ready.split.calibration
     # Without a calibration split nothing is chosen, and every draw may be looked at.
     return (chosen if len(chosen) else ready.blocks), len(ready.split.certifying)
-
-
-def _for(prompts: int, ready: Prepared, options: Options) -> Thresholds:
-    """Choose for another log: every draw of this one chooses."""
-    chosen = choose_thresholds(
-        reward=ready.data.reward,
-        log_ratio=ready.data.log_ratio,
-        beta=ready.data.beta,
-        calibration=ready.blocks,
-        certifying_draws=prompts,
-        delta=ready.delta,
-        maximum=options.log_ratio_max,
-        second_moment=options.log_ratio_second_moment,
-    )
-    if options.tau_negative is None:
-        return chosen
-    return replace(chosen, tau_negative=options.tau_negative)
 
 
 def _paper_rule(ready: Prepared, speaking: Blocks, prompts: int) -> PaperRule:
