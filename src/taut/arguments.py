@@ -102,8 +102,20 @@ json_option = click.option(
     help="Write the result as JSON; - writes it to standard output in place of the report.",
 )
 
+beta_option = click.option("--beta", type=float, help="KL strength, reward units per nat.")
+
+declared_ratio_options = _stack(
+    click.option("--log-ratio-max", type=float, metavar="NATS", help="Declared maximum of l."),
+    click.option(
+        "--log-ratio-second-moment",
+        type=float,
+        metavar="NATS²",
+        help="Declared bound on the mean of l².",
+    ),
+)
+
 audit_options = _stack(
-    click.option("--beta", type=float, help="KL strength, reward units per nat."),
+    beta_option,
     click.option(
         "--target",
         type=click.Choice(["objective", "clipped", "reward"]),
@@ -182,13 +194,7 @@ audit_options = _stack(
     ),
     click.option("--coverage", type=float, help="Declared C = sqrt(1 + chi-square), 1 or more."),
     click.option("--reward-mse", type=float, help="Declared L = E[(r - r*)^2], squared units."),
-    click.option("--log-ratio-max", type=float, metavar="NATS", help="Declared maximum of l."),
-    click.option(
-        "--log-ratio-second-moment",
-        type=float,
-        metavar="NATS²",
-        help="Declared bound on the mean of l².",
-    ),
+    declared_ratio_options,
     click.option(
         "--calibration",
         type=float,

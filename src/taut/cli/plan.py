@@ -2,7 +2,15 @@
 
 import click
 
-from taut.arguments import Threshold, html_option, json_option, log_options, range_options
+from taut.arguments import (
+    Threshold,
+    beta_option,
+    declared_ratio_options,
+    html_option,
+    json_option,
+    log_options,
+    range_options,
+)
 from taut.cli.reading import read_log
 from taut.cli.root import cli
 from taut.cli.show import show
@@ -63,7 +71,7 @@ from taut.errors import UsageError
     type=float,
     help="Money for the table of marginal values.  [default: about a twentieth of the budget]",
 )
-@click.option("--beta", type=float, help="KL strength, reward units per nat.")
+@beta_option
 @click.option(
     "--target",
     type=click.Choice(["objective", "clipped", "reward"]),
@@ -88,10 +96,7 @@ from taut.errors import UsageError
 )
 @click.option("--coverage", type=float, help="Declared C = sqrt(1 + chi-square), 1 or more.")
 @click.option("--reward-mse", type=float, help="Declared L = E[(r - r*)^2], squared units.")
-@click.option("--log-ratio-max", type=float, metavar="NATS", help="Declared maximum of l.")
-@click.option(
-    "--log-ratio-second-moment", type=float, metavar="NATS²", help="Declared bound on E l²."
-)
+@declared_ratio_options
 @click.option(
     "--calibration",
     type=float,

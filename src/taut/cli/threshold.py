@@ -2,7 +2,14 @@
 
 import click
 
-from taut.arguments import html_option, json_option, log_options, range_options
+from taut.arguments import (
+    beta_option,
+    declared_ratio_options,
+    html_option,
+    json_option,
+    log_options,
+    range_options,
+)
 from taut.cli.reading import read_log
 from taut.cli.root import cli
 from taut.cli.show import show
@@ -10,7 +17,7 @@ from taut.cli.show import show
 
 @cli.command("tau", epilog="Example: taut tau rollouts/*.parquet --beta 0.05 --reward-range -4 4")
 @log_options
-@click.option("--beta", type=float, help="KL strength, reward units per nat.")
+@beta_option
 @click.option(
     "--prompts",
     type=int,
@@ -24,13 +31,7 @@ from taut.cli.show import show
     show_default=True,
     help="Error probability of the certificate to come.",
 )
-@click.option("--log-ratio-max", type=float, metavar="NATS", help="Declared maximum of l.")
-@click.option(
-    "--log-ratio-second-moment",
-    type=float,
-    metavar="NATS²",
-    help="Declared bound on the mean of l².",
-)
+@declared_ratio_options
 @click.option(
     "--tau-negative", type=float, metavar="NATS", help="Fix the threshold of negative log-ratios."
 )

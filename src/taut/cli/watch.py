@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from taut.arguments import json_option
+from taut.arguments import beta_option, json_option
 from taut.cli.reading import name_pairs
 from taut.cli.root import EXIT_GATE, EXIT_UNDECIDED, cli, complain
 from taut.cli.show import json_text, show, write_atomically
@@ -92,7 +92,7 @@ from taut.errors import UsageError
     show_default=True,
     help="E r*, or E[r* - beta l^tau] with tau fixed beforehand.",
 )
-@click.option("--beta", type=float, help="KL strength, reward units per nat.")
+@beta_option
 @click.option("--tau", type=float, metavar="NATS", help="Clip threshold, fixed beforehand.")
 @click.option(
     "--tau-negative",
