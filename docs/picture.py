@@ -4,9 +4,9 @@ from pathlib import Path
 
 import taut
 from taut.lab.verdict import demonstrate, draw
-from taut.report.lab import lab_report
 from taut.report.plot import save_plot
-from taut.report.terminal import save_svg
+from taut.report.terminal.certificate import save_svg
+from taut.report.terminal.lab import lab_report
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import taut
 from taut.report.plot import save_plot
-from taut.report.threshold import draw_curve, threshold_text
+from taut.report.terminal.threshold import draw_curve, threshold_text
 
 PAGE = Path(__file__).with_name("threshold.md")
 BEGIN, END = "<!-- arena: begin -->", "<!-- arena: end -->"

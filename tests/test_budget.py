@@ -12,26 +12,30 @@ import pytest
 
 import taut
 from taut import cli
-from taut.calibration import outward
-from taut.certificate import prepare
-from taut.decisions import rules
-from taut.decisions.budget import Plan, Planner
-from taut.decisions.components import Components, variance_components
-from taut.decisions.costs import TOKENS, Costs
-from taut.decisions.forecast import (
+from taut.auditing.calibration import outward
+from taut.auditing.certificate import prepare
+from taut.auditing.options import Options
+from taut.decisions.budget.components import Components, variance_components
+from taut.decisions.budget.costs import TOKENS, Costs
+from taut.decisions.budget.forecast import (
     Forecast,
     Setting,
     TailForecast,
     certifying_shares,
     pilot_moments,
 )
-from taut.decisions.learning_curve import LearningCurve, fit_learning_curve, read_learning_curve
-from taut.decisions.pilot import Pilot
-from taut.decisions.search import best_declared, best_gold, best_learned
+from taut.decisions.budget.learning_curve import (
+    LearningCurve,
+    fit_learning_curve,
+    read_learning_curve,
+)
+from taut.decisions.budget.pilot import Pilot
+from taut.decisions.budget.plan import Plan, Planner
+from taut.decisions.budget.search import best_declared, best_gold, best_learned
+from taut.decisions.stopping import rules
+from taut.draws.rollouts import Blocks, Rollouts
 from taut.errors import LogError, UsageError
-from taut.options import Options
-from taut.report.budget import plan_text, plot_panels
-from taut.rollouts import Blocks, Rollouts
+from taut.report.terminal.budget import plan_text, plot_panels
 from taut.worlds import FAMILIES, sample_rollouts, truth
 
 # `validation` lies beside `tests`, in the root of the repository.

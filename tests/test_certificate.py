@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import taut
-from taut.document import certificate_document
+from taut.auditing.document import certificate_document
 from taut.worlds import FAMILIES, sample_rollouts, truth
 
 TARGETS = ("reward", "clipped", "objective")
@@ -157,7 +157,7 @@ def test_values_of_certifying_draws_choose_nothing():
     """tau, lambda and the split stay as they are when only certifying values change."""
     world, rollouts = log(gold=400)
     base = taut.audit(rollouts, beta=world.beta, reward_range=(0, 1), target="clipped")
-    from taut.calibration import split_draws
+    from taut.auditing.calibration import split_draws
 
     blocks = rollouts.blocks(0)
     split = split_draws(blocks, rollouts.gold, 0.2)

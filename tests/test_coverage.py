@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from taut.coverage import (
+from taut.bounds.coverage import (
     coverage_floor,
     density_ratio,
     describe_weights,

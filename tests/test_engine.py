@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from taut.draws.rollouts import Rollouts
 from taut.engines.local import convert, read_rollouts
 from taut.logs import jsonl, parquet
-from taut.rollouts import Rollouts
 
 ARENA = Path(__file__).parent.parent.parent / "shared/data/arena/logged_data.jsonl"
 ARENA_MAP = {

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from taut.health import check_health, log_e_value, outcome
-from taut.rollouts import Rollouts
+from taut.draws.health import check_health, log_e_value, outcome
+from taut.draws.rollouts import Rollouts
 
 
 def sound_log(n=400, seed=0):

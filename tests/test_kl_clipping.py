@@ -17,7 +17,7 @@ from taut.bounds.kl_clipping import (
     second_moment_tail,
     token_clipping,
 )
-from taut.rollouts import Rollouts
+from taut.draws.rollouts import Rollouts
 from taut.types import Status
 
 

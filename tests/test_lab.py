@@ -27,8 +27,8 @@ from taut.lab.overoptimise import (
     recipe_table,
 )
 from taut.lab.verdict import EXAMPLE_LOG, EXAMPLE_TRUTH, TARGETS, demonstrate, judge
-from taut.report.lab import lab_report
-from taut.report.terminal import print_report
+from taut.report.terminal.certificate import print_report
+from taut.report.terminal.lab import lab_report
 from taut.training.recipe import parse_recipe
 
 EXAMPLES = Path(taut.__file__).parent / "examples"

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from check import assert_misses_at_most, misses_more_than
-from taut import certificate as certificates
-from taut import compose
-from taut.certificate import audit
+from taut.auditing import certificate as certificates
+from taut.auditing import compose
+from taut.auditing.certificate import audit
 from taut.errors import AssumptionError
 from taut.logs.keys import scramble
 from taut.types import Interval, Status
@@ -190,7 +190,7 @@ def normal_interval_is_certified(patch):
         error = values.std(ddof=1) / math.sqrt(len(values))
         return Interval(values.mean() - 1.96 * error, values.mean() + 1.96 * error)
 
-    patch.setattr("taut.target.block_interval", normal)
+    patch.setattr("taut.auditing.target.block_interval", normal)
     return audit
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from check import assert_misses_at_most, misses_more_than
-from taut.decisions.monitor import Monitor
+from taut.decisions.stopping.monitor import Monitor
 from taut.errors import AssumptionError, UsageError
 from taut.inequalities import anytime
 from taut.inequalities.mean import anytime_path, mean_interval

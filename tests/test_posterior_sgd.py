@@ -11,6 +11,7 @@ from scipy import linalg
 from scipy.special import ndtr
 
 from check import assert_misses_at_most, misses_more_than
+from taut.bounds.preferences import fit_head
 from taut.errors import AssumptionError, UsageError
 from taut.inequalities.pac_bayes import pac_bayes_ends, pac_bayes_interval
 from taut.posterior.sgd import (
@@ -23,7 +24,6 @@ from taut.posterior.sgd import (
     ou_posterior,
     posterior_from_iterates,
 )
-from taut.preferences import fit_head
 from taut.types import Status
 
 mpmath.mp.dps = 40

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from taut.errors import AssumptionError, UsageError
-from taut.preferences import (
+from taut.bounds.preferences import (
     bootstrap_head_mse,
     fit_head,
     head_information,
@@ -17,6 +16,7 @@ from taut.preferences import (
     reward_mse_from_preferences,
     within_prompt_covariance,
 )
+from taut.errors import AssumptionError, UsageError
 from taut.types import Status
 
 # Features of two responses are independent with this covariance around a mean of the prompt's own.

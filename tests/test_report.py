@@ -15,7 +15,7 @@ from rich.cells import cell_len
 
 from taut.report import digits, wording
 from taut.report.notebook import certificate_html
-from taut.report.terminal import (
+from taut.report.terminal.certificate import (
     certificate_report,
     groups_report,
     health_report,

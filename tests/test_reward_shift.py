@@ -15,8 +15,8 @@ from taut.bounds.reward_shift import (
     paper_shift,
 )
 from taut.bounds.sampling import block_interval
+from taut.draws.rollouts import Blocks, Rollouts
 from taut.errors import AssumptionError
-from taut.rollouts import Blocks, Rollouts
 
 NAN = math.nan
 

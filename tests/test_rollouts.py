@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from taut.draws.rollouts import Rollouts
 from taut.errors import LogError
 from taut.logs.keys import combine, hash_ids, scramble
-from taut.rollouts import Rollouts
 
 
 def blocks_as_sets(rollouts, **options):

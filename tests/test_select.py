@@ -12,9 +12,9 @@ import pytest
 import taut
 from check import assert_misses_at_most, misses_more_than
 from taut import cli
-from taut.decisions import checkpoint
+from taut.decisions.selection import select as checkpoint
+from taut.draws.rollouts import Rollouts
 from taut.errors import LogError, UsageError
-from taut.rollouts import Rollouts
 from taut.types import Status
 from taut.worlds import expected
 
@@ -463,7 +463,7 @@ def test_reward_data_and_an_empty_mapping_are_refused():
 
 def test_the_report_fits_narrow_and_plain_terminals(turned):
     """Every line keeps to the width, and ASCII suffices."""
-    from taut.report.selection import selection_text
+    from taut.report.terminal.selection import selection_text
 
     document = taut.select(turned, **REWARD).document
     for width in (60, 80, 100):

@@ -15,11 +15,11 @@ import pytest
 import taut
 from taut import cli
 from taut.bounds.kl_clipping import forecast_tail, next_record
-from taut.decisions.threshold import paper_threshold
+from taut.decisions.threshold.choose import paper_threshold
+from taut.draws.rollouts import Rollouts
 from taut.errors import AssumptionError, LogError, UsageError
 from taut.inequalities.concentration import paper_alpha
-from taut.report.threshold import threshold_html, threshold_text
-from taut.rollouts import Rollouts
+from taut.report.terminal.threshold import threshold_html, threshold_text
 from taut.worlds import FAMILIES, sample_rollouts
 
 # `validation` lies beside `tests`, in the root of the repository.

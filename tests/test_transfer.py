@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taut import certificate as certificates
+from taut.auditing import certificate as certificates
+from taut.auditing.certificate import audit
 from taut.bounds.reward_shift import paper_shift
 from taut.bounds.transfer import (
     Ingredients,
@@ -22,9 +23,8 @@ from taut.bounds.transfer import (
     truncated_shift,
     weight_bounds,
 )
-from taut.certificate import audit
+from taut.draws.rollouts import Blocks, Rollouts
 from taut.errors import UsageError
-from taut.rollouts import Blocks, Rollouts
 from taut.types import Interval, Status
 from taut.worlds import FAMILIES, sample_reward_data, sample_rollouts, truth
 from taut.worlds.families import SHIFT_FAMILIES

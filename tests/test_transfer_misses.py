@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from check import assert_misses_at_most, misses_more_than
-from taut import density
+from taut.auditing.certificate import audit
+from taut.auditing.routes import reward_data as density
+from taut.auditing.routes.declared import Joined
 from taut.bounds.sampling import block_interval
-from taut.certificate import audit
-from taut.rollouts import Rollouts
-from taut.routes import Joined
+from taut.draws.rollouts import Rollouts
 from taut.types import Interval, Status
 from taut.worlds import sample_reward_data, sample_rollouts, truth
 

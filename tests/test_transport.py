@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from check import assert_misses_at_most, misses_more_than
 from taut.bounds.sampling import block_interval, normal_interval
-from taut.errors import AssumptionError, CoverageError, UsageError
-from taut.rollouts import Rollouts
-from taut.transport import (
+from taut.decisions.transport.transport import (
     TransportState,
     audit_transport,
     fewest_prompts,
     fit_isotonic,
     grade,
 )
+from taut.draws.rollouts import Rollouts
+from taut.errors import AssumptionError, CoverageError, UsageError
 from taut.types import Interval, Status
 from taut.worlds import FAMILIES, expected, sample_reward_data, sample_rollouts, truth
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from taut import cli
-from taut.decisions.watching import WatchOptions
+from taut.decisions.stopping.watching import WatchOptions
 from taut.engines.follow import Follower
 from taut.errors import LogError, UsageError
 
@@ -292,7 +292,7 @@ def test_launch_numbers_give_the_order_whatever_finishes_first(log, expected):
 def test_counting_as_responses_finish_is_biased_and_launch_order_is_not():
     """Long responses finish later and earn less: the finished ones miss, those in order do not."""
     from check import assert_misses_at_most, misses_more_than
-    from taut.decisions.monitor import Monitor
+    from taut.decisions.stopping.monitor import Monitor
     from taut.errors import AssumptionError
 
     missed = {"finished": 0, "launch": 0}
@@ -316,8 +316,8 @@ def test_counting_as_responses_finish_is_biased_and_launch_order_is_not():
 def test_decisions_of_a_watch_are_rarely_wrong():
     """Gold with a control variate, stopped at the first decision: wrong with chance delta/2."""
     from check import assert_misses_at_most
-    from taut.decisions.arrivals import Rows
-    from taut.decisions.watching import Watch
+    from taut.decisions.stopping.arrivals import Rows
+    from taut.decisions.stopping.watching import Watch
 
     wrong = {"reached": 0, "impossible": 0}
     for seed in range(100):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from check import assert_misses_at_most, misses_more_than
+from taut.draws.rollouts import Rollouts
 from taut.errors import AssumptionError, LogError, TautError, UsageError
-from taut.rollouts import Rollouts
 from taut.worlds import (
     FAMILIES,
     expected,

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 import taut
-from taut.decisions.budget import MOST_ROLLOUTS, Planner, Priced
-from taut.decisions.costs import Costs
-from taut.decisions.pilot import Clip, Pilot
-from taut.options import Options
-from taut.rollouts import Rollouts
+from taut.auditing.options import Options
+from taut.decisions.budget.costs import Costs
+from taut.decisions.budget.pilot import Clip, Pilot
+from taut.decisions.budget.plan import MOST_ROLLOUTS, Planner, Priced
+from taut.draws.rollouts import Rollouts
 from taut.worlds import FAMILIES, sample_rollouts, truth
 from taut.worlds.world import World
 

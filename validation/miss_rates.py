@@ -28,9 +28,9 @@ from tests.check import miss_rate_lower_limit, misses_more_than
 from validation.page import median, write
 
 import taut
-from taut.certificate import audit
+from taut.auditing.certificate import audit
+from taut.draws.rollouts import Rollouts
 from taut.errors import AssumptionError
-from taut.rollouts import Rollouts
 from taut.types import Status
 from taut.worlds import FAMILIES, World, expected, sample_rollouts, truth
 

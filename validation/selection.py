@@ -18,7 +18,7 @@ import numpy as np
 from tests.check import miss_rate_lower_limit
 
 from taut import select
-from taut.rollouts import Rollouts
+from taut.draws.rollouts import Rollouts
 from taut.worlds import FAMILIES, World, expected
 from taut.worlds.families import over_optimised
 

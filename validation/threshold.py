@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from taut.calibration import Split, Thresholds
-from taut.certificate import Prepared, prepare
-from taut.compose import certify
-from taut.decisions.threshold import clip_threshold
-from taut.options import Options
-from taut.rollouts import Rollouts
-from taut.target import Design
+from taut.auditing.calibration import Split, Thresholds
+from taut.auditing.certificate import Prepared, prepare
+from taut.auditing.compose import certify
+from taut.auditing.options import Options
+from taut.auditing.target import Design
+from taut.decisions.threshold.choose import clip_threshold
+from taut.draws.rollouts import Rollouts
 from taut.types import Status
 from taut.worlds import FAMILIES, World, sample_rollouts, truth
 

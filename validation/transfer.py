@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from tests.check import miss_rate_lower_limit, misses_more_than
 
-from taut.certificate import audit
+from taut.auditing.certificate import audit
+from taut.draws.rollouts import Rollouts
 from taut.errors import AssumptionError
-from taut.rollouts import Rollouts
 from taut.types import Status
 from taut.worlds import FAMILIES, World, expected, sample_reward_data, sample_rollouts, truth
 from taut.worlds.families import SHIFT_FAMILIES

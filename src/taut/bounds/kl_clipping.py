@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from taut.bounds.sampling import block_interval
-from taut.rollouts import Blocks
+from taut.draws.rollouts import Blocks
 from taut.types import Status
 
 _RESAMPLES = 200  # bootstrap resamples of the estimated tail

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from taut.bounds.sampling import half_width_forecast
+from taut.draws.rollouts import Blocks
 from taut.errors import AssumptionError
-from taut.rollouts import Blocks
 
 # Fewer labelled draws than this are all kept for certifying: splitting them costs more than a
 # weight chosen on the split can earn (theory §3.6: .30 against .26 at 50 labels).

@@ -12,7 +12,7 @@ import numpy as np
 
 from taut.bounds.reward_shift import labelled_means
 from taut.bounds.sampling import block_interval
-from taut.rollouts import Blocks
+from taut.draws.rollouts import Blocks
 from taut.types import Interval
 
 # Truncation levels offered to the calibration split.

@@ -2,7 +2,7 @@
 
 import click
 
-from taut.arguments import audit_options, html_option, json_option, log_options, range_options
+from taut.cli.arguments import audit_options, html_option, json_option, log_options, range_options
 from taut.cli.reading import name_pairs, read_log
 from taut.cli.root import EXIT_GATE, cli, complain
 from taut.cli.show import show
@@ -49,9 +49,9 @@ def audit(
     The certificate is an interval for the true objective, split into sampling, reward shift and
     KL clipping, with its error budget, status and assumptions.
     """
-    from taut.certificate import audit as audit_one
-    from taut.certificate import audit_by
-    from taut.document import certificate_document, groups_document
+    from taut.auditing.certificate import audit as audit_one
+    from taut.auditing.certificate import audit_by
+    from taut.auditing.document import certificate_document, groups_document
 
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
     rollouts = read_log(log, mapping, lenient, token_clip, quiet, features=bool(reward_data))
@@ -87,7 +87,7 @@ def _reward_data(log, mapping, behaviour, quiet):
         return read_log(log, mapping, None, None, quiet, features=True, format="auto")
     from dataclasses import replace
 
-    from taut.coverage import mixture_logprob
+    from taut.bounds.coverage import mixture_logprob
 
     shares = {path: _share(path, share) for path, share in name_pairs(behaviour).items()}
     needed = [pair for pair in mapping if pair.startswith(("prompt_id=", "prompt=", "reward="))]
@@ -103,8 +103,8 @@ def _reward_data(log, mapping, behaviour, quiet):
 
 
 def _transport(rollouts, settings, margin: float) -> dict:
-    from taut.document import transport_document
-    from taut.transport import audit_transport
+    from taut.auditing.document import transport_document
+    from taut.decisions.transport.transport import audit_transport
 
     scale = settings["gold_range"] or settings["reward_range"]
     if scale is None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import click
 
-from taut.arguments import html_option, json_option
+from taut.cli.arguments import html_option, json_option
 from taut.cli.root import cli
 from taut.cli.show import show
 

@@ -2,7 +2,7 @@
 
 import click
 
-from taut.arguments import html_option, json_option, log_options, range_options
+from taut.cli.arguments import html_option, json_option, log_options, range_options
 from taut.cli.reading import chosen_format, name_pairs, progress_line, read_log, say_origin
 from taut.cli.root import EXIT_DATA, cli
 from taut.cli.show import show
@@ -16,8 +16,8 @@ from taut.version import __version__
 @html_option
 def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, reward_range, **settings):
     """Check the health of a LOG: what would make a certificate wrong. Exit 1 if a check fails."""
-    from taut.certificate import check as check_log
-    from taut.document import health_document
+    from taut.auditing.certificate import check as check_log
+    from taut.auditing.document import health_document
 
     rollouts = read_log(log, mapping, lenient, token_clip, quiet)
     checks = check_log(rollouts, reward_range=reward_range, **settings)

@@ -2,7 +2,7 @@
 
 import click
 
-from taut.arguments import (
+from taut.cli.arguments import (
     Threshold,
     beta_option,
     declared_ratio_options,
@@ -135,7 +135,7 @@ def plan(
     numbers. A pilot of about 100 prompts, two rollouts or more of some, gold labels on some, will
     do. All of it is a forecast: the audit of the new log is valid whatever was planned.
     """
-    from taut.decisions.budget import plan as make_plan
+    from taut.decisions.budget.plan import plan as make_plan
 
     if settings["budget"] is None and settings["width"] is None:
         raise UsageError("say --budget MONEY (what there is) or --width X (what is wanted).")
@@ -145,8 +145,8 @@ def plan(
     found = make_plan(rollouts, costs=_costs(rollouts, decode_cost, prices, unit), **settings)
     show(found.document, json_path, html_path)
     if plot_path is not None:
-        from taut.report.budget import draw_plan, plot_panels
         from taut.report.plot import save_plot
+        from taut.report.terminal.budget import draw_plan, plot_panels
 
         document, panels = found.document, plot_panels(found.document)
         size = (9.0, 3.8) if panels == 2 else (6.0, 3.8)
@@ -155,7 +155,7 @@ def plan(
 
 
 def _costs(rollouts, decode, prices, unit):
-    from taut.decisions.costs import Costs, measured_costs
+    from taut.decisions.budget.costs import Costs, measured_costs
 
     if decode is None:
         if unit is not None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import click
 
-from taut.arguments import FORMAT_KEY
+from taut.cli.arguments import FORMAT_KEY
 from taut.errors import UsageError
 from taut.logs.origin import FRAMEWORKS, Origin
 

@@ -2,7 +2,7 @@
 
 import click
 
-from taut.arguments import audit_options, html_option, json_option, log_options, range_options
+from taut.cli.arguments import audit_options, html_option, json_option, log_options, range_options
 from taut.cli.reading import read_log
 from taut.cli.root import EXIT_GATE, cli, complain
 from taut.cli.show import show
@@ -38,7 +38,7 @@ def select(
     Certificates of all candidates hold together with the list of those that can still be the best
     and with how far the choice may be below it. Log every candidate that was looked at.
     """
-    from taut.decisions.checkpoint import select as select_best
+    from taut.decisions.selection.select import select as select_best
 
     foreign = [settings.pop(name) for name in ("reward_data", "reward_map", "behaviour", "margin")]
     if any(value not in (None, ()) for value in foreign):

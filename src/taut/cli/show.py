@@ -12,26 +12,26 @@ from taut.errors import UsageError
 
 def show(document: dict, json_path: str | None, html_path: str | None) -> None:
     """Print the report of a document, or its JSON, and write the files that were asked for."""
-    from taut.report import budget, lab, monitor, selection, terminal, threshold
+    from taut.report.terminal import budget, certificate, lab, monitor, selection, threshold
 
     page = {
-        "taut.certificate/1": terminal.certificate_report,
-        "taut.certificates/1": terminal.groups_report,
+        "taut.certificate/1": certificate.certificate_report,
+        "taut.certificates/1": certificate.groups_report,
         "taut.selection/1": selection.selection_report,
         "taut.threshold/1": threshold.threshold_report,
         "taut.plan/1": budget.plan_report,
         "taut.watch/1": monitor.watch_report,
         "taut.lab/1": lab.lab_report,
-        "taut.health/1": lambda found: terminal.health_report(found["health"], found["log"]),
+        "taut.health/1": lambda found: certificate.health_report(found["health"], found["log"]),
     }[document["schema"]](document)
     if html_path is not None:
-        write_atomically(Path(html_path), terminal.report_page(page, "taut"))
+        write_atomically(Path(html_path), certificate.report_page(page, "taut"))
     if json_path == "-":
         click.echo(json_text(document), nl=False)
         return
     if json_path is not None:
         write_atomically(Path(json_path), json_text(document))
-    terminal.print_report(page)
+    certificate.print_report(page)
 
 
 def json_text(document: dict) -> str:

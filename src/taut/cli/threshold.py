@@ -2,7 +2,7 @@
 
 import click
 
-from taut.arguments import (
+from taut.cli.arguments import (
     beta_option,
     declared_ratio_options,
     html_option,
@@ -72,7 +72,7 @@ def tau(
     prompts alone, by the forecast width of the certificate. Beside it stand the paper's quantile
     rule, the curve, and the constants that trainers clamp at.
     """
-    from taut.decisions.threshold import CONSTANTS, clip_threshold
+    from taut.decisions.threshold.choose import CONSTANTS, clip_threshold
 
     constants = tuple(sorted({*CONSTANTS, *([token_clip] if token_clip else [])}))
     clips = token_clip if sums_only else constants
@@ -84,7 +84,7 @@ def tau(
     document = found.document
     if plot_path is not None:
         from taut.report.plot import save_plot
-        from taut.report.threshold import draw_curve
+        from taut.report.terminal.threshold import draw_curve
 
         save_plot(lambda axes: draw_curve(document, axes), plot_path)
     show(document, json_path, html_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from taut.arguments import beta_option, json_option
+from taut.cli.arguments import beta_option, json_option
 from taut.cli.reading import name_pairs
 from taut.cli.root import EXIT_GATE, EXIT_UNDECIDED, cli, complain
 from taut.cli.show import json_text, show, write_atomically
@@ -181,7 +181,7 @@ def watch(
     The interval may be looked at at any time. Exit status: 0 the goal is reached (or none was
     set), 3 it cannot be reached any more, 4 stopped looking before either was certain.
     """
-    from taut.decisions.watching import WatchOptions
+    from taut.decisions.stopping.watching import WatchOptions
     from taut.engines.follow import Follower, only_watcher
     from taut.report.plot import FORMATS
 
@@ -235,7 +235,7 @@ class _Clock:
 
 def _follow(follower, clock: _Clock, final: bool, quiet: bool, json_path: str | None) -> None:
     """Look until a decision is taken or the clock says stop."""
-    from taut.report.monitor import watch_line
+    from taut.report.terminal.monitor import watch_line
 
     live = sys.stderr.isatty()
     shown = ""
@@ -256,8 +256,8 @@ def _follow(follower, clock: _Clock, final: bool, quiet: bool, json_path: str | 
 
 
 def _plot(document: dict, path: str) -> None:
-    from taut.report.monitor import draw_path
     from taut.report.plot import save_plot
+    from taut.report.terminal.monitor import draw_path
 
     item = next(
         (found for found in document["series"] if found["decision"] == "reached"),

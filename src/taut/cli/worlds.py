@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 import taut
-from taut.arguments import html_option, json_option
+from taut.cli.arguments import html_option, json_option
 from taut.cli.root import cli
 from taut.cli.show import show
 

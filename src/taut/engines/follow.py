@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from taut.decisions.arrivals import Rows
-from taut.decisions.watching import Watch, WatchOptions
+from taut.auditing.target import gold_to_unit, to_unit
+from taut.decisions.stopping.arrivals import Rows
+from taut.decisions.stopping.watching import Watch, WatchOptions
 from taut.engines.tail import Part, Tail
 from taut.errors import LogError, UsageError
 from taut.logs.keys import combine, hash_ids
 from taut.logs.write import whole_file
-from taut.target import gold_to_unit, to_unit
 
 try:
     import fcntl

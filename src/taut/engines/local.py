@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taut.draws.rollouts import Rollouts
 from taut.errors import LogError, UsageError
 from taut.logs.keys import hash_ids
 from taut.logs.origin import FORMATS, Origin
@@ -23,7 +24,6 @@ from taut.logs.reduce import Reduced
 from taut.logs.schema import NATIVE
 from taut.logs.sources import Source, find
 from taut.logs.write import RejectedRows, refuse_overwrite, write_native
-from taut.rollouts import Rollouts
 
 Sources = str | os.PathLike | Iterable[str | os.PathLike]
 Progress = Callable[[int, int], None]

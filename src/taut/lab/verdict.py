@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from taut.certificate import Certificate, audit, audit_by
-from taut.decisions.checkpoint import Selection, select
-from taut.rollouts import Rollouts
+from taut.auditing.certificate import Certificate, audit, audit_by
+from taut.decisions.selection.select import Selection, select
+from taut.draws.rollouts import Rollouts
 from taut.types import Interval
 from taut.version import __version__
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from taut.bounds.preferences import HeadFit, head_information
 from taut.errors import AssumptionError, UsageError
 from taut.inequalities.pac_bayes import pac_bayes_interval
-from taut.preferences import HeadFit, head_information
 from taut.types import Interval, Status
 
 _EPS = float(np.finfo(np.float64).eps)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from taut.draws.rollouts import Rollouts
 from taut.errors import LogError, UsageError
 from taut.logs.keys import hash_ids
-from taut.rollouts import Rollouts
 from taut.version import __version__
 from taut.worlds.families import FAMILIES
 from taut.worlds.world import World, truth

@@ -1,0 +1,1 @@
+"""Ways from the learned reward to the true one."""

@@ -1,0 +1,163 @@
+"""Which route bounds the reward shift, and why the others were not taken (theory §3, §5).
+
+The choice is made by what the calibration splits forecast and by which columns are there, never
+by the certifying draws.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from taut.auditing.options import Options
+from taut.auditing.routes import declared as routes
+from taut.auditing.routes import reward_data as density
+from taut.auditing.routes.declared import Joined
+from taut.auditing.routes.reward_data import Shift
+from taut.auditing.target import Budget, TargetMean
+from taut.bounds.reward_shift import label_counts, paper_shift
+from taut.errors import CoverageError, UsageError
+from taut.types import Interval, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One way to bound the reward shift, as the report lists it.
+
+    Attributes:
+        name: As for --route.
+        joined: What it gives; None where it is not open.
+        reason: Why it is not open, or was not taken; empty for the one taken.
+        forecast: Width that the calibration splits expect, unit scale.
+    """
+
+    name: str
+    joined: Joined | None
+    reason: str
+    forecast: float
+
+
+# A route and the width that the calibration splits forecast for it.
+_Build = Callable[[], tuple[Joined, float]]
+
+
+def reward_routes(
+    mean: TargetMean,
+    learned: Interval,
+    budget: Budget,
+    options: Options,
+    delta: float,
+    shift: Shift | None,
+) -> tuple[Joined, tuple[Route, ...]]:
+    """Return the route taken, and all of them in the order of theory §3.
+
+    Raises:
+        UsageError: A route was named that is not open, with the reason.
+    """
+    builds = _builds(mean, learned, budget, options, delta, shift)
+    found = [_open(name, build) for name, build in builds.items()]
+    if options.route == "auto":
+        taken = _narrowest(found)
+    else:
+        taken = next(item for item in found if item.name == options.route)
+        if taken.joined is None:
+            raise UsageError(f"--route {taken.name} is not open: it {taken.reason}.")
+    return taken.joined, tuple(_explained(item, taken) for item in found)
+
+
+def _narrowest(found: list[Route]) -> Route:
+    """Return the guaranteed route that is forecast narrowest, if it says more than nothing.
+
+    Without one, labels whose weights had to be estimated; without those, the trivial bound.
+    """
+    open_ones = [item for item in found if item.joined is not None and item.name != "score"]
+    trivial = open_ones[-1]
+
+    def rank(item: Route) -> tuple[int, float]:
+        if item is trivial:
+            return 2, 0.0
+        if not item.joined.guaranteed:
+            return 1, item.forecast
+        worth = item.name == "gold" or item.forecast < trivial.forecast
+        return (0 if worth else 3), item.forecast
+
+    return min(open_ones, key=rank)
+
+
+def _explained(item: Route, taken: Route) -> Route:
+    if item.joined is None or item is taken:
+        return item
+    reason = f"open; {taken.name} was forecast to be narrower"
+    if item.joined.status is Status.VACUOUS:
+        reason = "open to all, and says nothing"
+    elif item.joined.status is Status.ESTIMATED:
+        reason = "open, without a guarantee"
+    return Route(item.name, item.joined, reason, item.forecast)
+
+
+def _open(name: str, build: _Build) -> Route:
+    try:
+        joined, forecast = build()
+    except CoverageError as error:
+        return Route(name, None, str(error), math.inf)
+    return Route(name, joined, "", forecast)
+
+
+def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
+    """Return how to take each route, in the order of theory §3; the trivial one stands last."""
+    base = mean.forecast_width(delta)
+    coverage = options.coverage
+
+    def gold() -> tuple[Joined, float]:
+        labels = mean.data.gold
+        if labels is None or not (label_counts(labels, mean.blocks) > 0).any():
+            raise CoverageError("needs gold labels on the audited rollouts")
+        return routes.gold(mean, budget, delta)
+
+    def paper() -> tuple[Joined, float]:
+        if coverage is not None and options.reward_mse is None and shift is not None:
+            found = density.paper(mean, shift, budget, delta, coverage)
+            return found, density.paper_forecast(mean, shift, coverage, delta)
+        if coverage is None or options.reward_mse is None:
+            raise CoverageError("needs a declared C and L (--coverage, --reward-mse)")
+        density.check_declared(mean, shift, coverage)
+        bound = paper_shift(coverage, mean.data.reward_mse)
+        return routes.declared(mean, learned, budget, bound, options), base + 2 * bound
+
+    def centred() -> tuple[Joined, float]:
+        _needs_data(shift)
+        if coverage is None:
+            raise CoverageError("needs a declared C (--coverage)")
+        found = density.centred(mean, shift, budget, delta, coverage)
+        return found, density.centred_forecast(mean, shift, coverage, delta)
+
+    def truncated() -> tuple[Joined, float]:
+        _needs_data(shift)
+        found = density.truncated(mean, shift, budget, delta)
+        return found, density.truncated_forecast(mean, shift, delta)
+
+    def importance() -> tuple[Joined, float]:
+        _needs_data(shift)
+        found = density.importance(mean, shift, learned, budget)
+        return found, density.importance_forecast(mean, shift, budget, coverage)
+
+    def score() -> tuple[Joined, float]:
+        _needs_data(shift)
+        return density.mahalanobis(mean, shift, budget), math.inf
+
+    def trivial() -> tuple[Joined, float]:
+        return routes.trivial(mean, learned, budget), 1.0 + base
+
+    return {
+        "gold": gold,
+        "paper": paper,
+        "centred": centred,
+        "truncated": truncated,
+        "importance": importance,
+        "score": score,
+        "trivial": trivial,
+    }
+
+
+def _needs_data(shift: Shift | None) -> None:
+    if shift is None:
+        raise CoverageError("needs reward data (--reward-data)")

@@ -1,0 +1,178 @@
+"""One target's mean on the unit scale: block values with a known range, and how to bound it."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from taut.auditing.calibration import Split, Thresholds
+from taut.auditing.options import Options
+from taut.bounds.kl_clipping import clip_log_ratio
+from taut.bounds.sampling import block_interval, predicted_half_width
+from taut.draws.rollouts import Blocks
+from taut.errors import AssumptionError
+from taut.types import Interval, Status, weakest
+
+
+@dataclass(frozen=True, slots=True)
+class UnitData:
+    """The log on the unit scale, shape (rollouts,); see `Rollouts` for meanings.
+
+    `reward_mse` is the declared L, on the unit scale squared.
+    """
+
+    reward: np.ndarray
+    gold: np.ndarray | None
+    log_ratio: np.ndarray | None
+    beta: float
+    reward_mse: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """What the log's layout allows: one law for all draws or not, and what that costs.
+
+    Attributes:
+        identical: Draws are identically distributed (one policy); else order-free bounds are used.
+        status: The best status that the layout allows.
+        assumes: Why it is not better.
+        labels_blind: No sign that labels depend on outcomes.
+        log_probs_sound: No sign that log-probs are not the sampling policy's own.
+    """
+
+    identical: bool
+    status: Status
+    assumes: tuple[str, ...] = ()
+    labels_blind: bool = True
+    log_probs_sound: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One random event of the delta ledger and the probability it may fail with."""
+
+    event: str
+    delta: float
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Probability that each part may fail: lower end, positive tail, upper end."""
+
+    lower: float
+    tail: float
+    upper: float
+
+
+_SOURCES = {
+    "betting": "theory §2.4",
+    "mixture": "theory §2.5",
+    "bernstein": "theory §2.3",
+    "hoeffding": "theory §2.2",
+    "paper": "theory §2.1",
+    "normal": "theory §2.7",
+}
+
+
+class TargetMean:
+    """The mean that a target is made of, r - beta l^tau, on the certifying draws.
+
+    Attributes:
+        beta: Unit reward per nat; 0 for the target "reward".
+        blocks: The certifying draws.
+        cost, cost_range: beta l^tau per rollout, and its lowest and highest possible value.
+        draws: r - cost per draw, in draw order; `low` and `high` are its range.
+        method, source: The sampling bound that fits: order-free where draws differ in law, and an
+            estimate where nothing is clipped and the range is infinite.
+        status: What an interval by that method is worth.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        data: UnitData,
+        split: Split,
+        thresholds: Thresholds | None,
+        design: Design,
+        options: Options,
+    ):
+        self.data, self.split, self.thresholds, self.design = data, split, thresholds, design
+        self.beta = 0.0 if target == "reward" else data.beta
+        self.blocks: Blocks = split.certifying
+        self.cost = np.zeros(len(data.reward))
+        self.cost_range = (0.0, 0.0)
+        if self.beta:
+            tau, tau_negative = thresholds.tau, thresholds.tau_negative
+            self.cost = self.beta * clip_log_ratio(data.log_ratio, tau, tau_negative)
+            self.cost_range = (-self.beta * tau_negative, self.beta * tau)
+        self.low, self.high = -self.cost_range[1], 1 - self.cost_range[0]
+        # Rounding of a block mean may leave the range by an ulp.
+        self.draws = np.clip(self.blocks.means(data.reward - self.cost), self.low, self.high)
+        unbounded = math.isinf(self.high - self.low)
+        self.method = _fitting_method(options.method, unbounded, design.identical)
+        self.status = weakest((design.status, Status.ESTIMATED if unbounded else Status.CERTIFIED))
+        self.source = _SOURCES[self.method]
+
+    def interval(
+        self,
+        values: np.ndarray,
+        low: float,
+        high: float,
+        budget: Budget,
+        sizes: np.ndarray | None = None,
+    ) -> Interval:
+        """Bound the mean of some block values in [low, high] by this target's method."""
+        return block_interval(
+            values,
+            low=low,
+            high=high,
+            delta_lower=budget.lower,
+            delta_upper=budget.upper,
+            method=self.method,
+            sizes=self.blocks.sizes if sizes is None else sizes,
+        )
+
+    def forecast_width(self, delta: float) -> float:
+        """Width that the learned reward's interval will have, judged on the calibration split."""
+        calibration = self.split.calibration
+        if len(calibration) < 2 or math.isinf(self.high - self.low):
+            return self.high - self.low
+        draws = calibration.means(self.data.reward - self.cost)
+        return 2 * predicted_half_width(
+            draws, low=self.low, high=self.high, blocks=len(self.blocks), delta=delta
+        )
+
+
+def _fitting_method(asked: str, unbounded: bool, identical: bool) -> str:
+    if unbounded:
+        return "normal"
+    # Predictable bets and empirical variances need draws of one law (theory §2.4, §2.5).
+    return "mixture" if not identical and asked in ("betting", "bernstein") else asked
+
+
+def exact_mean(values: np.ndarray) -> float:
+    """Return the mean, summed without rounding."""
+    return math.fsum(values) / len(values)
+
+
+def gold_to_unit(gold: np.ndarray | None, bounds: tuple[float, float]) -> np.ndarray | None:
+    """Map gold labels to [0, 1]; None without any label.
+
+    Raises:
+        AssumptionError: A label outside the range: cutting it would change the target, where
+            cutting the learned reward only redefines that (theory §1).
+    """
+    if gold is None or np.isnan(gold).all():
+        return None
+    outside = gold[(gold < bounds[0]) | (gold > bounds[1])]
+    if len(outside):
+        raise AssumptionError(
+            f"{len(outside)} gold labels lie outside [{bounds[0]:g}, {bounds[1]:g}], for example "
+            f"{outside[0]:g}; declare --gold-range LOW HIGH, which holds for every possible label."
+        )
+    return to_unit(gold, *bounds)
+
+
+def to_unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Map reward units to [0, 1], clipping what lies outside the range (theory §1)."""
+    return np.clip((values - low) / (high - low), 0.0, 1.0)

@@ -1,0 +1,1 @@
+"""Prompts, rollouts or labels for the money."""

@@ -1,0 +1,204 @@
+"""Differences between two candidates on the prompts that both answered (theory §6.3, appendix B).
+
+What prompts have in common cancels in a difference: hard prompts are hard for both.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from taut.auditing.calibration import FEWEST_DRAWS, split_draws
+from taut.auditing.target import UnitData
+from taut.bounds.kl_clipping import clip_log_ratio
+from taut.bounds.reward_shift import (
+    FEW_LABELS,
+    choose_gold_plan,
+    gold_blocks,
+    inclusion_varies,
+    label_counts,
+    labelled_means,
+)
+from taut.bounds.sampling import block_interval
+from taut.draws.rollouts import Blocks, Rollouts
+from taut.logs.keys import combine
+from taut.types import Interval
+
+GOLD, PROXY = "gold", "proxy"
+FEWEST_SHARED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """One candidate's draws on the unit scale, in draw order; each array has shape (draws,).
+
+    Attributes:
+        key: uint64; draws of two candidates with one key are answers to one draw of a prompt.
+        reward: Mean learned reward of a draw.
+        gold: Mean over its labelled rows; NaN without any.
+        cost: Mean of beta l^tau; zeros for the target "reward".
+        uneven: Draws had unequal chances of a label (rows labelled one by one, K unequal).
+    """
+
+    key: np.ndarray
+    reward: np.ndarray
+    gold: np.ndarray
+    cost: np.ndarray
+    uneven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """E f(one) - E f(other) on shared draws, unit scale.
+
+    Attributes:
+        kind: "gold", or "proxy" where the two share too few labelled draws.
+        mean: Of the blocks behind the interval.
+        interval: Each end misses with probability at most its own eta.
+        shared, labelled: Draws that both have, and those with gold for both.
+        partly: One of the two has draws that the other lacks.
+        exact: False where the chance of a label was uneven.
+    """
+
+    kind: str
+    mean: float
+    interval: Interval
+    shared: int
+    labelled: int
+    partly: bool
+    exact: bool
+
+
+def pair_keys(rollouts: Rollouts, code: np.ndarray, *, by: str, held_out: bool) -> np.ndarray:
+    """Return one uint64 key per row, shape (rollouts,): the draw of a prompt that it answers.
+
+    The keys of a candidate are its blocks (`Rollouts.blocks`), but without what merely names the
+    candidate: a step that is the same in all of its rows, a group where no prompt recurs.
+
+    Args:
+        rollouts: The log of all candidates.
+        code: Candidate of each row, uint64, shape (rollouts,).
+        by: The column that tells candidates apart.
+        held_out: As for `taut.audit`: draws that carry a group are draws of their own.
+    """
+    key, group = rollouts.prompt, rollouts.group
+    step = None if by == "step" else rollouts.step
+    if step is not None:
+        step = step.astype(np.uint64)
+        if _kinds(combine(code, step)) > _kinds(code):
+            mine = combine(key, code)
+            recurs = _kinds(combine(mine, step)) > _kinds(mine)
+            if recurs and not (held_out and group is not None):
+                return key
+            key = combine(key, step)
+    mine = combine(key, code)
+    if group is not None and _kinds(combine(mine, group)) > _kinds(mine):
+        key = combine(key, group)
+    return key
+
+
+def _kinds(keys: np.ndarray) -> int:
+    return len(np.unique(keys))
+
+
+def candidate_draws(
+    rollouts: Rollouts, key: np.ndarray, data: UnitData, *, tau: tuple[float, float], seed: int
+) -> Draws:
+    """Reduce one candidate's rows to one value per draw.
+
+    Args:
+        rollouts: The rows of the candidate.
+        key: From `pair_keys`, shape (rollouts,).
+        data: The same rows on the unit scale; beta is 0 for the target "reward".
+        tau: Positive and negative clip threshold, nats.
+        seed: Of the draw order.
+    """
+    blocks = replace(rollouts, prompt=key, step=None, group=None).blocks(seed)
+    cost, gold, uneven = np.zeros(len(blocks)), np.full(len(blocks), math.nan), False
+    if data.beta:
+        cost = blocks.means(data.beta * clip_log_ratio(data.log_ratio, *tau))
+    if data.gold is not None:
+        gold = labelled_means(data.gold, data.gold, blocks)
+        counts = label_counts(data.gold, blocks)
+        uneven = bool((counts > 0).any()) and inclusion_varies(counts, blocks.sizes)
+    return Draws(
+        key[blocks.rows[blocks.starts[:-1]]], blocks.means(data.reward), gold, cost, uneven
+    )
+
+
+def paired_difference(
+    one: Draws,
+    other: Draws,
+    *,
+    cost_range: tuple[float, float],
+    eta: float,
+    method: str,
+    calibration: float,
+) -> Difference | None:
+    """Bound E f(one) - E f(other) by blocks of differences on shared draws.
+
+    A difference lies in [-1, 1] before the KL cost; (1 + difference) / 2 takes the place of a
+    reward in the rectifier blocks of theory §3.6, whose mean is then (1 + E difference) / 2. The
+    weight of the learned reward is chosen on a calibration share of the shared draws.
+
+    Args:
+        one, other: Draws of two candidates.
+        cost_range: Lowest and highest possible beta l^tau, finite.
+        eta: Probability with which each end may miss.
+        method: Sampling bound, as for `block_interval`.
+        calibration: Share of the shared draws that choose, where there is a choice.
+
+    Returns:
+        The difference; None with fewer than two shared draws.
+    """
+    _, mine, theirs = np.intersect1d(one.key, other.key, assume_unique=True, return_indices=True)
+    if len(mine) < FEWEST_SHARED:
+        return None
+    order = np.argsort(mine)  # back into draw order
+    mine, theirs = mine[order], theirs[order]
+    reward = (1 + one.reward[mine] - other.reward[theirs]) / 2
+    gold = (1 + one.gold[mine] - other.gold[theirs]) / 2
+    cost = (one.cost[mine] - other.cost[theirs]) / 2
+    reach = (cost_range[1] - cost_range[0]) / 2
+    labelled = int((~np.isnan(gold)).sum())
+    if labelled >= FEWEST_SHARED:
+        kind = GOLD
+        values, low, high = _rectified(reward, gold, cost, reach, 2 * eta, calibration)
+    else:
+        kind, low, high = PROXY, -reach, 1 + reach
+        values = np.clip(reward - cost, low, high)
+    found = block_interval(
+        values, low=low, high=high, delta_lower=eta, delta_upper=eta, method=method
+    )
+    return Difference(
+        kind=kind,
+        mean=2 * math.fsum(values) / len(values) - 1,
+        interval=Interval(2 * found.lower - 1, 2 * found.upper - 1),
+        shared=len(mine),
+        labelled=labelled,
+        partly=len(mine) < max(len(one.key), len(other.key)),
+        exact=not (one.uneven or other.uneven),
+    )
+
+
+def _rectified(reward, gold, cost, reach, delta, calibration) -> tuple[np.ndarray, float, float]:
+    """Rectifier blocks of one value a draw, and their range."""
+    rows = np.arange(len(reward) + 1)
+    blocks = Blocks(rows=rows[:-1], starts=rows)
+    labelled = int((~np.isnan(gold)).sum())
+    chooses = labelled >= FEW_LABELS or reach > 0
+    share = calibration if chooses and calibration * len(blocks) >= FEWEST_DRAWS else 0.0
+    split = split_draws(blocks, gold, share)
+    left = int((label_counts(gold, split.certifying) > 0).sum())
+    if left < FEWEST_SHARED:
+        split, left = split_draws(blocks, gold, 0.0), labelled
+    parts = {"reward": reward, "gold": gold, "kl_cost": cost, "kl_range": (-reach, reach)}
+    plan, _ = choose_gold_plan(
+        **parts,
+        calibration=split.calibration,
+        labelled=left,
+        unlabelled=len(split.certifying) - left,
+        delta=delta,
+    )
+    found = gold_blocks(plan, **parts, blocks=split.certifying)
+    return found.values, found.low, found.high

@@ -1,0 +1,1 @@
+"""When enough has been sampled."""

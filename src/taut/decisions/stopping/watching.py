@@ -1,0 +1,421 @@
+"""What a growing log says so far: blocks of complete draws, one monitor for each policy.
+
+What enters a block is fixed before the first draw is counted: the target, beta, tau, whether gold
+labels are used, and how many unlabelled draws go with each labelled one. Nothing is calibrated on
+draws that certify, and labels enter in the order of their draws (theory §3.6).
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+
+from taut.decisions.stopping.arrivals import Arrivals, Draw, Rows
+from taut.decisions.stopping.monitor import CONTINUE, IMPOSSIBLE, REACHED, Monitor
+from taut.errors import UsageError
+from taut.types import Status
+from taut.version import __version__
+
+SCHEMA = "taut.watch/1"
+STATE = "taut.watch-state/1"
+TARGETS = ("reward", "clipped")
+_BATCH = 4096  # blocks handed over at once
+_FACTS = ("labelled", "partly", "size", "uneven", "recurs", "repeats", "between")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchOptions:
+    """What was declared and asked for, before the first draw.
+
+    Attributes:
+        reward_range: Range of the reward, reward units.
+        gold_range: Range of gold, where it is on another scale.
+        target: "reward", or "clipped": less beta times the clipped log-ratio.
+        beta: KL strength, reward units per nat.
+        tau, tau_negative: Clip thresholds, nats; the second is the first where None.
+        gold: Gold labels are used, and the result is about the true reward.
+        control: Weight of the learned reward as a control variate, in [0, 1].
+        unlabelled: Unlabelled draws that go with each labelled one.
+        delta: Error probability of everything that is shown, together.
+        width, require_lower, most, side: As for `Monitor`.
+        average: The policy may change: about the running average over the log.
+        by: "step", "policy" or "run": a monitor for each; None is one monitor.
+        one_policy: Declared: whatever step, policy and run say, one policy made all rows.
+        held_out: Declared: no policy was trained or chosen on these prompts.
+        whole_batches: Declared: files grow by whole batches, so that no outcome decides which of
+            several that grow at once is ahead.
+        per_prompt: Declared rollouts per prompt, or None.
+    """
+
+    reward_range: tuple[float, float]
+    gold_range: tuple[float, float] | None = None
+    target: str = "reward"
+    beta: float | None = None
+    tau: float | None = None
+    tau_negative: float | None = None
+    gold: bool = False
+    control: float = 0.0
+    unlabelled: int = 0
+    delta: float = 0.05
+    width: float | None = None
+    require_lower: float | None = None
+    most: int | None = None
+    side: str = "both"
+    average: bool = False
+    by: str | None = None
+    one_policy: bool = False
+    held_out: bool = False
+    whole_batches: bool = False
+    per_prompt: int | None = None
+
+    def __post_init__(self):
+        for name in ("reward_range", "gold_range"):
+            bounds = getattr(self, name)
+            if bounds is not None and not (
+                all(map(math.isfinite, bounds)) and bounds[0] < bounds[1]
+            ):
+                raise UsageError(f"{name} is {tuple(bounds)}; expected finite LOW < HIGH.")
+        if self.target not in TARGETS:
+            raise UsageError(f"target is {self.target!r}; expected one of {', '.join(TARGETS)}.")
+        self._check_clipping()
+        if self.average and self.by is not None:
+            raise UsageError("--average is about the whole log and --by about each part: say one.")
+        if not 0 <= self.control <= 1 or self.unlabelled < 0:
+            raise UsageError("control is a weight in [0, 1], unlabelled a count of 0 or more.")
+        if self.average and self.control > 0:
+            raise UsageError(
+                "--average with --control: labelled prompts are joined by others that come later, "
+                "from a policy that has changed meanwhile, so that the average would be of neither "
+                "reward. Leave --control out, or watch --by step."
+            )
+        if (self.control > 0) != (self.unlabelled > 0) or (self.control > 0 and not self.gold):
+            raise UsageError(
+                "a control variate needs gold labels, its weight (--control) and the number of "
+                "unlabelled prompts that go with each labelled one (--unlabelled): give all three."
+            )
+        if self.per_prompt is not None and self.per_prompt < 1:
+            raise UsageError(f"rollouts per prompt: expected 1 or more, found {self.per_prompt}.")
+
+    def _check_clipping(self) -> None:
+        if self.target == "reward":
+            return
+        for name in ("beta", "tau"):
+            value = getattr(self, name)
+            if value is None or not (math.isfinite(value) and value >= 0):
+                raise UsageError(
+                    f"the clipped target needs {name}, 0 or more, fixed before the first prompt: "
+                    f"found {value}. taut tau chooses a threshold from an earlier log."
+                )
+        if self.tau_negative is not None and not self.tau_negative >= 0:
+            raise UsageError(f"tau_negative is {self.tau_negative}; expected 0 or more nats.")
+
+    @property
+    def cost_range(self) -> tuple[float, float]:
+        """Lowest and highest beta l^tau, on the unit scale."""
+        if self.target == "reward":
+            return 0.0, 0.0
+        below = self.tau if self.tau_negative is None else self.tau_negative
+        return -self.unit_beta * below, self.unit_beta * self.tau
+
+    @property
+    def unit_beta(self) -> float:
+        """Beta per unit of the reward range."""
+        return (self.beta or 0.0) / (self.reward_range[1] - self.reward_range[0])
+
+    @property
+    def block_range(self) -> tuple[float, float]:
+        """Range of a block, reward units: with a control variate wider by its weight."""
+        low, high = self.reward_range
+        cost = self.cost_range
+        unit = (-self.control - cost[1], 1 + self.control - cost[0])
+        return low + (high - low) * unit[0], low + (high - low) * unit[1]
+
+
+class Watch:
+    """The monitors of a log, fed with rows.
+
+    Attributes:
+        options: What was declared and asked for.
+        arrivals: From rows to complete draws; None until the first rows say if there is `launch`.
+        monitors: Series to monitor, in order of appearance. The i-th spends 6 / (pi^2 i^2) of
+            delta, so that all hold together however many there will be.
+    """
+
+    def __init__(self, options: WatchOptions) -> None:
+        self.options = options
+        self.arrivals: Arrivals | None = None
+        self.monitors: dict[str, Monitor] = {}
+        self._waiting: dict[str, _Group] = {}
+        self._series_of: dict[int, str] = {}
+        self._step_of: dict[tuple[int, str], int] = {}
+        self._repeats = False
+        self._streams: list[int] = []  # of which draws were counted; the last one comes last
+        self._between = False
+        self._labelled = 0
+        self._partly = False
+        self._size: int | None = None
+        self._uneven = False
+        self._recurs = False
+        self._monitor_for("all" if options.by is None else None)
+
+    def _monitor_for(self, series: str | None) -> Monitor | None:
+        if series is None:
+            return None
+        if series not in self.monitors:
+            place, options = len(self.monitors) + 1, self.options
+            share = 1.0 if options.by is None else 6.0 / (math.pi * place) ** 2
+            low, high = options.block_range
+            self.monitors[series] = Monitor(
+                low=low,
+                high=high,
+                delta=options.delta * share,
+                width=options.width,
+                require_lower=options.require_lower,
+                most=options.most,
+                side=options.side,
+                means="varying" if options.average else "equal",
+            )
+            self._waiting[series] = _Group()
+        return self.monitors[series]
+
+    def add(self, rows: Rows) -> None:
+        """Take some rows and count the draws that are complete.
+
+        Raises:
+            LogError: See `Arrivals`.
+            AssumptionError: See `Monitor.update`.
+        """
+        if self.arrivals is None:
+            self.arrivals = Arrivals(
+                per_prompt=self.options.per_prompt, by_launch=rows.launch is not None
+            )
+        self._count(self.arrivals.add(rows))
+
+    def close(self, stream: int) -> None:
+        """Say that nothing will be added to a stream."""
+        if self.arrivals is not None:
+            self._count(self.arrivals.close(stream))
+
+    def _count(self, draws: Iterable[Draw]) -> None:
+        blocks: dict[str, list[float]] = {}
+        for draw in draws:
+            self._note(draw)
+            value = self._block(draw)
+            if value is not None:
+                blocks.setdefault(draw.series, []).append(value)
+            self._monitor_for(draw.series)
+        for series, values in blocks.items():
+            self._feed(self.monitors[series], values)
+
+    def _feed(self, monitor: Monitor, values: list[float]) -> None:
+        """Feed blocks up to the one that decides: a log that is read late stops where it would."""
+        room = len(values) if monitor.most is None else monitor.most - monitor.n
+        for start in range(0, min(room, len(values)), _BATCH):
+            if monitor.decision != CONTINUE:
+                return
+            monitor.update(values[start : min(start + _BATCH, room)], stop=True)
+
+    def _note(self, draw: Draw) -> None:
+        size = len(draw.reward)
+        if self._streams[-1:] != [draw.stream]:
+            # Files one after the other are in an order that was set before; but where several grow
+            # at once, whose draw is complete first may hang on how long responses took.
+            if draw.stream in self._streams:
+                self._between = self._between or not self.arrivals.by_launch
+                self._streams.remove(draw.stream)
+            self._streams.append(draw.stream)
+        self._uneven = self._uneven or (self._size is not None and size != self._size)
+        self._size = size if self._size is None else self._size
+        self._partly = self._partly or 0 < len(draw.gold) < size
+        self._labelled += bool(draw.gold)
+        if self.options.by is not None:
+            seen = self._series_of.setdefault(draw.prompt, draw.series)
+            self._recurs = self._recurs or seen != draw.series
+        if draw.step is not None and self.options.by != "step":
+            first = self._step_of.setdefault((draw.prompt, draw.series), draw.step)
+            self._repeats = self._repeats or first != draw.step
+
+    def _block(self, draw: Draw) -> float | None:
+        """Return the value of the block that this draw completes, reward units, or None."""
+        options = self.options
+        low, high = options.reward_range
+        if not options.gold:
+            return self._in_range(low + (high - low) * (draw.mean("reward") - draw.mean("cost")))
+        weight = options.control
+        control = weight * draw.mean("reward") - draw.mean("cost")
+        residual = None
+        if draw.gold:
+            residual = draw.mean("gold") - weight * draw.mean("labelled_reward")
+        self._monitor_for(draw.series)
+        unit = self._waiting[draw.series].take(control, residual, options.unlabelled)
+        return None if unit is None else self._in_range(low + (high - low) * unit)
+
+    def _in_range(self, value: float) -> float:
+        low, high = self.options.block_range
+        return min(max(value, low), high)  # rounding only
+
+    # --- what is known ---------------------------------------------------------------------------
+
+    @property
+    def decision(self) -> str:
+        """One monitor: its decision. Several: reached when one of them is."""
+        decisions = [monitor.decision for monitor in self.monitors.values()]
+        if REACHED in decisions:
+            return REACHED
+        alone = self.options.by is None and decisions == [IMPOSSIBLE]
+        return IMPOSSIBLE if alone else CONTINUE
+
+    @property
+    def blocks(self) -> int:
+        """Blocks in all monitors."""
+        return sum(monitor.n for monitor in self.monitors.values())
+
+    @property
+    def status(self) -> Status:
+        """What the intervals are worth for the true reward."""
+        if not self.options.gold:
+            return Status.VACUOUS
+        return Status.ESTIMATED if self._doubts() else Status.CERTIFIED
+
+    def _doubts(self) -> list[str]:
+        found = []
+        if self._recurs and not self.options.held_out:
+            found.append(
+                f"prompts recur across the log's {self.options.by} values: a policy trained or "
+                "chosen on them is not independent of them. Say --held-out where none was."
+            )
+        if self._between and not self.options.whole_batches:
+            found.append(
+                "several files grow at once and rows have no launch: which prompt counts first may "
+                "depend on how long its responses took. Log launch; or say --whole-batches where "
+                "each file grows by whole batches that are waited for."
+            )
+        if self._repeats:
+            found.append(
+                "the same prompts come again at other steps and count as new ones each time: their "
+                "draws are not independent, and the interval is about these prompts, not about new "
+                "ones. Watch --by step, or log each prompt once."
+            )
+        if self.options.gold and self._partly and self._uneven:
+            found.append(
+                "rollouts were labelled one by one and prompts have unequal numbers of rollouts, "
+                "so that some prompts are labelled more often than others. Label whole prompts."
+            )
+        return found
+
+    def document(self, log: Mapping) -> dict:
+        """Return everything as plain data, schema `taut.watch/1`: finite numbers or None.
+
+        Args:
+            log: What is known of the files: "files", "incomplete", "notes".
+        """
+        arrivals = self.arrivals
+        learned = Status.ESTIMATED if self._doubts() else Status.CERTIFIED
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "target": self.options.target,
+            "of": "gold" if self.options.gold else "learned",
+            "settings": _plain(asdict(self.options)),
+            "decision": self.decision,
+            "status": str(self.status),
+            "learned_status": str(learned),
+            "doubts": self._doubts(),
+            "log": {
+                **log,
+                "rollouts": 0 if arrivals is None else arrivals.rows,
+                "prompts": 0 if arrivals is None else arrivals.counted,
+                "pending_prompts": 0 if arrivals is None else arrivals.pending,
+                "labelled_prompts": self._labelled,
+                "waiting_for": None if arrivals is None else arrivals.waiting_for(),
+                "order": "launch" if arrivals is not None and arrivals.by_launch else "rows",
+            },
+            "series": [
+                {"value": None if self.options.by is None else name, **monitor.document}
+                for name, monitor in self.monitors.items()
+            ],
+        }
+
+    @property
+    def state(self) -> dict:
+        """Everything, as plain data for JSON."""
+        return {
+            "schema": STATE,
+            "version": __version__,
+            "options": _plain(asdict(self.options)),
+            "by_launch": None if self.arrivals is None else self.arrivals.by_launch,
+            "arrivals": None if self.arrivals is None else self.arrivals.state,
+            "monitors": [[name, monitor.state] for name, monitor in self.monitors.items()],
+            "waiting": {name: asdict(group) for name, group in self._waiting.items()},
+            "series_of": [[prompt, series] for prompt, series in self._series_of.items()],
+            "streams": self._streams,
+            "step_of": [[*where, step] for where, step in self._step_of.items()],
+            "facts": {name: getattr(self, f"_{name}") for name in _FACTS},
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping, options: WatchOptions) -> "Watch":
+        """Go on from a state, which must have been made with the same options.
+
+        Raises:
+            UsageError: It is no such state, or something else was asked for then.
+        """
+        if state.get("schema") != STATE:
+            raise UsageError(f"expected a state of taut watch, {STATE}; take the file away.")
+        before, now = state["options"], _plain(asdict(options))
+        for name, value in now.items():
+            if before.get(name) != value:
+                raise UsageError(
+                    f"the state was made with {name} = {before.get(name)}, now it is {value}. What "
+                    "was asked for cannot change while the log is watched: use the same options, "
+                    "or another --state, which begins again."
+                )
+        self = cls(options)
+        if state["arrivals"] is not None:
+            self.arrivals = Arrivals(per_prompt=options.per_prompt, by_launch=state["by_launch"])
+            self.arrivals.restore(state["arrivals"])
+        self.monitors = {name: Monitor.from_state(item) for name, item in state["monitors"]}
+        self._waiting = {name: _Group(**item) for name, item in state["waiting"].items()}
+        self._series_of = {prompt: series for prompt, series in state["series_of"]}
+        self._streams = list(state["streams"])
+        self._step_of = {(prompt, series): step for prompt, series, step in state["step_of"]}
+        for name in _FACTS:
+            setattr(self, f"_{name}", state["facts"][name])
+        return self
+
+
+@dataclass(slots=True)
+class _Group:
+    """Labelled draws and unlabelled ones of a series that wait for each other, in order.
+
+    Attributes:
+        labelled: Residual r* - control r and own control mean of each labelled draw.
+        unlabelled: Control means of unlabelled draws.
+    """
+
+    labelled: list = field(default_factory=list)
+    unlabelled: list = field(default_factory=list)
+
+    def take(self, control: float, residual: float | None, size: int) -> float | None:
+        """Add a draw; return the block of the first labelled one if its group is full now.
+
+        A block is the residual plus the mean of the control over the labelled draw and the `size`
+        unlabelled ones that go with it. Which draws are labelled is blind to outcomes, so is who
+        goes with whom. With size 0 unlabelled draws are not used.
+        """
+        if residual is not None:
+            self.labelled.append([residual, control])
+        elif size:
+            self.unlabelled.append(control)
+        if not self.labelled or len(self.unlabelled) < size:
+            return None
+        residual, own = self.labelled.pop(0)
+        others = self.unlabelled[:size]
+        del self.unlabelled[:size]
+        return residual + math.fsum([own, *others]) / (1 + size)
+
+
+def _plain(options: dict) -> dict:
+    """Return options as JSON gives them back: pairs are lists."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in options.items()
+    }

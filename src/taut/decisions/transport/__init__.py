@@ -1,0 +1,1 @@
+"""Whether a calibrated judge still holds for another policy."""

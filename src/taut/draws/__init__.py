@@ -1,0 +1,1 @@
+"""What a log's rows are worth: draws, labels, units, health."""
