@@ -6,7 +6,6 @@ from taut.cli.arguments import html_option, json_option, log_options, range_opti
 from taut.cli.reading import chosen_format, name_pairs, progress_line, read_log, say_origin
 from taut.cli.root import EXIT_DATA, cli
 from taut.cli.show import show
-from taut.version import __version__
 
 
 @cli.command(epilog="Example: taut check rollouts/ --reward-range 0 1")
@@ -16,19 +15,12 @@ from taut.version import __version__
 @html_option
 def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, reward_range, **settings):
     """Check the health of a LOG: what would make a certificate wrong. Exit 1 if a check fails."""
-    from taut.auditing.certificate import check as check_log
-    from taut.auditing.document import health_document
+    from taut.auditing.check import check as check_log
 
     rollouts = read_log(log, mapping, lenient, token_clip, quiet)
-    checks = check_log(rollouts, reward_range=reward_range, **settings)
-    document = {
-        "schema": "taut.health/1",
-        "version": __version__,
-        "log": {"rollouts": len(rollouts), "rejected_rows": rollouts.rejected_rows},
-        "health": health_document(checks),
-    }
-    show(document, json_path, html_path)
-    return EXIT_DATA if any(item.status == "fail" for item in checks) else 0
+    found = check_log(rollouts, reward_range=reward_range, **settings)
+    show(found.document, json_path, html_path)
+    return EXIT_DATA if any(item.status == "fail" for item in found) else 0
 
 
 @cli.command(epilog="Example: taut convert run/*.jsonl.gz -o run.parquet --map reward=score")

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from taut.auditing.target import gold_to_unit, to_unit
 from taut.decisions.stopping.arrivals import Rows
 from taut.decisions.stopping.watching import Watch, WatchOptions
+from taut.draws.units import gold_to_unit, to_unit
 from taut.engines.tail import Part, Tail
 from taut.errors import LogError, UsageError
 from taut.logs.keys import combine, hash_ids

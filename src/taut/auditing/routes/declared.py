@@ -14,8 +14,10 @@ from taut.bounds.reward_shift import (
     GoldPlan,
     choose_gold_plan,
     gold_blocks,
-    label_counts,
 )
+from taut.draws import assumptions as about
+from taut.draws.assumptions import Assumption, Standing, status_of
+from taut.draws.labels import label_counts
 from taut.types import Interval, Status
 
 
@@ -38,7 +40,7 @@ class Joined:
     shift: Interval
     events: tuple[Event, ...]
     status: Status
-    assumes: tuple[str, ...]
+    assumes: tuple[Assumption, ...]
     route: str
     source: str
     values: np.ndarray
@@ -74,13 +76,14 @@ def gold(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]
         joint.values, joint.low, joint.high, budget, np.ones(len(joint.values), dtype=np.int64)
     )
     sampling, shift = _shares(mean, joint.values, interval)
+    assumes = mean.design.resting_on(about.RANDOM_LABELS, about.GOLD_RANGE)
     joined = Joined(
         interval=interval,
         sampling=sampling,
         shift=shift,
         events=both_ends("gold blocks", budget),
-        status=Status.CERTIFIED if joint.exact and mean.design.labels_blind else Status.ESTIMATED,
-        assumes=_gold_assumes(joint.exact, mean.design.labels_blind),
+        status=status_of(assumes),
+        assumes=assumes,
         route=_gold_route(plan, labelled),
         source="theory §3.6",
         values=joint.values,
@@ -104,18 +107,6 @@ def _gold_plan(mean: TargetMean, delta: float) -> tuple[GoldPlan, float]:
     if math.isinf(mean.high - mean.low):
         plan = replace(plan, own=1.0)
     return plan, half_width
-
-
-def _gold_assumes(exact: bool, blind: bool) -> tuple[str, ...]:
-    text = "which rows carry gold labels does not depend on outcomes"
-    text += "" if blind else ", although labelled rows look different"
-    if exact:
-        return (text,)
-    return (
-        text,
-        "rows were labelled one by one at a rate read off this log, and draws have unequal "
-        "numbers of rollouts; label whole prompts for a certificate",
-    )
 
 
 def _gold_route(plan: GoldPlan, labelled: int) -> str:
@@ -167,13 +158,20 @@ def declared(
         events=both_ends("learned reward less KL cost", budget),
         status=Status.CONDITIONAL,
         assumes=(
-            f"coverage C is at most {options.coverage:g} (declared)",
-            "the reward model's mean squared error on its data is at most the declared L",
+            _declared(f"coverage C is at most {options.coverage:g}", "--coverage"),
+            _declared(
+                "the reward model's mean squared error on its data is at most the declared L",
+                "--reward-mse",
+            ),
         ),
         route="declared C and L",
         source="theory §3.1",
         values=mean.draws,
     )
+
+
+def _declared(text: str, by: str) -> Assumption:
+    return Assumption(name=about.QUANTITY, text=text, stands=Standing.DECLARED, by=by)
 
 
 def trivial(mean: TargetMean, learned: Interval, budget: Budget) -> Joined:

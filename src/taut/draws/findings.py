@@ -1,0 +1,269 @@
+"""What tests say of the assumptions that a log can contradict (theory §2, §4.6).
+
+Every test is valid for any data: an honest log, however skewed, is doubted by all tests together
+with probability at most 1e-3 and contradicted with 1e-6. Tests only lower a status; no bound is
+computed from them.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from taut.draws import assumptions as about
+from taut.draws.assumptions import Standing
+from taut.draws.declared import Declared
+from taut.draws.labels import LabelKind, Labels, labelled_rows
+from taut.draws.layout import Layout
+from taut.draws.rollouts import Rollouts, group_rows
+from taut.draws.units import Units, clipped_share
+from taut.inequalities import e_values, exact_tests, urns
+from taut.inequalities.mean import ordered_mean_interval
+from taut.inequalities.multiplicity import DOUBT, SURE, Verdict, verdicts
+from taut.logs.keys import combine
+
+_GAP_DOUBT, _GAP_SURE = math.log(1.05), math.log(2.0)  # chi-square of sampler against policy, + 1
+_FEWEST = 2  # draws on each side of a comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """One test of one assumption.
+
+    Attributes:
+        name: The assumption.
+        p_doubt, p_sure: p-values against it, and against what no tolerance explains.
+        text: What it says where it speaks against the assumption.
+    """
+
+    name: str
+    p_doubt: float
+    p_sure: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the tests of one assumption found.
+
+    Attributes:
+        verdict: The strongest thing that any of them says.
+        detail: The tests, and what they saw.
+    """
+
+    verdict: Verdict
+    detail: str
+
+    @property
+    def speaks(self) -> bool:
+        """Whether anything was found."""
+        return self.verdict is not Verdict.NOTHING_FOUND
+
+    @property
+    def standing(self) -> Standing:
+        """How an assumption stands that this speaks against."""
+        return Standing(self.verdict.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found about each assumption that data can contradict."""
+
+    labels: Finding
+    complete: Finding
+    log_probs: Finding
+
+
+_SILENT = {
+    about.RANDOM_LABELS: "too few labelled or unlabelled rollouts to compare",
+    about.COMPLETE: "one rollout a prompt: nothing to compare",
+    about.LOG_PROBS: "no log-probs",
+}
+
+
+def look(
+    rollouts: Rollouts,
+    layout: Layout,
+    labels: Labels | None,
+    units: Units,
+    declared: Declared,
+    *,
+    logs: int = 1,
+    sampler: bool = True,
+) -> Findings:
+    """Run every test that the log allows.
+
+    Args:
+        rollouts, layout, labels, units, declared: The log.
+        logs: Parts of one log that are looked at, this among them: they share the levels.
+        sampler: `behaviour_logprob` is that of the policy that made these rows.
+    """
+    tests = [
+        *_labels(rollouts, layout, labels),
+        *_complete(rollouts, layout, units, declared),
+        *_log_probs(rollouts, layout, declared, sampler),
+    ]
+    found = verdicts(
+        [min(1.0, logs * test.p_doubt) for test in tests],
+        [min(1.0, logs * test.p_sure) for test in tests],
+    )
+    named = [_joined(name, tests, found) for name in _SILENT]
+    return Findings(*named)
+
+
+def _joined(name: str, tests: list[Tested], found: tuple[Verdict, ...]) -> Finding:
+    """Return the finding of all tests of one assumption."""
+    mine = [
+        (verdict, test) for verdict, test in zip(found, tests, strict=True) if test.name == name
+    ]
+    if not mine:
+        return Finding(Verdict.NOTHING_FOUND, _SILENT[name])
+    for verdict in (Verdict.VIOLATED, Verdict.IN_DOUBT):
+        said = [test for its, test in mine if its is verdict]
+        if said:
+            worst = min(said, key=lambda test: test.p_doubt)
+            return Finding(verdict, f"{worst.text}, p = {worst.p_doubt:.1g}")
+    least = min(test.p_doubt for _, test in mine)
+    plural = "" if len(mine) == 1 else "s"
+    return Finding(
+        Verdict.NOTHING_FOUND, f"{len(mine)} exact test{plural} found nothing (p = {least:.2g})"
+    )
+
+
+# --- labels ---------------------------------------------------------------------------------------
+
+
+def _labels(rollouts: Rollouts, layout: Layout, labels: Labels | None) -> Iterator[Tested]:
+    """Whether labels are blind, between draws and within them (theory §2)."""
+    if labels is None or labels.kind in (LabelKind.CHANCES, LabelKind.ALL):
+        return
+    blocks, sizes = layout.blocks, layout.blocks.sizes
+    mask = labelled_rows(rollouts.gold)[blocks.rows]
+    if 0 < labels.draws < len(blocks):
+        strata = _codes(sizes, layout.profile)
+        test = exact_tests.labels_blind_between(
+            blocks.means(rollouts.reward), labels.counts, strata
+        )
+        text = f"labels go with the rewards of a prompt ({test.statistic})"
+        yield Tested(about.RANDOM_LABELS, test.p_value, test.p_value, text)
+        if layout.cell_count > 1:
+            p_value = _between_cells(layout, labels, sizes)
+            text = "prompts of some steps, policies or runs are labelled more often than others"
+            yield Tested(about.RANDOM_LABELS, p_value, p_value, text)
+    if ((labels.counts > 0) & (labels.counts < sizes)).any():
+        test = exact_tests.labels_blind_within(rollouts.reward[blocks.rows], mask, blocks.starts)
+        text = f"labels go with the rewards of rollouts of one prompt ({test.statistic})"
+        yield Tested(about.RANDOM_LABELS, test.p_value, test.p_value, text)
+        if layout.cell_count > 1:
+            log_e = urns.log_e_value_within(layout.cells[blocks.rows], mask, blocks.starts)
+            p_value = e_values.p_of_log_e(log_e)
+            text = "rollouts of some steps, policies or runs are labelled more often than others"
+            yield Tested(about.RANDOM_LABELS, p_value, p_value, text)
+
+
+def _between_cells(layout: Layout, labels: Labels, sizes: np.ndarray) -> float:
+    """p-value: among draws of equal K, those of all profiles have one chance of a label."""
+    log_e = 0.0
+    for size in np.unique(sizes):
+        part = np.flatnonzero(sizes == size)
+        _, classes = np.unique(layout.profile[part], return_inverse=True)
+        log_e += urns.log_e_value_between(classes, labels.counts[part] > 0, np.arange(len(part)))
+    return e_values.p_of_log_e(log_e)
+
+
+def _codes(*columns: np.ndarray) -> np.ndarray:
+    """Return one code per row for each combination of some integer columns."""
+    _, codes = np.unique(np.stack(columns), axis=1, return_inverse=True)
+    return codes.ravel()
+
+
+# --- rollouts that are missing --------------------------------------------------------------------
+
+
+def _complete(
+    rollouts: Rollouts, layout: Layout, units: Units, declared: Declared
+) -> Iterator[Tested]:
+    """Whether draws of equal rewards were dropped, or K hangs on the outcomes (theory §2)."""
+    cells = layout.cells.astype(np.uint64)
+    together = group_rows(combine(rollouts.prompt, cells), [rollouts.reward], declared.seed)
+    if (together.sizes > 1).any():
+        test = exact_tests.equal_rewards_kept(
+            rollouts.reward[together.rows],
+            together.starts,
+            keys=np.arange(len(together)),
+            cells=layout.cells[together.rows[together.starts[:-1]]],
+        )
+        text = "prompts whose rewards are all equal seem to have been dropped"
+        yield Tested(about.COMPLETE, test.p_value, test.p_value, text)
+    if about.COMPLETE not in declared.words and layout.cell_count == 1 and units.reward_declared:
+        p_value = _k_by_outcome(rollouts, layout, units)
+        if p_value is not None:
+            text = "prompts with fewer rollouts have other rewards than those with most"
+            yield Tested(about.COMPLETE, p_value, p_value, text)
+
+
+def _k_by_outcome(rollouts: Rollouts, layout: Layout, units: Units) -> float | None:
+    """p-value: prompts with most and with fewer rollouts have one mean reward; None if K is one.
+
+    Where K was set by what a prompt is, and not by outcomes, they may differ too: then it is for
+    the user to say so. Looks at the two levels that matter only.
+    """
+    sizes = layout.blocks.sizes
+    most = sizes == sizes.max()
+    if min(int(most.sum()), int((~most).sum())) < _FEWEST or clipped_share(rollouts, units) == 1:
+        return None
+    means = layout.blocks.means(units.unit_reward(rollouts.reward))
+    for level in (SURE / 10, DOUBT / 10):
+        one, other = (
+            ordered_mean_interval(
+                np.clip(part, 0.0, 1.0),
+                low=0.0,
+                high=1.0,
+                delta_lower=level / 4,
+                delta_upper=level / 4,
+                method="betting",
+            )
+            for part in (means[most], means[~most])
+        )
+        if one.lower > other.upper or other.lower > one.upper:
+            return level
+    return 1.0
+
+
+# --- log-probs ------------------------------------------------------------------------------------
+
+
+def _log_probs(
+    rollouts: Rollouts, layout: Layout, declared: Declared, sampler: bool
+) -> Iterator[Tested]:
+    """Whether log-probs can be right: E e^-l <= 1, and the sampler's own (theory §4.6)."""
+    blocks, noise = layout.blocks, declared.log_prob_noise
+    policy, behaviour = rollouts.policy_logprob, rollouts.behaviour_logprob
+
+    def log_means(exponents: np.ndarray) -> np.ndarray:
+        return e_values.block_log_means(exponents[blocks.rows], blocks.starts)
+
+    if rollouts.log_ratio is not None:
+        found = e_values.log_prob_test(log_means(-rollouts.log_ratio), noise=noise)
+        text = f"the mean of exp(-log-ratio) is {_size(found.log_mean)}, at most 1 can be"
+        yield Tested(about.LOG_PROBS, found.p_doubt, found.p_sure, text)
+    if policy is None or behaviour is None or not sampler:
+        return
+    found = e_values.log_prob_test(log_means(policy - behaviour), noise=noise)
+    text = f"the mean of exp(policy - behaviour) is {_size(found.log_mean)}, at most 1 can be"
+    yield Tested(about.LOG_PROBS, found.p_doubt, found.p_sure, text)
+    logs = log_means(behaviour - policy)
+    gap = np.abs(behaviour - policy)
+    yield Tested(
+        about.LOG_PROBS,
+        e_values.p_of_log_e(e_values.log_e_value(logs, _GAP_DOUBT)),
+        e_values.p_of_log_e(e_values.log_e_value(logs, _GAP_SURE)),
+        "the policy that sampled is not the one that was scored: log-probs differ by "
+        f"{gap.mean():.3g} nats on average, 99% by less than {np.quantile(gap, 0.99):.3g}",
+    )
+
+
+def _size(log_value: float) -> str:
+    """Write exp(log_value) so that it can be read however large it is."""
+    return f"{math.exp(log_value):.3g}" if log_value < 300 else f"1e{log_value / 2.302585093:.0f}"

@@ -1,0 +1,100 @@
+"""Results are documents: typed records, returned, printed, dumped and read back (design §5).
+
+Each verb returns one model, whose JSON is the published contract. Numbers in a document are finite
+or null; the same input, seed and version give the same bytes.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from taut.errors import LogError
+
+
+def tidy(value: Any) -> Any:
+    """Replace what a document does not hold: non-finite numbers by None, -0.0 by 0.0."""
+    if isinstance(value, float):
+        return value + 0.0 if math.isfinite(value) else None
+    return value
+
+
+class Part(BaseModel):
+    """A part of a document: frozen, with nothing in it that was not asked for."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tidied(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            return {name: tidy(value) for name, value in values.items()}
+        return values
+
+
+class Document(Part):
+    """A whole document: a result of one verb.
+
+    Attributes:
+        schema_name: The contract that its JSON follows, `schema` in JSON.
+        version: The version of taut that wrote it.
+    """
+
+    SCHEMAS: ClassVar[dict[str, type["Document"]]] = {}
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Remember which model reads which schema."""
+        super().__pydantic_init_subclass__(**kwargs)
+        field = cls.model_fields.get("schema_name")
+        if field is not None and isinstance(field.default, str):
+            Document.SCHEMAS[field.default] = cls
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The result as plain data, as its JSON holds it."""
+        return self.model_dump(mode="json")
+
+    def to_json(self) -> str:
+        """Return the result as JSON: finite numbers or null, always the same bytes."""
+        return json.dumps(self.document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+    def __str__(self) -> str:
+        """The terminal report, without colour."""
+        from taut.report.door import report_text
+
+        return report_text(self)
+
+    def _repr_html_(self) -> str:
+        from taut.report.door import report_html
+
+        return report_html(self)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read a result back from its JSON."""
+        return cls.model_validate_json(text)
+
+
+def load(path: str | Path) -> Document:
+    """Read a result back from a JSON file that taut wrote.
+
+    Raises:
+        LogError: The file is no JSON, or of a schema that this version does not read.
+    """
+    import taut.schemas  # noqa: F401  (every model, so that it is known)
+
+    text = Path(path).read_bytes()
+    try:
+        name = json.loads(text).get("schema")
+    except (ValueError, AttributeError) as error:
+        raise LogError(f"{path}: expected a JSON document that taut wrote: {error}.") from error
+    model = Document.SCHEMAS.get(str(name))
+    if model is None:
+        known = ", ".join(sorted(Document.SCHEMAS))
+        raise LogError(f"{path}: schema {name!r}; this version reads {known}.")
+    return model.from_json(text)
