@@ -13,6 +13,7 @@ import numpy as np
 
 from taut.errors import AssumptionError
 from taut.inequalities.divergence import kl_lower, kl_upper
+from taut.inequalities.rounding import from_unit, scaled
 from taut.types import Interval
 
 Side = Literal["both", "lower", "upper"]
@@ -221,16 +222,6 @@ def require_delta(delta: float) -> None:
         raise AssumptionError(
             f"delta: expected a probability of a miss in (0, 1), found {delta}; 0.05 is usual."
         )
-
-
-def from_unit(lower: float, upper: float, *, low: float, high: float) -> Interval:
-    """Map an interval within [0, 1] to [low, high], rounding outward and clipping."""
-    width = high - low
-    # Subtracting low and scaling cost a few units in the last place of the larger end.
-    slack = 4.0 * np.finfo(np.float64).eps * max(abs(low), abs(high), width)
-    lower = low if lower <= 0.0 else float(max(low, low + width * lower - slack))
-    upper = high if upper >= 1.0 else float(min(high, low + width * upper + slack))
-    return Interval(float(lower), float(upper))
 
 
 def _around(
