@@ -104,9 +104,7 @@ def labels_blind_between(score: np.ndarray, labels: np.ndarray, strata: np.ndarr
     return _union(tests)
 
 
-def labels_blind_within(
-    values: np.ndarray, labelled: np.ndarray, starts: np.ndarray
-) -> ExactTest:
+def labels_blind_within(values: np.ndarray, labelled: np.ndarray, starts: np.ndarray) -> ExactTest:
     """Test that which rows of a draw are labelled has nothing to do with their values.
 
     Null hypothesis: given how many rows of each draw are labelled, they are a uniformly random
@@ -256,7 +254,10 @@ def _row_marks(values: np.ndarray, starts: np.ndarray) -> Iterator[tuple[str, np
         yield f"above the {100 * level:g}% quantile", values >= ordered[edges[0]]
     sizes = np.diff(starts)
     for name, extreme in (("largest", np.maximum), ("smallest", np.minimum)):
-        yield f"{name} of their draw", values == np.repeat(extreme.reduceat(values, starts[:-1]), sizes)
+        yield (
+            f"{name} of their draw",
+            values == np.repeat(extreme.reduceat(values, starts[:-1]), sizes),
+        )
     yield "above the median of their draw", values > np.repeat(_medians(values, starts), sizes)
 
 
@@ -301,9 +302,7 @@ def _worst_case(rewards: np.ndarray, starts: np.ndarray, possible_values: int) -
     return _too_few(name, law, int((~(lowest < highest)).sum()))
 
 
-def _pairs(
-    sizes: np.ndarray, keys: np.ndarray, cells: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(sizes: np.ndarray, keys: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return pairs of draws of equal K >= 2 and cell, neighbours in the order of keys."""
     order = np.lexsort((keys, sizes, cells))
     order = order[sizes[order] > 1]

@@ -305,8 +305,8 @@ def _unit(values: np.ndarray | float, low: float, high: float) -> tuple[np.ndarr
             f"empirical: expected averages in [{low}, {high}], found {array}; declare the range "
             "that every block keeps to."
         )
-    unit = (array - low) / width
-    return np.clip(unit - slack / width, 0.0, 1.0), np.clip(unit + slack / width, 0.0, 1.0)
+    unit, slack = (array - low) / width, max(slack / width, 4.0 * _EPS)
+    return np.clip(unit - slack, 0.0, 1.0), np.clip(unit + slack, 0.0, 1.0)
 
 
 def _divergences(kl: np.ndarray | float) -> np.ndarray:

@@ -9,8 +9,9 @@ the labelled draws' scores a_j and for any theta >= 0 and lambda_g,
 
 where b_g is the binomial probability of m_g and c_g = exp(-V_g) I_0(V_g) bounds that of m_g under
 the tilted coins, whose number of heads has variance V_g (`taut.inequalities.tails`). c_g / b_g is
-nearly 1: unlike Hoeffding's (1963) bound for samples without replacement, nothing is lost where half
-of the draws are labelled. Any theta and lambda are valid; Newton's steps make them nearly the best.
+nearly 1: unlike Hoeffding's (1963) bound for samples without replacement, nothing is lost where
+half of the draws are labelled. Any theta and lambda are valid; Newton's steps make them nearly the
+best.
 """
 
 import math

@@ -5,6 +5,7 @@ import numpy as np
 from taut.types import Interval
 
 _EPS = float(np.finfo(np.float64).eps)
+_ORDINARY = 256  # binary exponents up to this are left alone
 _LEAST = float(np.finfo(np.float64).smallest_subnormal)
 
 
@@ -36,14 +37,10 @@ def to_range(
     return below, above
 
 
-def scaled(values: np.ndarray, low: float, high: float) -> tuple[np.ndarray, float, float, int]:
-    """Scale values and their range by a power of two where squares or inverses would overflow.
+def binary_scale(low: float, high: float) -> int:
+    """Return e such that low and high times 2^-e are ordinary numbers; 0 where they are already.
 
-    Returns:
-        values, low, high, each times 2^-exponent, and the exponent, 0 for ordinary ranges.
+    Scaling by a power of two is exact, and neither squares nor inverses overflow afterwards.
     """
     exponent = int(np.frexp(max(abs(low), abs(high)))[1])
-    if abs(exponent) < 256:
-        return values, low, high, 0
-    low, high = (float(np.ldexp(end, -exponent)) for end in (low, high))
-    return np.ldexp(values, -exponent), low, high, exponent
+    return exponent if abs(exponent) > _ORDINARY else 0
