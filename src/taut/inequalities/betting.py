@@ -21,6 +21,7 @@ _ROUNDS = 2  # 65^2 = 4,225 parts of a cell: far below any statistical error
 _STAKE = 0.99  # largest share of the fortune that one bet may lose
 _DEAD = 1e-250  # smaller fortunes count as lost: they could only return by rounding
 _LEAST_ETA = 1e-200  # below, a fortune of 1/eta leaves no room to compute: the end is trivial
+_OFF = 1e-9  # how far rounding may bring a block outside [0, 1]
 _LEAST_VARIANCE = 1e-12  # keeps the bets against m = 1 finite
 _LEAD_SHARE = 32  # from `_LEARN` blocks on, the first n/32 blocks place the cells
 _LEARN = 512
@@ -58,6 +59,7 @@ def star_end(x: np.ndarray, *, origin: float, scale: float, eta: float) -> float
     With origin = high and scale = -1/(high - low) this is the upper end, measured downwards from
     high. Blocks are mapped while they are read, so no second copy of the data is made.
     """
+    _require_unit(x, origin, scale, eta)
     if eta < _LEAST_ETA:
         return 0.0
     end = _scan(x, origin, scale, _goal(len(x), eta), *_plan(x, origin, scale))
@@ -98,7 +100,7 @@ def _plan(x: np.ndarray, origin: float, scale: float) -> tuple[int, np.ndarray]:
 
 
 def _goal(n: int, eta: float) -> float:
-    return math.exp(math.log(1.0 / eta) + _slack(n))
+    return math.exp(_slack(n) - math.log(eta))
 
 
 def _slack(n: int) -> float:
@@ -119,6 +121,18 @@ def _unit_blocks(x: np.ndarray, eta: float) -> np.ndarray:
     if not 0.0 < eta < 1.0:
         raise AssumptionError(f"eta: expected a probability of a miss in (0, 1), found {eta}.")
     return blocks
+
+
+def _require_unit(x: np.ndarray, origin: float, scale: float, eta: float) -> None:
+    """Raise AssumptionError unless (x - origin) * scale lies in [0, 1] up to rounding."""
+    ends = [(float(end) - origin) * scale for end in (x.min(), x.max())] if len(x) else [math.nan]
+    if not all(-_OFF <= end <= 1.0 + _OFF for end in ends):
+        raise AssumptionError(
+            f"expected blocks with (x - {origin}) * {scale} in [0, 1], found {ends}; scale the "
+            "range by a power of two where its inverse overflows."
+        )
+    if not 0.0 < eta < 1.0:
+        raise AssumptionError(f"eta: expected a probability of a miss in (0, 1), found {eta}.")
 
 
 def _cells(n: int, lead: np.ndarray) -> np.ndarray:
@@ -326,11 +340,12 @@ def mixture_lower(x: np.ndarray, eta: float) -> float:
 
 def mixture_end(x: np.ndarray, *, origin: float, scale: float, eta: float) -> float:
     """Return the `mixture_lower` end for z = (x - origin) * scale; see `star_end`."""
+    _require_unit(x, origin, scale, eta)
     ordered = np.sort(x)
     bets, weights = mixture_bets(len(x), eta)
-    goal = math.log(1.0 / eta) + _slack(len(x))
+    goal = _slack(len(x)) - math.log(eta)
     # The fortune is at most its start of one at the sample mean, so the end lies below that.
-    top = min(max((float(np.mean(ordered)) - origin) * scale + 1e-12, 0.0), 1.0)
+    top = min(max(float(np.mean((ordered - origin) * scale)) + 1e-12, 0.0), 1.0)
     end = _mixture_root(ordered, origin, scale, top, bets, np.log(weights), goal)
     return max(0.0, end - 8.0 * np.finfo(np.float64).eps)
 
@@ -340,9 +355,14 @@ def mixture_bets(n: int, eta: float) -> tuple[np.ndarray, np.ndarray]:
 
     The bets double from one aimed at variance 1/4, the largest, to one aimed at about 1/n. They
     depend on n and eta alone; the weights fall slowly, as rewards rarely have a tiny variance.
+
+    Raises:
+        AssumptionError: n below 1, or eta outside (0, 1).
     """
+    if not (n >= 1 and 0.0 < eta < 1.0):
+        raise AssumptionError(f"expected n >= 1 and eta in (0, 1), found {n} and {eta}.")
     steps = 1 + max(1, math.ceil(0.5 * math.log2(n)))
-    widest = math.sqrt(8.0 * (math.log(1.0 / eta) + 1.0) / n)
+    widest = math.sqrt(8.0 * (1.0 - math.log(eta)) / n)
     weights = (np.arange(steps) + 3.0) ** -1.5
     return widest * 2.0 ** np.arange(steps), weights / weights.sum()
 

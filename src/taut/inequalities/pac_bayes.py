@@ -13,6 +13,7 @@ import numpy as np
 from taut.errors import AssumptionError, UsageError
 from taut.inequalities.concentration import require_delta
 from taut.inequalities.divergence import kl_lower, kl_upper
+from taut.inequalities.rounding import to_range
 from taut.types import Interval
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -130,7 +131,7 @@ def pac_bayes_ends(
     if draws is not None and draws_delta is not None:
         price = monte_carlo_price(draws, draws_delta)
         least, most = kl_lower(least, price), kl_upper(most, price)
-    return _to_range(kl_lower(least, budget), kl_upper(most, budget), low, high)
+    return to_range(kl_lower(least, budget), kl_upper(most, budget), low=low, high=high)
 
 
 def union_ends(
@@ -171,7 +172,7 @@ def union_ends(
         )
     counts = np.array([_count("blocks", n) for n in np.ravel(blocks)]).reshape(np.shape(blocks))
     budget = (math.log(2.0 / delta) - np.log(shares)) / counts * (1.0 + 8.0 * _EPS)
-    return _to_range(kl_lower(least, budget), kl_upper(most, budget), low, high)
+    return to_range(kl_lower(least, budget), kl_upper(most, budget), low=low, high=high)
 
 
 def monte_carlo_price(draws: int, delta: float) -> float:
@@ -304,19 +305,8 @@ def _unit(values: np.ndarray | float, low: float, high: float) -> tuple[np.ndarr
             f"empirical: expected averages in [{low}, {high}], found {array}; declare the range "
             "that every block keeps to."
         )
-    unit = (array - low) / width
-    return np.clip(unit - slack / width, 0.0, 1.0), np.clip(unit + slack / width, 0.0, 1.0)
-
-
-def _to_range(
-    lower: np.ndarray, upper: np.ndarray, low: float, high: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Map ends within [0, 1] to [low, high], rounding outward and clipping."""
-    width = high - low
-    slack = 4.0 * _EPS * max(abs(low), abs(high), width)
-    below = np.where(lower <= 0.0, low, np.maximum(low, low + width * lower - slack))
-    above = np.where(upper >= 1.0, high, np.minimum(high, low + width * upper + slack))
-    return below, above
+    unit, slack = (array - low) / width, max(slack / width, 4.0 * _EPS)
+    return np.clip(unit - slack, 0.0, 1.0), np.clip(unit + slack, 0.0, 1.0)
 
 
 def _divergences(kl: np.ndarray | float) -> np.ndarray:
