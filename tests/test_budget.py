@@ -13,7 +13,7 @@ import pytest
 import taut
 from taut import cli
 from taut.auditing.calibration import outward
-from taut.auditing.certificate import prepare
+from taut.auditing.prepare import prepare
 from taut.auditing.options import Options
 from taut.decisions.budget.components import Components, variance_components
 from taut.decisions.budget.costs import TOKENS, Costs

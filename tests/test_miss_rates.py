@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from check import assert_misses_at_most, misses_more_than
-from taut.auditing import certificate as certificates
+from taut.auditing import audit as certificates
 from taut.auditing import compose
-from taut.auditing.certificate import audit
+from taut.auditing.audit import audit
 from taut.errors import AssumptionError
 from taut.logs.keys import scramble
 from taut.types import Interval, Status

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from taut.auditing.certificate import check as taut_check  # noqa: E402
+from taut.auditing.check import check as taut_check  # noqa: E402
 from taut.cli import cli  # noqa: E402
 from taut.engines.local import read_rollouts  # noqa: E402
 from taut.errors import LogError, TautError, UsageError  # noqa: E402

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taut.auditing import certificate as certificates
-from taut.auditing.certificate import audit
+from taut.auditing import audit as certificates
+from taut.auditing.audit import audit
 from taut.bounds.reward_shift import paper_shift
 from taut.bounds.transfer import (
     Ingredients,

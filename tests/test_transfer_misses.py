@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from check import assert_misses_at_most, misses_more_than
-from taut.auditing.certificate import audit
+from taut.auditing.audit import audit
 from taut.auditing.routes import reward_data as density
 from taut.auditing.routes.declared import Joined
 from taut.bounds.sampling import block_interval

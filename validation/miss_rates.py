@@ -28,7 +28,7 @@ from tests.check import miss_rate_lower_limit, misses_more_than
 from validation.page import median, write
 
 import taut
-from taut.auditing.certificate import audit
+from taut.auditing.audit import audit
 from taut.draws.rollouts import Rollouts
 from taut.errors import AssumptionError
 from taut.types import Status

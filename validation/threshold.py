@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from taut.auditing.calibration import Split, Thresholds
-from taut.auditing.certificate import Prepared, prepare
+from taut.auditing.prepare import Prepared, prepare
 from taut.auditing.compose import certify
 from taut.auditing.options import Options
 from taut.auditing.target import Design

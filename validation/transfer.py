@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tests.check import miss_rate_lower_limit, misses_more_than
 
-from taut.auditing.certificate import audit
+from taut.auditing.audit import audit
 from taut.draws.rollouts import Rollouts
 from taut.errors import AssumptionError
 from taut.types import Status

@@ -6,6 +6,8 @@ or null; the same input, seed and version give the same bytes.
 
 import json
 import math
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -98,3 +100,22 @@ def load(path: str | Path) -> Document:
         known = ", ".join(sorted(Document.SCHEMAS))
         raise LogError(f"{path}: schema {name!r}; this version reads {known}.")
     return model.from_json(text)
+
+
+def fields_of(record: Any) -> dict[str, Any]:
+    """Return the fields of a slotted record by name."""
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+def plain_data(value: Any) -> Any:
+    """Replace what JSON cannot hold: non-finite numbers by None, enums and tuples by plain data."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_data(item) for item in value]
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, float):
+        # -0.0 and 0.0 are one number; bytes must not depend on which one came out.
+        return value + 0.0 if math.isfinite(value) else None
+    return value

@@ -67,7 +67,7 @@ def audit(
         raise UsageError("--margin needs --reward-data, and one policy at a time (no --by).")
     if require_lower is not None and settings["target"] == "auto":
         raise UsageError(
-            "--require-lower needs an explicit --target (reward, clipped or objective): a gate must "
+            "--require-lower needs an explicit --target (reward, clipped, objective): a gate must "
             "not move with what a log happens to hold."
         )
     if by is None:
