@@ -5,10 +5,10 @@ import math
 from fractions import Fraction
 
 import numpy as np
+from validation.exact import binomial, capital, check, coin, half, outcomes, poisson_binomial
 
 from taut.inequalities.mean import mean_interval
 from taut.inequalities.pac_bayes import log_xi
-from validation.exact import binomial, capital, check, coin, half, outcomes, poisson_binomial
 
 WORLDS = 400
 
@@ -189,9 +189,7 @@ def coming_back():
     return f"anew {float(anew)}, kept {float(kept)}"
 
 
-@check(
-    "3.6", "gold and reward data in one fortune: a prompt in two blocks leaks, in one it does not"
-)
+@check("3.6", "gold and reward data in one fortune: a prompt in two blocks leaks")
 def one_fortune():
     mean = half()  # of r*, which is the prompt's own 0 or 1; two prompts; importance mean lower
 
@@ -361,9 +359,7 @@ def xi():
     return f"largest E e^(n kl) / xi(n) over different laws {worst:.3f}"
 
 
-@check(
-    "6.4", "stationary SGD: A S + S A - eta A S A = (eta/batch) C; tr S = eta/(2 batch) tr A^-1 C"
-)
+@check("6.4", "SGD at rest: A S + S A - eta A S A = (eta/b) C; tr S = eta/(2b) tr A^-1 C")
 def ornstein_uhlenbeck():
     rng = np.random.default_rng(5)
     root, noise = rng.normal(size=(2, 3, 3))
