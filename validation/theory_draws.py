@@ -169,11 +169,8 @@ def equal_reward_pairs():
 @check("2", "equal rewards: the p-value is valid in exact enumeration, one-sided form too")
 def equal_reward_test():
     rows, found = 3, []
-    laws = [
-        [(Fraction(9, 10), 1)],
-        [(Fraction(1, 2), 1)],
-        [(Fraction(1, 5), 1), (Fraction(4, 5), 2)],
-    ]
+    high, even = [(Fraction(9, 10), 1)], [(half(), 1)]
+    mixed = [(Fraction(1, 5), 1), (Fraction(4, 5), 2)]
     counts = []
     for law in (high, mixed, even, high):
         total = sum(w for _, w in law)
