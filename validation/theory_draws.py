@@ -103,6 +103,18 @@ def dealt_groups():
     return f"largest of 6 random worlds {float(worst):.4f}"
 
 
+@check("2", "several laws: tau chosen on draws set aside leaks, 3/2; the judge's weight does not")
+def chosen_on_calibration_draws():
+    means = {1: (1, 0), 2: (0, 1)}  # E of both draws of a list at either threshold
+    chosen = Fraction(0)
+    for aside, left in ((0, 1), (1, 0)):
+        tau = 2 if means[1][aside] == 1 else 1  # the threshold at which the other draw is high
+        chosen += half() * (1 + (means[tau][left] - half()))
+    fixed = sum(half() * (1 + (means[1][left] - half())) for left in (0, 1))
+    assert chosen == Fraction(3, 2) and fixed == 1
+    return f"chosen {float(chosen)}, fixed {float(fixed)}"
+
+
 @check("2", "predictable bets on a list, or on labels that are a random subset of it, fail: 1.495")
 def predictable_on_a_list():
     def bet(past):
