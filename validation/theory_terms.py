@@ -225,6 +225,24 @@ def active_labels():
     return f"[{low}, {high}] at G = 3, c = 1/2, lambda = 3/4"
 
 
+@check("3.6", "active labels on one row of K: 1/G in the range becomes 1/(GK)")
+def active_rows():
+    size, rows, floor, weight = 2, 2, Fraction(1, 2), Fraction(3, 4)
+    ends = [Fraction(10), Fraction(-10)]
+    bits = (Fraction(0), Fraction(1))
+    chances = (floor / size, 1 - floor / size)
+    for g in itertools.product(bits, repeat=size * rows):
+        for q in (chances, chances[::-1]):
+            control = weight * sum(g) / (size * rows)
+            for j, row, gold in itertools.product(range(size), range(rows), bits):
+                block = control + (gold - weight * g[j * rows + row]) / (size * q[j])
+                ends = [min(ends[0], block), max(ends[1], block)]
+    single = -weight * (1 / floor - Fraction(1, size))
+    assert ends[0] == -weight * (1 / floor - Fraction(1, size * rows)) < single
+    assert ends[1] == 1 / floor + weight * (1 - Fraction(1, size * rows))
+    return f"{ends[0]} where K = 1 has {single}"
+
+
 @check("3.6", "active labels: labelling later a draw that was passed over is a leak")
 def passed_over():
     total = Fraction(0)  # r* = g; blocks of two draws, lambda = 1: the block shows both g
