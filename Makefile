@@ -34,6 +34,7 @@ lint: $(VENV)/.test
 
 validate: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m validation.theory
 	$(BIN)/python -m validation.miss_rates --output docs/validation.md
 	$(BIN)/python -m validation.transfer
 	$(BIN)/python -m validation.selection
