@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import taut
-from taut.auditing.document import certificate_document
 from taut.worlds import FAMILIES, sample_rollouts, truth
 
 TARGETS = ("reward", "clipped", "objective")
@@ -36,7 +35,7 @@ def columns(n=60, **changes):
 
 
 def text(certificate):
-    return json.dumps(certificate_document(certificate), allow_nan=False)
+    return json.dumps(certificate.document, allow_nan=False)
 
 
 SETTINGS = [
@@ -67,7 +66,7 @@ def test_terms_add_up_and_the_ledger_is_spent(settings, gold):
     world, rollouts = log(gold=gold)
     options = {"reward_range": (0.0, 1.0), **settings}
     certificate = taut.audit(rollouts, beta=world.beta, delta=0.1, **options)
-    document = certificate_document(certificate)
+    document = certificate.document
     lower = certificate.main.measured + sum(term.lower for term in certificate.terms)
     upper = certificate.main.measured + sum(term.upper for term in certificate.terms)
     assert certificate.lower >= lower - 1e-12
@@ -303,7 +302,7 @@ def test_ends_that_cross_are_an_error():
     assert clipped.targets["objective"] is None
     assert (
         "above its upper end"
-        in certificate_document(clipped)["targets"]["objective"]["unavailable"]
+        in clipped.document["targets"]["objective"]["unavailable"]
     )
 
 

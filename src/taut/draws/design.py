@@ -114,7 +114,7 @@ def design(
     )
     layout = lay_out(rollouts, seed=declared.seed, mode=declared.prompts)
     labels = describe_labels(rollouts, layout)
-    findings = look(rollouts, layout, labels, units, declared, logs=logs, sampler=sampler)
+    findings = look(rollouts, layout, labels, declared, logs=logs, sampler=sampler)
     return Design(
         whole=whole,
         rollouts=rollouts,

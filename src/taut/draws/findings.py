@@ -16,15 +16,12 @@ from taut.draws.assumptions import Standing
 from taut.draws.declared import Declared
 from taut.draws.labels import LabelKind, Labels, labelled_rows
 from taut.draws.layout import Layout
-from taut.draws.rollouts import Rollouts, group_rows
-from taut.draws.units import Units, clipped_share
+from taut.draws.rollouts import Blocks, Rollouts, group_rows
 from taut.inequalities import e_values, exact_tests, urns
-from taut.inequalities.mean import ordered_mean_interval
-from taut.inequalities.multiplicity import DOUBT, SURE, Verdict, verdicts
+from taut.inequalities.multiplicity import Verdict, verdicts
 from taut.logs.keys import combine
 
 _GAP_DOUBT, _GAP_SURE = math.log(1.05), math.log(2.0)  # chi-square of sampler against policy, + 1
-_FEWEST = 2  # draws on each side of a comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +83,6 @@ def look(
     rollouts: Rollouts,
     layout: Layout,
     labels: Labels | None,
-    units: Units,
     declared: Declared,
     *,
     logs: int = 1,
@@ -95,13 +91,13 @@ def look(
     """Run every test that the log allows.
 
     Args:
-        rollouts, layout, labels, units, declared: The log.
+        rollouts, layout, labels, declared: The log.
         logs: Parts of one log that are looked at, this among them: they share the levels.
         sampler: `behaviour_logprob` is that of the policy that made these rows.
     """
     tests = [
         *_labels(rollouts, layout, labels),
-        *_complete(rollouts, layout, units, declared),
+        *_complete(rollouts, layout, declared),
         *_log_probs(rollouts, layout, declared, sampler),
     ]
     found = verdicts(
@@ -181,13 +177,14 @@ def _codes(*columns: np.ndarray) -> np.ndarray:
 # --- rollouts that are missing --------------------------------------------------------------------
 
 
-def _complete(
-    rollouts: Rollouts, layout: Layout, units: Units, declared: Declared
-) -> Iterator[Tested]:
-    """Whether draws of equal rewards were dropped, or K hangs on the outcomes (theory §2)."""
+def _complete(rollouts: Rollouts, layout: Layout, declared: Declared) -> Iterator[Tested]:
+    """Whether draws of equal rewards were dropped (theory §2).
+
+    That K goes with the rewards of a prompt proves nothing: it may hang on what the prompt is.
+    """
     cells = layout.cells.astype(np.uint64)
     together = group_rows(combine(rollouts.prompt, cells), [rollouts.reward], declared.seed)
-    if (together.sizes > 1).any():
+    if (together.sizes > 1).any() and not _group_relative(rollouts.reward, together):
         test = exact_tests.equal_rewards_kept(
             rollouts.reward[together.rows],
             together.starts,
@@ -196,39 +193,16 @@ def _complete(
         )
         text = "prompts whose rewards are all equal seem to have been dropped"
         yield Tested(about.COMPLETE, test.p_value, test.p_value, text)
-    if about.COMPLETE not in declared.words and layout.cell_count == 1 and units.reward_declared:
-        p_value = _k_by_outcome(rollouts, layout, units)
-        if p_value is not None:
-            text = "prompts with fewer rollouts have other rewards than those with most"
-            yield Tested(about.COMPLETE, p_value, p_value, text)
 
 
-def _k_by_outcome(rollouts: Rollouts, layout: Layout, units: Units) -> float | None:
-    """p-value: prompts with most and with fewer rollouts have one mean reward; None if K is one.
+def _group_relative(rewards: np.ndarray, together: Blocks) -> bool:
+    """Say whether the rewards of every group add up to one number, as centred ones do.
 
-    Where K was set by what a prompt is, and not by outcomes, they may differ too: then it is for
-    the user to say so. Looks at the two levels that matter only.
+    They are no draws of one law each, and never all equal unless all are that number's share.
     """
-    sizes = layout.blocks.sizes
-    most = sizes == sizes.max()
-    if min(int(most.sum()), int((~most).sum())) < _FEWEST or clipped_share(rollouts, units) == 1:
-        return None
-    means = layout.blocks.means(units.unit_reward(rollouts.reward))
-    for level in (SURE / 10, DOUBT / 10):
-        one, other = (
-            ordered_mean_interval(
-                np.clip(part, 0.0, 1.0),
-                low=0.0,
-                high=1.0,
-                delta_lower=level / 4,
-                delta_upper=level / 4,
-                method="betting",
-            )
-            for part in (means[most], means[~most])
-        )
-        if one.lower > other.upper or other.lower > one.upper:
-            return level
-    return 1.0
+    sums = together.sums(rewards)
+    spread = max(float(np.abs(rewards).max()), 1e-300) * float(together.sizes.max())
+    return bool(np.abs(sums - sums[0]).max() <= 1e-6 * spread)
 
 
 # --- log-probs ------------------------------------------------------------------------------------

@@ -187,11 +187,16 @@ def draw_keys(rollouts: Rollouts, mode: str) -> np.ndarray:
                 "distinct prompt counts once."
             )
         return combine(rollouts.prompt, rollouts.group)
-    if mode == LIST and _equal_sizes(rollouts.prompt):
-        # Given the prompts, rows are independent: each is a unit of its own.
+    if mode == LIST and _equal_sizes(rollouts.prompt) and not _partly_labelled(rollouts.gold):
+        # Given the prompts, rows are independent: each is a unit of its own. Labels on some rows
+        # are a random subset of prompts, or of rows of prompts, not of all rows.
         row = row_keys([rollouts.prompt, cell_keys(rollouts), *rollouts.value_columns()])
         return combine(row, _occurrence(row))
     return rollouts.prompt
+
+
+def _partly_labelled(gold: np.ndarray | None) -> bool:
+    return gold is not None and 0 < int(np.isnan(gold).sum()) < len(gold)
 
 
 def _equal_sizes(keys: np.ndarray) -> bool:

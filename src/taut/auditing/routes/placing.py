@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 
 from taut.auditing.calibration import FEWEST_DRAWS, Split
-from taut.auditing.options import Options
 from taut.auditing.prepare import Prepared
 from taut.auditing.routes.reward_data import Shift
 from taut.bounds.coverage import density_ratio
@@ -35,7 +34,8 @@ def place_reward_data(ready: Prepared, reward_data: Rollouts | None) -> Shift | 
     )
     found = design(whole.rollouts, declared, whole=whole, sampler=False)
     paired = bool(np.isin(theirs, mine).any())
-    chooses = _choosing_draws(found.blocks, mine, theirs, ready.split, options, paired)
+    share = options.calibration if found.one_law else 0.0
+    chooses = _choosing_draws(found.blocks, mine, theirs, ready.split, share, paired)
     return Shift(
         data=RewardData(
             weight=_weights(whole.rollouts),
@@ -70,11 +70,11 @@ def _choosing_draws(
     mine: np.ndarray,
     theirs: np.ndarray,
     split: Split,
-    options: Options,
+    share: float,
     paired: bool,
 ) -> np.ndarray:
     """Mark the draws of reward data that choose; a prompt in both logs is on one side in both."""
-    share = options.calibration if options.calibration * len(blocks) >= FEWEST_DRAWS else 0.0
+    share = share if share * len(blocks) >= FEWEST_DRAWS else 0.0
     chooses = np.arange(len(blocks)) < math.floor(share * len(blocks))
     if paired:
         prompt = theirs[blocks.rows[blocks.starts[:-1]]]
