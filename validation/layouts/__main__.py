@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from multiprocessing import get_context
 
-from validation.layouts.cells import HONEST, Cell, cells
+from validation.layouts.cell import HONEST, Cell
+from validation.layouts.cells import cells
 from validation.layouts.verdict import MOST_ACCUSED, Tally, failures, tally, upper_limit
 
 _CHUNK = 50  # logs of a cell that a process takes at once

@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from validation.layouts.log import Log
 
 import taut
-from validation.layouts.log import Log
 
 RANKS = ("certified", "conditional", "estimated", "vacuous")
 SOUND = ("certified", "conditional")

@@ -5,7 +5,6 @@ lost, but where the docstring says "the logged ones".
 """
 
 import numpy as np
-
 from validation.layouts.data import Data
 
 # --- rows are lost --------------------------------------------------------------------------------
@@ -21,16 +20,21 @@ def drop_half_of_failures(rng, data: Data) -> None:
     data.take((data.reward >= 0.5) | (rng.random(len(data)) < 0.5))
 
 
+def mark_truncated(rng, data: Data) -> None:
+    """Responses cut at the length limit, which are worse, are logged as such: no breach."""
+    data.columns["truncated"] = rng.random(len(data)) < np.where(data.gold >= 0.5, 0.1, 0.5)
+
+
 def drop_truncated(rng, data: Data) -> None:
-    """Responses cut at the length limit, which are worse, are not logged."""
-    cut = rng.random(len(data)) < np.where(data.gold >= 0.5, 0.1, 0.5)
-    data.columns["truncated"] = cut
-    data.take(~cut)
+    """They are not logged."""
+    mark_truncated(rng, data)
+    data.take(~data.columns["truncated"])
 
 
 def drop_equal_draws(rng, data: Data) -> None:
     """Dynamic sampling: draws whose rewards are all equal are not logged."""
-    data.take(data.over_draws(data.reward**2) - data.over_draws(data.reward) ** 2 > 1e-12)
+    spread = data.over_groups(data.reward**2) - data.over_groups(data.reward) ** 2
+    data.take(spread > 1e-12)
 
 
 def stop_at_success(rng, data: Data) -> None:
@@ -58,6 +62,13 @@ def _place(prompt: np.ndarray) -> np.ndarray:
     return np.arange(len(prompt)) - np.repeat(starts, np.diff(np.r_[starts, len(prompt)]))
 
 
+def failures_come_again(rng, data: Data) -> None:
+    """A curriculum: a prompt that failed comes again at the next step, one that did not is done."""
+    order = np.lexsort((data.columns["step"], data.prompt))
+    data.take(order)
+    stop_at_success(rng, data)
+
+
 def drop_worst_draws(rng, data: Data) -> None:
     """A fifth of the prompts, those with the lowest mean, are not logged."""
     mean = data.over_draws(data.gold) + 1e-9 * data.prompt
@@ -66,7 +77,7 @@ def drop_worst_draws(rng, data: Data) -> None:
 
 def keep_top_steps(rng, data: Data) -> None:
     """Five of the checkpoints are logged: those that did best; truth of the logged ones."""
-    steps, place = np.unique(data.columns["step"], return_inverse=True)
+    _steps, place = np.unique(data.columns["step"], return_inverse=True)
     mean = np.bincount(place, data.gold) / np.bincount(place)
     data.take(np.isin(place, np.argsort(mean)[-5:]))
 
@@ -150,5 +161,6 @@ def gold_out_of_range(rng, data: Data) -> None:
 
 def finished_first(rng, data: Data) -> None:
     """Draws stand in the order in which they were finished: the better ones first."""
-    mean = data.over_draws(data.gold + 0.05 * rng.random(len(data)))
-    data.take(np.lexsort((data.prompt, -mean)))
+    mean = data.over_draws(data.gold)
+    late = data.over_draws(rng.normal(0, 0.5 * max(mean.std(), 1e-9), len(data)))
+    data.take(np.lexsort((data.prompt, late - mean)))

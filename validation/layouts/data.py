@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-
 from validation.layouts.frames import Frame
 from validation.layouts.laws import Law, Styles, lift
 
@@ -39,8 +38,16 @@ class Data:
 
     def over_draws(self, values: np.ndarray) -> np.ndarray:
         """Return the mean over its draw, for each row."""
-        _, place = np.unique(self.prompt, return_inverse=True)
-        return (np.bincount(place, values) / np.bincount(place))[place]
+        return _over(self.prompt, values)
+
+    def over_groups(self, values: np.ndarray) -> np.ndarray:
+        """Return the mean over what one policy answered to one prompt, for each row."""
+        code = self.prompt
+        for name in SLICES:
+            if name in self.columns:
+                _, own = np.unique(self.columns[name], return_inverse=True)
+                code = code * (own.max() + 1) + own
+        return _over(code, values)
 
     def take(self, kept: np.ndarray) -> None:
         """Keep some rows (a mask or indices), in place."""
@@ -70,10 +77,17 @@ class Data:
         }
 
 
+def _over(code: np.ndarray, values: np.ndarray) -> np.ndarray:
+    _, place = np.unique(code, return_inverse=True)
+    return (np.bincount(place, values) / np.bincount(place))[place]
+
+
 def draw(rng: np.random.Generator, law: Law, frame: Frame, styles: Styles | None) -> Data:
     """Let the policies answer the prompts of a frame."""
     kinds = int(frame.prompt.max()) + 1 if frame.mass is None else len(frame.mass)
     trait = law.trait(rng, kinds)
+    if frame.by_trait:
+        trait = np.sort(trait)
     rows = len(frame.prompt)
     columns, chance, mean = dict(frame.columns), frame.strength, frame.strength
     if styles is not None:

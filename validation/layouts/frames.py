@@ -21,6 +21,7 @@ class Frame:
         means: What is meant: "population", "list" (these prompts) or "pool" (prompt i has mass
             `mass[i]` and is drawn again and again).
         mass: Shape (prompts of the pool,); None otherwise.
+        by_trait: Prompts are numbered by their trait, so that the layout may go by it.
     """
 
     prompt: np.ndarray
@@ -28,6 +29,7 @@ class Frame:
     strength: np.ndarray | None = None
     means: str = "population"
     mass: np.ndarray | None = None
+    by_trait: bool = False
 
     def __post_init__(self):
         if self.strength is None:
@@ -64,11 +66,43 @@ def unequal(rng, prompts=120) -> Frame:
     return Frame(prompt=np.repeat(np.arange(prompts), rng.integers(1, 9, prompts)))
 
 
+def hard_prompts_more(rng, prompts=120) -> Frame:
+    """K goes by how hard the prompt is, not by outcomes: hard ones get most."""
+    size = np.where(np.arange(prompts) < prompts // 3, 8, 2)
+    return Frame(prompt=np.repeat(np.arange(prompts), size), by_trait=True)
+
+
+def file_twice(rng, prompts=120) -> Frame:
+    """Every prompt has its rows in two places of the file."""
+    return Frame(prompt=np.tile(np.repeat(np.arange(prompts), 2), 2))
+
+
 def steps_apart(rng, prompts=40, steps=4, size=3) -> Frame:
     """Fixed policies, each on prompts of its own at its step."""
     prompt = np.repeat(np.arange(prompts * steps), size)
     step = prompt // prompts
     return Frame(prompt=prompt, columns={"step": 10 * step}, strength=0.15 * step)
+
+
+def steps_of_other_sizes(rng) -> Frame:
+    """Two policies on prompts of their own: a hundred prompts with K = 2, twenty with K = 8."""
+    prompt = np.r_[np.repeat(np.arange(100), 2), np.repeat(np.arange(100, 120), 8)]
+    step = (prompt >= 100).astype(int)
+    return Frame(prompt=prompt, columns={"step": step}, strength=0.5 * step)
+
+
+def one_prompt_alone(rng) -> Frame:
+    """A policy that answered a single prompt, beside one that answered sixty."""
+    prompt = np.repeat(np.arange(61), 3)
+    names = np.where(prompt < 60, "usual", "tried once")
+    return Frame(prompt=prompt, columns={"policy": names})
+
+
+def few_recur(rng, prompts=90, again=8, size=2) -> Frame:
+    """Nearly all prompts at one step, a few of them at two."""
+    kinds = np.r_[np.arange(prompts), rng.choice(prompts // 2, again, replace=False)]
+    step = np.r_[np.arange(prompts) >= prompts // 2, np.ones(again)].astype(int)
+    return _over_steps(kinds, step, size, None, 0.3)
 
 
 def every_step(rng, prompts=40, steps=6, size=2, groups=None, strength=0.1) -> Frame:

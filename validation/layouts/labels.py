@@ -4,7 +4,6 @@ The blind ones look at nothing but where rows are. A draw is a prompt with all o
 """
 
 import numpy as np
-
 from validation.layouts.data import Data
 
 _SHARE = 0.4
@@ -113,6 +112,22 @@ def _counts(data: Data, cell: np.ndarray) -> list[int]:
     return [max(2, round(size / 5)) for size in sizes[:-1]] + sizes[-1:]
 
 
+def draws_of_each_cell(rng, data):
+    """So many draws of each step (policy, run), chosen for each one apart."""
+    cell = _cell(data)
+    return np.any(
+        [
+            np.isin(data.prompt, _pick(rng, np.unique(data.prompt[cell == c]))) & (cell == c)
+            for c in np.unique(cell)
+        ],
+        axis=0,
+    )
+
+
+def _pick(rng, kinds: np.ndarray) -> np.ndarray:
+    return rng.choice(kinds, max(2, round(_SHARE * len(kinds))), replace=False)
+
+
 # --- by outcome -----------------------------------------------------------------------------------
 
 
@@ -129,6 +144,12 @@ def draws_by_outcome(rng, data):
     good = mean > np.median(mean)
     kinds, first = np.unique(data.prompt, return_index=True)
     return np.isin(data.prompt, kinds[rng.random(len(kinds)) < np.where(good[first], 0.75, 0.25)])
+
+
+def draws_of_many_rows(rng, data):
+    """The draws that have most rollouts, where K says how hard a prompt is."""
+    _, place, size = np.unique(data.prompt, return_inverse=True, return_counts=True)
+    return size[place] > np.median(size)
 
 
 def best_of_draw(rng, data):

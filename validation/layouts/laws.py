@@ -78,6 +78,14 @@ EASY = Law(
     given=lambda trait: trait,
     judge=_flip(0.0),
 )
+FAIR = Law(
+    name="fair coin",
+    mean=0.5,
+    trait=_fixed(0.5),
+    gold=_coin,
+    given=lambda trait: trait,
+    judge=_flip(0.0),
+)
 BLIND_JUDGE = Law(
     name="blind judge",
     mean=0.5,
@@ -121,6 +129,14 @@ LAWS = (
         judge=lambda rng, gold: gold.copy(),
     ),
     Law(
+        name="a judge that says one thing",
+        mean=0.5,
+        trait=lambda rng, count: rng.beta(2, 2, count),
+        gold=_coin,
+        given=lambda trait: trait,
+        judge=lambda rng, gold: np.full(len(gold), 0.5),
+    ),
+    Law(
         name="heavy tail",
         mean=0.04,
         trait=lambda rng, count: rng.random(count) ** 4,
@@ -147,6 +163,8 @@ LAWS = (
         judge=_graded,
     ),
 )
+
+GRADED = (COIN, *LAWS[-2:])
 
 # --- log-probs ------------------------------------------------------------------------------------
 
@@ -200,12 +218,6 @@ class Styles:
         slope = (one - none)[0] - (one - none)[1]
         ones = np.rint((ratio - self.bits * (none[0] - none[1])) / slope)
         return columns["policy_logprob"] - self.log_prob(ones, self.policy), ones
-
-    @property
-    def most(self) -> float:
-        """The largest log-ratio that can be, nats."""
-        ones = np.arange(self.bits + 1)
-        return float((self.log_prob(ones, self.policy) - self.log_prob(ones, self.reference)).max())
 
     def mean_clipped(self, tau: float, tau_negative: float) -> float:
         """Return E clip(l, -tau_negative, tau) under the policy, nats, exactly."""

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-
 from validation.layouts.data import Data
 
 ALL = ("held-out", "complete", "random-labels")

@@ -7,9 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from scipy import stats
-
 from validation.layouts import adapter
-from validation.layouts.cells import HONEST, INVISIBLE, VISIBLE, WIDE, Cell
+from validation.layouts.cell import HONEST, INVISIBLE, VISIBLE, WIDE, Cell
 
 DELTA = 0.05
 MOST_ACCUSED = 1e-3
