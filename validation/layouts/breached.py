@@ -63,7 +63,7 @@ def _biased_labels() -> list[Cell]:
     best, worst = labels.best_of_draw, labels.worst_of_draw
     return [
         *each(("audit", "watch"), name="rows, K = 1", labels=by_rows, **single, **seen),
-        *each(("audit", "watch"), name="rows, K = 4", labels=by_rows, **once, **seen),
+        *each(("audit", "watch"), name="rows, K = 4", labels=by_rows, **more, **seen),
         *each(("audit", "watch"), name="whole draws", labels=by_draws, **more, **seen),
         *each(
             ("audit",), name="draws of many rows", labels=labels.draws_of_many_rows, **hard, **seen
@@ -79,7 +79,7 @@ def _biased_labels() -> list[Cell]:
             ("audit", "audit --by policy", "select policy", "select files by policy"),
             name="rows by policy",
             labels=by_rows,
-            **{**policies, "layout": lambda rng: frames.policies_shared(rng, 100, 4, 2)},
+            **{**policies, "layout": lambda rng: frames.policies_shared(rng, 150, 4, 2)},
             **seen,
         ),
         *each(("audit", "watch"), name="a blind judge", labels=by_rows, **single, **unseen),

@@ -131,19 +131,22 @@ def _pick(rng, kinds: np.ndarray) -> np.ndarray:
 # --- by outcome -----------------------------------------------------------------------------------
 
 
+def _high(values: np.ndarray) -> np.ndarray:
+    """Mark the values above the median; where that is none of them, those at it."""
+    middle = np.median(values)
+    return values > middle if (values > middle).any() else values >= middle
+
+
 def rows_by_outcome(rng, data):
-    """A success is labelled three times as often as a failure."""
-    middle = np.median(data.gold) if data.gold.max() > data.gold.min() else 0.5
-    good = data.gold > middle if (data.gold > middle).any() else data.gold >= middle
-    return rng.random(len(data)) < np.where(good, 0.75, 0.25)
+    """A success is labelled nine times as often as a failure."""
+    return rng.random(len(data)) < np.where(_high(data.gold), 0.9, 0.1)
 
 
 def draws_by_outcome(rng, data):
     """Whole draws, by the mean of their true rewards."""
-    mean = data.over_draws(data.gold)
-    good = mean > np.median(mean)
+    good = _high(data.over_draws(data.gold))
     kinds, first = np.unique(data.prompt, return_index=True)
-    return np.isin(data.prompt, kinds[rng.random(len(kinds)) < np.where(good[first], 0.75, 0.25)])
+    return np.isin(data.prompt, kinds[rng.random(len(kinds)) < np.where(good[first], 0.9, 0.1)])
 
 
 def draws_of_many_rows(rng, data):
@@ -169,4 +172,4 @@ def better_half_of_draw(rng, data):
 
 def likely_successes(rng, data):
     """Rows whose score is high are labelled more often, and nothing says so."""
-    return rng.random(len(data)) < np.where(data.reward >= 0.5, 0.8, 0.25)
+    return rng.random(len(data)) < np.where(_high(data.reward), 0.8, 0.25)
