@@ -35,6 +35,7 @@ lint: $(VENV)/.test
 validate: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m validation.miss_rates --output docs/validation.md
+	$(BIN)/python -m validation.layouts
 	$(BIN)/python -m validation.transfer
 	$(BIN)/python -m validation.selection
 	$(BIN)/python -m validation.budget

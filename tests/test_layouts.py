@@ -1,6 +1,6 @@
 """What a log's rows are worth: layouts × labels × breaches × commands (theory §2, §5).
 
-The long form is `python -m validation.layouts`; here each reward law comes once in every cell.
+The long form is `python -m validation.layouts`; here laws of rewards take turns over the cells.
 """
 
 import sys
@@ -13,7 +13,7 @@ import pytest
 # `validation` lies beside `tests`, in the root of the repository.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from validation.layouts import adapter, frames, laws
+from validation.layouts import adapter, frames, laws, trusted
 from validation.layouts.cell import HONEST, WIDE
 from validation.layouts.cells import cells, short
 from validation.layouts.data import draw
@@ -26,14 +26,18 @@ from validation.layouts.verdict import (
     tally,
 )
 
-LOGS = len(laws.LAWS)
+LOGS = 6
 FAMILIES = tuple(dict.fromkeys(cell.family for cell in cells()))
 
 
 @pytest.fixture(scope="module")
 def tallies():
     """Counts of every cell of the short form, by cell."""
-    return {cell: tally(cell, range(LOGS)) for cell in short()}
+    starts = range(0, LOGS * len(short()), LOGS)
+    return {
+        cell: tally(cell, range(start, start + LOGS))
+        for cell, start in zip(short(), starts, strict=True)
+    }
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -110,7 +114,7 @@ PLANTED = (
 def test_planted_mistakes_are_rejected(mistake, name, word):
     """The same check refutes a tool with a planted mistake, by the requirement that it breaks."""
     cell = cell_named(name)
-    against = failures(cell, tally(cell, range(4 * LOGS), run=mistake))
+    against = failures(cell, tally(cell, range(4 * len(laws.LAWS)), run=mistake))
     assert any(text.startswith(word) for text in against), against
 
 
@@ -167,6 +171,14 @@ def test_log_probs_read_back():
     clipped = np.clip(columns["policy_logprob"] - columns["ref_logprob"], -1.5, 2.0)
     off = clipped.mean() - laws.USUAL.mean_clipped(2.0, 1.5)
     assert abs(off) <= 5 * clipped.std() / np.sqrt(len(clipped))
+
+
+@pytest.mark.parametrize("styles", [trusted._OWN, trusted._HACKED])
+def test_truths_of_styles(styles):
+    """What a style adds to the true reward, or takes from it, is in the truth."""
+    rng = np.random.default_rng(2)
+    data = draw(rng, laws.COIN, frames.once(rng, 50_000, 1), styles)
+    assert abs(data.gold.mean() - data.truth()) <= 5 * data.gold.std() / np.sqrt(len(data))
 
 
 def test_a_prompt_of_a_pool_has_its_mass():

@@ -96,12 +96,18 @@ def draw(rng: np.random.Generator, law: Law, frame: Frame, styles: Styles | None
         chance = lift(styles.effect * ones / styles.bits, frame.strength)
         mean = lift(styles.effect * styles.policy, frame.strength)
     gold = np.where(rng.random(rows) < chance, 1.0, law.gold(rng, trait[frame.prompt]))
+    reward = law.judge(rng, gold)
     plain = law.given(trait)[frame.prompt] if frame.means == "list" else np.full(rows, law.mean)
+    value = lift(plain, mean)
+    if styles is not None and styles.loophole:
+        through = ones == styles.bits
+        gold, reward = np.where(through, 0.0, gold), np.where(through, 1.0, reward)
+        value = value * (1 - styles.policy**styles.bits)
     return Data(
         prompt=frame.prompt,
         gold=gold,
-        reward=law.judge(rng, gold),
-        value=lift(plain, mean),
+        reward=reward,
+        value=value,
         columns=columns,
         law=law,
         styles=styles,

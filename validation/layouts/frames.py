@@ -126,6 +126,11 @@ def every_step_one_policy(rng) -> Frame:
     return every_step(rng, prompts=30, steps=40, size=1, groups="unique", strength=0.0)
 
 
+def every_step_one_policy_pairs(rng) -> Frame:
+    """The same with pairs of prompt and group that recur."""
+    return every_step(rng, prompts=30, steps=40, size=1, groups="pairs", strength=0.0)
+
+
 def some_each_step(rng, groups="unique", strength=0.0, prompts=30, share=20, steps=40) -> Frame:
     """Twenty of thirty prompts, at random, at each of forty steps."""
     prompt = np.concatenate([rng.choice(prompts, share, replace=False) for _ in range(steps)])

@@ -82,6 +82,7 @@ def _layouts() -> list[Cell]:
         ("(prompt, group) pairs recur", frames.every_step_pairs, step, "certified"),
         ("unique groups", frames.every_step_unique, step, "certified"),
         ("30 prompts at 40 steps", frames.every_step_one_policy, step[:1], "certified"),
+        ("30 at 40, pairs", frames.every_step_one_policy_pairs, step[:1], "certified"),
         ("20 of 30 at 40 steps", frames.some_each_step, step[:1], "certified"),
         ("20 of 30, pairs", frames.some_each_step_pairs, step[:1], "certified"),
         ("20 of 30, drifting", frames.some_each_step_drifting, step[:1], "certified"),
@@ -180,13 +181,13 @@ def _selections() -> list[Cell]:
 
 
 def _equal_policies_over_steps(rng) -> frames.Frame:
-    """Two equally good policies, each on its own few prompts at every one of thirty steps."""
-    parts = [frames.every_step(rng, prompts=25, steps=30, size=1, strength=0.0) for _ in range(2)]
-    prompt = np.concatenate([parts[0].prompt, parts[1].prompt + 25])
+    """Two equally good policies, each on some of its own thirty prompts at each of many steps."""
+    parts = [frames.some_each_step(rng) for _ in range(2)]
+    prompt = np.concatenate([parts[0].prompt, parts[1].prompt + 30])
     step = np.concatenate([part.columns["step"] for part in parts])
     columns = {
         "step": step,
-        "policy": np.where(prompt < 25, "A", "B"),
+        "policy": np.where(prompt < 30, "A", "B"),
         "group": np.arange(len(prompt)),
     }
     return frames.Frame(prompt=prompt, columns=columns)

@@ -182,6 +182,7 @@ class Styles:
         policy, reference, behaviour: Probability of a 1 under each; the behaviour policy samples.
         effect: A response of ones only becomes a success with this probability, others in
             proportion.
+        loophole: A response of ones only is worth nothing, and the judge likes it best.
     """
 
     bits: int = _BITS
@@ -189,6 +190,7 @@ class Styles:
     reference: float = _REFERENCE
     behaviour: float = _POLICY
     effect: float = 0.0
+    loophole: bool = False
 
     def sample(self, rng: np.random.Generator, rows: int) -> np.ndarray:
         """Draw the number of ones of some rows."""

@@ -11,14 +11,19 @@ from validation.layouts.log import Scale, written
 
 _MOVED = Styles(behaviour=0.6, effect=0.5)
 _OWN = Styles(effect=0.5)
+# The policy found a loophole where the data hardly ever went.
+_FAR = Styles(behaviour=0.3, loophole=True)
+_HACKED = Styles(loophole=True)
 
 
-def _data_of(layout=frames.once, how=labels.everything, lose=None) -> Callable:
+def _data_of(
+    layout=frames.once, how=labels.everything, lose=None, styles: Styles = _MOVED
+) -> Callable:
     """Return a maker of reward data: fresh prompts, responses of the behaviour policy."""
 
     def make(rng, law: Law) -> dict[str, np.ndarray]:
         frame = layout(rng)
-        data = draw(rng, law, frame, _MOVED)
+        data = draw(rng, law, frame, styles)
         if lose is not None:
             lose(rng, data)
         data.label = how(rng, data)
@@ -35,8 +40,9 @@ def _no_sampler(rng, data: Data) -> None:
 
 def _data_sampler(rng, data: Data) -> None:
     """It does."""
-    text, ones = _OWN.read(data.columns)
-    data.columns["behaviour_logprob"] = text + _OWN.log_prob(ones, _MOVED.behaviour)
+    text, ones = data.styles.read(data.columns)
+    sampler = _FAR if data.styles is _HACKED else _MOVED
+    data.columns["behaviour_logprob"] = text + sampler.log_prob(ones, sampler.behaviour)
 
 
 def _trusted() -> list[Cell]:
@@ -76,6 +82,21 @@ def _trusted() -> list[Cell]:
             kind=WIDE,
             **{**alone, "spoil": None},
         ),
+        *[
+            cell
+            for name, sampler in (
+                ("no sampler", _no_sampler),
+                ("the data's sampler", _data_sampler),
+                ("its own sampler", None),
+            )
+            for cell in each(
+                ("audit",),
+                name=f"a loophole, {name} in the log",
+                reward_data=_data_of(frames.many_rows, styles=_FAR),
+                kind=WIDE,
+                **{**alone, "layout": frames.many_rows, "styles": _HACKED, "spoil": sampler},
+            )
+        ],
         *each(("audit",), name="30 prompts at 40 steps", reward_data=pairs, kind=WIDE, **alone),
         *each(
             ("audit",),
