@@ -36,6 +36,7 @@ validate: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m validation.theory
 	$(BIN)/python -m validation.miss_rates --output docs/validation.md
+	$(BIN)/python -m validation.layouts
 	$(BIN)/python -m validation.transfer
 	$(BIN)/python -m validation.selection
 	$(BIN)/python -m validation.budget
