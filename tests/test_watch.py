@@ -697,6 +697,38 @@ def test_a_damaged_state_is_refused(log):
     assert follower(log, state=state).watch.arrivals.counted == 9
 
 
+def test_what_is_written_never_replaces_the_log(log, monkeypatch, capsys):
+    """A state, a document or a picture at a file of the log, by any path, is refused."""
+    path, twin = log / "a.jsonl", log.parent / "twin.jsonl"
+    path.write_text(text(rows(0, 9)))
+    before = path.read_bytes()
+    twin.symlink_to(path)
+    for source in (path, log, log / "*.jsonl"):
+        for option in ("--json", "--state"):
+            for name in (path, twin, log / ".." / "log" / "a.jsonl"):
+                status, _, err = run(monkeypatch, capsys, source, *COMMON, "--once", option, name)
+                assert status in (1, 2) and "expected a" in err and path.read_bytes() == before
+    for _ in range(2):  # one's own document may be written again
+        assert run(monkeypatch, capsys, log, *COMMON, "--once", "--json", log / "w.json")[0] == 0
+
+
+def test_unlabelled_draws_that_are_left_join_the_labelled_ones(log):
+    """A finished log: what waits for partners counts with those that there are, in order."""
+    items = [{**item, "gold": 1 - item["reward"]} for item in rows(0, 9)]
+    items[0]["gold"] = items[1]["gold"] = items[2]["gold"] = items[3]["gold"] = None
+    (log / "a.jsonl").write_text(text(items))
+    found = follower(log, gold=True, control=0.5, unlabelled=3)
+    found.look()
+    assert found.watch.blocks == 0
+    found.look(final=True)
+    reward = np.array([item["reward"] for item in items]).reshape(-1, K).mean(1)
+    blocks = 1 - reward[2:]
+    blocks[0] += 0.5 * (reward[:3].mean() - reward[2])
+    item = found.document["series"][0]
+    assert item["n"] == 7 and found.document["status"] == "certified"
+    assert np.isclose(item["mean"], blocks.mean(), atol=1e-6)
+
+
 def test_a_bad_row_is_named_by_its_line_and_nothing_is_kept(log):
     """The message counts lines from the start of the file; the state stays that of before."""
     state = log.parent / "state.json"

@@ -19,10 +19,11 @@ from taut.auditing.target import gold_to_unit, to_unit
 from taut.decisions.stopping.arrivals import Rows
 from taut.decisions.stopping.monitor import CONTINUE
 from taut.decisions.stopping.watching import STATE, Watch, WatchOptions
-from taut.engines.tail import Part, Tail
+from taut.engines.tail import Part, Tail, names
 from taut.errors import LogError, UsageError
 from taut.logs.keys import combine, hash_ids
-from taut.logs.write import whole_file
+from taut.logs.sources import LOG_SUFFIXES
+from taut.logs.write import refuse_overwrite, whole_file
 
 try:
     import fcntl
@@ -90,8 +91,10 @@ class Follower:
         state: str | None = None,
         ignore: Sequence[str] = (),
     ) -> None:
-        own = [state] if state is not None else []
-        self.tail = Tail(sources, mapping=mapping, ignore=[*own, *ignore])
+        own = [*([] if state is None else [state]), *ignore]
+        self.tail = Tail(sources, mapping=mapping, ignore=own)
+        for path in own:
+            _check_output(path, self.tail)
         self.watch = Watch(options)
         self.clipped_rewards = 0
         self._mapping = dict(mapping or {})
@@ -238,6 +241,17 @@ class Follower:
         )
 
 
+def _check_output(path: str, tail: Tail) -> None:
+    """Raise where a file that will be written would replace one of the log."""
+    refuse_overwrite(path, tail.sources)
+    if not path.lower().endswith(LOG_SUFFIXES) or not os.path.isfile(path):
+        return
+    with open(path, "rb") as file:
+        written = file.read(200)
+    if written and b'"taut.watch' not in written:
+        refuse_overwrite(path, [name for source in tail.sources for name in names(source)])
+
+
 def _texts(values: np.ndarray | pa.Array) -> list[str]:
     return [str(value) for value in (values.tolist() if hasattr(values, "tolist") else values)]
 
@@ -260,6 +274,8 @@ def _read_state(path: str) -> dict:
         UsageError: It is damaged, or no state at all.
     """
     try:
+        if not os.path.isfile(path):
+            raise OSError(0, "no file")  # a pipe would never end
         with open(path, "rb") as file:
             text = file.read()
         found = json.loads(text)

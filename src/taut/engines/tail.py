@@ -16,6 +16,7 @@ import re
 import stat as modes
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -34,7 +35,6 @@ from taut.logs.sources import Source, sniff, unreadable, walk
 _WINDOW = 4096  # bytes before the end of what was read that are looked at again when a file grew
 _BLOCK = 16 << 20
 _KINDS = {modes.S_IFIFO: "a pipe", modes.S_IFSOCK: "a socket", modes.S_IFDIR: "a folder"}
-_OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 @dataclass(slots=True)
@@ -136,17 +136,9 @@ class Tail:
             known = self.known.get(name)
             if known and known.mark == mark and not (final and known.grows):
                 continue
-            try:
-                file = os.open(name, _OPEN)
-            except OSError as problem:
-                if isinstance(problem, FileNotFoundError) and not final:
-                    self.incomplete.add(name)  # renamed since the folder was listed
-                    continue
-                raise unreadable(name, problem) from None
-            try:
-                yield from self._read(name, file, final)
-            finally:
-                os.close(file)
+            if final or os.path.exists(name):  # else renamed since the folder was listed
+                with _opened(name) as file:
+                    yield from self._read(name, file, final)
 
     def check(self) -> None:
         """Compare all that was read of files that grew with what they hold now.
@@ -158,9 +150,9 @@ class Tail:
         """
         for known in self.known.values():
             if known.loose and not known.gone:
-                with open(known.path, "rb") as file:
-                    source = Source(name=known.path, size=known.offset, format="jsonl")
-                    _check_bytes(known, source, file.fileno())
+                source = Source(name=known.path, size=known.offset, format="jsonl")
+                with _opened(known.path) as file:
+                    _check_bytes(known, source, file)
                 known.loose = False
 
     @property
@@ -174,7 +166,7 @@ class Tail:
         """Return the files of the log that are there, each once whatever links lead to it."""
         found: dict[tuple[int, ...], str] = {}
         for source in self.sources:
-            for name in sorted(_names(source), key=lambda name: (name not in self.known, name)):
+            for name in sorted(names(source), key=lambda name: (name not in self.known, name)):
                 try:
                     stat = os.stat(name)
                 except FileNotFoundError:
@@ -330,7 +322,22 @@ def _mark(stat: os.stat_result) -> list[int]:
     return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns]
 
 
-def _names(source: str) -> Iterator[str]:
+@contextmanager
+def _opened(name: str) -> Iterator[int]:
+    """Open a file for reading, without waiting for what is none, and give its descriptor."""
+    try:
+        file = os.open(
+            name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
+    except OSError as problem:
+        raise unreadable(name, problem) from None
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def names(source: str) -> Iterator[str]:
     """Yield what may be files of a log: in a folder, of a pattern, or of a name."""
     for name in glob.glob(source, recursive=True) if glob.has_magic(source) else [source]:
         if os.path.isdir(name):
