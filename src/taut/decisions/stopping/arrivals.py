@@ -296,7 +296,8 @@ class Arrivals:
 
 
 def _packed(keys: set[int]) -> str:
-    return base64.b64encode(np.array(sorted(keys), dtype="<u8").tobytes()).decode()
+    ordered = np.sort(np.fromiter(keys, dtype="<u8", count=len(keys)))
+    return base64.b64encode(ordered.tobytes()).decode()
 
 
 def _unpacked(text: str) -> set[int]:
