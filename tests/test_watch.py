@@ -342,6 +342,18 @@ def test_a_finished_log_leaves_nothing_waiting(log):
         found.look()
 
 
+def test_the_last_prompts_of_several_finished_files_count(log):
+    """Without K the last prompt of each file waits for the end of the log, which is no doubt."""
+    for number in range(3):
+        (log / f"s{number}.jsonl").write_text(text(rows(10 * number, 10 * number + 10)))
+        found = follower(log, per_prompt=None, state=log.parent / "state.json")
+        found.look()
+        assert found.watch.arrivals.counted == 9 * (number + 1)
+    found.look(final=True)
+    assert (found.watch.arrivals.counted, found.watch.arrivals.pending) == (30, 0)
+    assert found.document["learned_status"] == "certified"
+
+
 def test_launches_that_never_came_are_said_when_the_log_is_finished(log):
     """Draws behind a gap wait; a finished log counts them in order, as an estimate."""
     items = [{**item, "launch": int(item["prompt_id"][1:])} for item in rows(0, 20)]

@@ -230,7 +230,7 @@ class Tail:
         if not known.grows and _mark(os.fstat(file)) != mark:
             raise _changed(name)
         known.mark = mark
-        if final or not known.grows:
+        if not known.grows:
             yield Part(known, known.rows + 1, None)
 
     def _source(self, name: str, file: int, size: int, final: bool) -> Source | None:

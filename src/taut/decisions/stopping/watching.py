@@ -196,15 +196,15 @@ class Watch:
     def finish(self) -> None:
         """Say that the log is finished: draws and labels that wait for others count as they are."""
         if self.arrivals is not None:
-            self._count(self.arrivals.finish())
+            self._count(self.arrivals.finish(), last=True)
         for series, group in self._waiting.items():
             rest = [self._reward(unit) for unit in group.rest(self.options.unlabelled)]
             self._feed(self.monitors[series], rest)
 
-    def _count(self, draws: Iterable[Draw]) -> None:
+    def _count(self, draws: Iterable[Draw], *, last: bool = False) -> None:
         blocks: dict[str, list[float]] = {}
         for draw in draws:
-            self._note(draw)
+            self._note(draw, last)
             value = self._block(draw)
             if value is not None:
                 blocks.setdefault(draw.series, []).append(value)
@@ -220,11 +220,12 @@ class Watch:
                 return
             monitor.update(values[start : min(start + _BATCH, room)], stop=True)
 
-    def _note(self, draw: Draw) -> None:
+    def _note(self, draw: Draw, last: bool) -> None:
         size = len(draw.reward)
-        if self._streams[-1:] != [draw.stream]:
-            # Files one after the other are in an order that was set before; but where several grow
-            # at once, whose draw is complete first may hang on how long responses took.
+        if self._streams[-1:] != [draw.stream] and not last:
+            # Files one after the other are in an order that was set before, and what a finished
+            # log leaves comes last in any case; but where several grow at once, whose draw is
+            # complete first may hang on how long responses took.
             if draw.stream in self._streams:
                 self._between = self._between or not self.arrivals.by_launch
                 self._streams.remove(draw.stream)
