@@ -131,7 +131,7 @@ def test_pipes_and_devices_are_named_and_left_alone(log, expected):
 
 
 def test_a_rename_between_stat_and_open_binds_no_offset_to_other_bytes(log, monkeypatch):
-    """Two files change names at the worst moment: an error or the right rows, never others."""
+    """Two files change names at the worst moment: nothing is read of them; then it is an error."""
     names = log / "a.jsonl", log / "b.jsonl"
     for name, first in zip(names, (0, 30), strict=True):
         name.write_text(text(rows(first, first + 20)))
@@ -150,7 +150,31 @@ def test_a_rename_between_stat_and_open_binds_no_offset_to_other_bytes(log, monk
         return plain(path, *more)
 
     monkeypatch.setattr(os, "open", swapped)
+    found.look()
+    assert found.document["log"]["incomplete"] == [str(name) for name in names]
+    assert found.watch.arrivals.rows == 80
     with pytest.raises(LogError, match="rewritten or cut off; 40 rows"):
+        found.look()
+
+
+def test_a_file_that_is_renamed_while_it_is_looked_for_is_not_read_twice(log, monkeypatch):
+    """Rows of draws that wait for others would be taken for those others."""
+    names = log / "a.jsonl", log / "b.jsonl"
+    names[1].write_text(text(rows(0, 20)[::2]))
+    found = follower(log)
+    found.look()
+    names[0].write_text(text(rows(30, 31)))
+    plain = os.open
+
+    def renamed(path, *more):
+        monkeypatch.setattr(os, "open", plain)
+        names[1].rename(names[0])
+        return plain(path, *more)
+
+    monkeypatch.setattr(os, "open", renamed)
+    found.look()
+    assert (found.watch.arrivals.rows, found.watch.arrivals.pending) == (20, 20)
+    with pytest.raises(LogError, match=r"b.jsonl: the file is gone while a prompt of it was not"):
         found.look()
 
 

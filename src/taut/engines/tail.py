@@ -17,7 +17,7 @@ import stat as modes
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -109,7 +109,7 @@ class Tail:
         self.sources = [os.fspath(source) for source in sources]
         self._ignored = {os.path.realpath(name) for name in ignore}
         paths = dict(check_mapping(mapping))
-        del paths["features"]
+        paths.pop("features", None)
         self._request = Request(paths=paths)
         self.known: dict[str, Known] = {}
         self._first: tuple[str, frozenset[str]] | None = None  # a file, and its columns
@@ -130,15 +130,23 @@ class Tail:
         self.incomplete, self.notes = set(), []
         there = self._discover()
         self.files = len(there)
+        places = {tuple(mark[:2]): name for name, mark in there.items()}
         for known in self.known.values():
             self._check_place(known, there, settled)
         for name, mark in there.items():
             known = self.known.get(name)
             if known and known.mark == mark and not (final and known.grows):
                 continue
-            if final or os.path.exists(name):  # else renamed since the folder was listed
-                with _opened(name) as file:
-                    yield from self._read(name, file, final)
+            if not final and not os.path.exists(name):
+                continue  # renamed since the folder was listed
+            with _opened(name) as file:
+                mark = _mark(os.fstat(file))
+                if places.get(tuple(mark[:2]), name) == name:
+                    yield from self._read(name, file, mark, final)
+                elif final:
+                    raise _changed(name)
+                else:
+                    self.incomplete.add(name)  # another file of the log has come to this name
 
     def check(self) -> None:
         """Compare all that was read of files that grew with what they hold now.
@@ -164,7 +172,7 @@ class Tail:
 
     def _discover(self) -> dict[str, list[int]]:
         """Return the files of the log that are there, each once whatever links lead to it."""
-        found: dict[tuple[int, ...], str] = {}
+        found: dict[tuple[int, int], tuple[str, list[int]]] = {}
         for source in self.sources:
             for name in sorted(names(source), key=lambda name: (name not in self.known, name)):
                 try:
@@ -208,9 +216,8 @@ class Tail:
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def _read(self, name: str, file: int, final: bool) -> Iterator[Part]:
+    def _read(self, name: str, file: int, mark: list[int], final: bool) -> Iterator[Part]:
         """Yield what an open file holds behind what was read of it."""
-        mark = _mark(os.fstat(file))
         source = self._source(name, file, mark[2], final)
         if source is None:
             self.incomplete.add(name)
@@ -240,6 +247,7 @@ class Tail:
         path = f"/dev/fd/{file}"  # opened there again, it is this file, whatever its name is now
         try:
             source = sniff(name, path if os.path.exists(path) else name)
+            source = replace(source, size=size)  # it may have grown meanwhile
             whole = size >= 8  # fewer are too short to tell
             if source.codec and not final:
                 for _ in _bytes(source, file, 0, None):
