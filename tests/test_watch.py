@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from taut import cli
-from taut.decisions.stopping.watching import WatchOptions
+from taut.decisions.stopping.options import WatchOptions
 from taut.engines.follow import Follower
 from taut.errors import LogError, UsageError
 
@@ -894,7 +894,7 @@ def test_nothing_to_draw_or_to_read_is_said_and_is_no_wrong_request(log, monkeyp
 # One process imports taut once and starts watchers, each of which it kills at a random moment.
 KILLER = """
 import os, random, signal, sys, time
-from taut.decisions.stopping.watching import WatchOptions
+from taut.decisions.stopping.options import WatchOptions
 from taut.engines.follow import Follower
 import taut.logs.parquet, taut.logs.jsonl, taut.logs.write
 folder, state, done = sys.argv[1:4]

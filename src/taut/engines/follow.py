@@ -18,7 +18,8 @@ import pyarrow as pa
 from taut.auditing.target import gold_to_unit, to_unit
 from taut.decisions.stopping.arrivals import Rows
 from taut.decisions.stopping.monitor import CONTINUE
-from taut.decisions.stopping.watching import STATE, Watch, WatchOptions
+from taut.decisions.stopping.options import WatchOptions
+from taut.decisions.stopping.watching import STATE, Watch
 from taut.engines.tail import Part, Tail, names
 from taut.errors import LogError, UsageError
 from taut.logs.keys import combine, hash_ids
