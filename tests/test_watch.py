@@ -896,7 +896,6 @@ KILLER = """
 import os, random, signal, sys, time
 from taut.decisions.stopping.options import WatchOptions
 from taut.engines.follow import Follower
-import taut.logs.parquet, taut.logs.jsonl, taut.logs.write
 folder, state, done = sys.argv[1:4]
 random.seed(5)
 killed = 0
