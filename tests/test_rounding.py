@@ -50,7 +50,7 @@ def test_mapping_to_user_units_is_outward(pair, a, b):
     exact = [Fraction(low) + width * Fraction(end) for end in (lower, upper)]
     assert low <= found.lower <= found.upper <= high
     assert Fraction(found.lower) <= exact[0] and exact[1] <= Fraction(found.upper)
-    unit = Fraction(2) ** -50 * max(abs(Fraction(low)), abs(Fraction(high)), width)
+    unit = Fraction(2) ** -49 * max(abs(Fraction(low)), abs(Fraction(high)), width)
     unit += 8 * Fraction(5e-324)
     assert exact[0] - Fraction(found.lower) <= unit and Fraction(found.upper) - exact[1] <= unit
 
