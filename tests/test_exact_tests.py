@@ -10,12 +10,9 @@ from scipy import stats
 from check import misses_more_than
 from taut.errors import AssumptionError
 from taut.inequalities import tails
+from taut.inequalities.blind_labels import labels_blind_between, labels_blind_within
 from taut.inequalities.e_values import log_average
-from taut.inequalities.exact_tests import (
-    equal_rewards_kept,
-    labels_blind_between,
-    labels_blind_within,
-)
+from taut.inequalities.equal_rewards import equal_rewards_kept
 from taut.inequalities.multiplicity import (
     DOUBT,
     SURE,
@@ -235,12 +232,12 @@ def test_log_convexity_bounds_the_chance_of_equal_rewards(size):
             assert equal >= min(q, 1.0) * mass * (1 - 1e-9)
 
 
-@pytest.mark.parametrize("rewards", ["99% success", "graded", "hard and easy", "heavy"])
-@pytest.mark.parametrize("possible", [None, 4])
+@pytest.mark.parametrize(
+    ("rewards", "possible"),
+    [("99% success", 2), ("graded", 4), ("hard and easy", None), ("heavy", None)],
+)
 def test_logs_with_all_their_draws_are_not_accused(rewards, possible):
     """Unequal K, several cells, few values or many: super-uniform."""
-    if rewards == "heavy" and possible:
-        pytest.skip("a continuous reward has no number of values")
     rng = np.random.default_rng(11)
     found = []
     for _ in range(200):
@@ -266,6 +263,16 @@ def test_the_numbers_of_the_theory():
         values = values[values.min(axis=1) < values.max(axis=1)][:600]
         assert kept(values).p_value < most
         assert kept(values).p_value == kept(values).least
+
+
+def test_unlike_draws_are_seen_by_nearly_equal_pairs():
+    """Success rates spread over (0, 1): random pairs say little, pairs of nearly equal ones do."""
+    rng = np.random.default_rng(18)
+    for size, most in ((8, 1e-9), (16, 1e-4)):
+        values = (rng.random((4000, size)) < rng.beta(2, 1, (4000, 1))).astype(float)
+        assert kept(values).p_value > DOUBT
+        found = kept(values[values.min(axis=1) < values.max(axis=1)][:600])
+        assert found.p_value < most and "nearly equal" in found.statistic
 
 
 def test_the_worst_case_sees_small_k_without_pairs():

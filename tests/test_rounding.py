@@ -20,7 +20,7 @@ from taut.inequalities.concentration import (
 )
 from taut.inequalities.divergence import bernoulli_kl, kl_lower, kl_upper
 from taut.inequalities.mean import anytime_path, draw_order, mean_interval
-from taut.inequalities.pac_bayes import pac_bayes_interval, union_ends
+from taut.inequalities.pac_bayes import log_xi, pac_bayes_interval, paper_pac_bayes, union_ends
 from taut.inequalities.rounding import from_unit, to_range
 
 mpmath.mp.dps = 60
@@ -260,8 +260,40 @@ def test_divergences_take_any_floats(p, q):
             assert not (0 <= p <= 1 and 0 <= q <= 1)
 
 
+@given(
+    kl=st.floats(),
+    prompts=st.integers(0, 10**19),
+    rollouts=st.floats(),
+    width=st.floats(),
+    coverage=st.floats(),
+    beta=st.floats(),
+)
+def test_the_papers_bound_takes_any_floats(kl, prompts, rollouts, width, coverage, beta):
+    """Infinite KL, zero width, huge terms: numbers that are no NaN, or an error of ours."""
+    try:
+        found = paper_pac_bayes(
+            kl=kl,
+            prompts=prompts,
+            rollouts_per_prompt=rollouts,
+            delta=0.05,
+            width=width,
+            mean_coverage=coverage,
+            reward_mse=coverage,
+            beta=beta,
+            mean_clipped_excess=coverage,
+        )
+        assert not math.isnan(found.sampling) and not math.isnan(found.total)
+    except AssumptionError:
+        pass
+
+
 def test_counts_that_are_no_counts_are_refused():
-    """Prompts of 10^400, none, or infinite K."""
+    """10^400 prompts, blocks or values, none, or a NaN."""
+    for blocks in (0, 10**400, math.nan):
+        with pytest.raises(AssumptionError, match="blocks"):
+            log_xi(blocks)
+        with pytest.raises(AssumptionError, match="n >= 1"):
+            betting.mixture_bets(blocks, 0.05)
     for prompts in (0, 10**400, math.nan):
         with pytest.raises(AssumptionError, match="prompt"):
             paper_alpha(prompts, 4, 0.05)

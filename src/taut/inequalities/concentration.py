@@ -275,7 +275,9 @@ def known_side(side: str) -> str:
 
 def _binomial_lower(hits: int, n: int, eta: float) -> float:
     """Return p with P(Binomial(n, p) >= hits) just below eta, never above."""
-    from scipy.special import betaincinv, gammaln
+    from scipy.special import betaincinv
+
+    from taut.inequalities.tails import log_choose
 
     if hits == 0:
         return 0.0
@@ -283,8 +285,8 @@ def _binomial_lower(hits: int, n: int, eta: float) -> float:
     if found > 0.0:
         return found * (1.0 - 1e-13)  # the inverse is accurate to about 1e-14
     # It fails for tiny eta. There C(n, hits) p^hits, the mean number of hitting sets, is as good.
-    ways = gammaln(n + 1.0) - gammaln(hits + 1.0) - gammaln(n - hits + 1.0)
-    return math.exp((math.log(eta) - float(ways)) / hits) * (1.0 - 1e-8)
+    log_ways = float(log_choose(n, hits))
+    return math.exp((math.log(eta) - log_ways) / hits) * (1.0 - 1e-8)
 
 
 def exact_mean(values: np.ndarray) -> float:
