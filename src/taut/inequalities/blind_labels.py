@@ -32,8 +32,8 @@ def labels_blind_between(score: np.ndarray, labels: np.ndarray, strata: np.ndarr
     rows are labelled at random, if a stratum holds draws of equal K and cell.
 
     Statistics: labelled draws above cuts of the score at quantiles of each stratum, and the sum of
-    their mid-ranks, each summed over strata, both sides; and the same for the draws with the most
-    labels, where counts differ. The level is shared evenly.
+    their mid-ranks, each summed over strata, both sides; and the same for the draws with more
+    labels than others, where counts differ. The level is shared evenly.
 
     Power: labels on draws above the median only: 20 labels among 100 draws give p < 1e-5, 40 give
     p < 1e-10. It sees nothing of which rows of a draw are labelled (`labels_blind_within`), of
@@ -58,11 +58,8 @@ def labels_blind_between(score: np.ndarray, labels: np.ndarray, strata: np.ndarr
     order = np.lexsort((score, strata))
     score, counts, strata = score[order], counts[order], strata[order]
     starts = _group_starts(strata)
-    marks = [(1, "labelled draws")]
-    if counts.max(initial=0) > 1 and counts[counts > 0].min() < counts.max():
-        marks.append((int(counts.max()), "draws with the most labels"))
     tests = []
-    for least_count, name in marks:
+    for least_count, name in _label_levels(counts):
         tests += _between(score, counts >= least_count, starts, name)
     return union(tests)
 
@@ -106,6 +103,15 @@ def labels_blind_within(values: np.ndarray, labelled: np.ndarray, starts: np.nda
             yield f"labelled rows {name}", law, int((marked & labelled).sum())
 
     return union(_two_sided(tests()))
+
+
+def _label_levels(counts: np.ndarray) -> Iterator[tuple[int, str]]:
+    """Yield how many labels mark a draw: one, and the count that splits labelled draws evenly."""
+    yield 1, "labelled draws"
+    found, times = np.unique(counts[counts > 0], return_counts=True)
+    if len(found) > 1:
+        more = np.cumsum(times[::-1])[::-1][1:] / times.sum()  # share with at least found[1:]
+        yield int(found[1:][np.argmin(np.abs(more - 0.5))]), "draws with more labels"
 
 
 def _between(
