@@ -135,6 +135,8 @@ def audit_part(
             "coverage without reward_mse: C sqrt(L) needs both a declared coverage C and a reward "
             "MSE L, or labelled reward data to bound L on."
         )
+    if options.missing is not None and reward_data is not None:
+        raise UsageError("missing='worst' cannot be had with reward data: leave one of them out.")
     ready = prepare(
         rollouts,
         options,

@@ -229,7 +229,9 @@ def _complete(rollouts, layout: Layout, declared: Declared, facts, findings) -> 
     origin = rollouts.origin
     found = findings.complete
     settled, short = True, _short_of(facts, rollouts)
-    if origin is not None and origin.chosen:
+    if declared.imputed:
+        stands, by = Standing.DECLARED, "--launched, and --missing worst for what is not there"
+    elif origin is not None and origin.chosen:
         stands, by = Standing.VIOLATED, "the file says that draws of equal rewards were dropped"
     elif found.speaks:
         stands, by = found.standing, found.detail
