@@ -139,7 +139,7 @@ from taut.errors import UsageError
     help="Keep what was read and counted here, and go on from it after a restart.",
 )
 @click.option("--once", is_flag=True, help="One look, then exit: for cron, with --state.")
-@click.option("--final", is_flag=True, help="The log is finished: one look, files count as closed.")
+@click.option("--final", is_flag=True, help="The log is finished: one look, nothing waits.")
 @click.option(
     "--interval",
     "pause",
@@ -181,7 +181,7 @@ def watch(
     The interval may be looked at at any time. Exit status: 0 the goal is reached (or none was
     set), 3 it cannot be reached any more, 4 stopped looking before either was certain.
     """
-    from taut.decisions.stopping.watching import WatchOptions
+    from taut.decisions.stopping.options import WatchOptions
     from taut.engines.follow import Follower, only_watcher
     from taut.report.plot import FORMATS
 

@@ -197,8 +197,8 @@ def stream(
             for piece in pieces:
                 writer = writer or (task.source.name, piece.origin)
                 _check_origin(writer, task.source.name, piece.origin)
-                first = first or (task.source.name, _solid(piece))
-                _check_same(first, task.source.name, piece)
+                first = first or (task.source.name, solid(piece))
+                check_same(first, task.source.name, piece)
                 labelled = labelled or _is_labelled(piece)
                 rejected.add(piece.rejected)
                 rows += len(piece.columns["reward"])
@@ -261,7 +261,7 @@ def _written(origin: Origin | None) -> str:
     return f"{origin.format}{chosen} {origin.part}".strip()
 
 
-def _solid(piece: Reduced) -> frozenset[str]:
+def solid(piece: Reduced) -> frozenset[str]:
     """Return the columns that all files must have or lack; clips at several constants may lack."""
     return frozenset(
         name
@@ -274,10 +274,18 @@ def _clipped_at_several(name: str, values: np.ndarray | pa.Array) -> bool:
     return name == _CLIPPED and values.ndim == 2
 
 
-def _check_same(first: tuple[str, frozenset[str]], file: str, piece: Reduced) -> None:
-    """Files of one log must have the same columns: a mean over some of them says nothing."""
+def check_same(first: tuple[str, frozenset[str]], file: str, piece: Reduced) -> None:
+    """Raise where a piece lacks a column of the first file of its log, or has one more.
+
+    A mean over some of the files says nothing.
+
+    Args:
+        first: A file, and its columns (`solid`).
+        file: Where the piece is from.
+        piece: Rows.
+    """
     other, columns = first
-    for name in sorted(columns ^ _solid(piece)):
+    for name in sorted(columns ^ solid(piece)):
         has, lacks = (other, file) if name in columns else (file, other)
         raise LogError(
             f"{lacks}: expected '{name}', which {has} has; read files with the same columns "

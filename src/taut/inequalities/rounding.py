@@ -25,15 +25,18 @@ def to_range(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Map ends within [0, 1] to [low, high], of any shape, rounding outward and clipping.
 
-    The width, the product and the sum are rounded once each, and 1 - (a lower end) once before:
-    together less than two units in the last place of the largest of low, high and width, and one
-    subnormal. Four of each are allowed for.
+    The width and the product are rounded once each, the sum and what is added to it once each, and
+    1 - (a lower end) once before. A rounding is off by at most half of _EPS, relatively, or by a
+    subnormal; about twice their sum is allowed for. An end next to 0 stays precise if low is 0.
     """
     width = high - low
-    slack = 4.0 * (_EPS * max(abs(low), abs(high), width) + _LEAST)
     with np.errstate(over="ignore"):  # beyond the largest float is beyond the range
-        below = np.where(lower <= 0.0, low, np.maximum(low, low + width * lower - slack))
-        above = np.where(upper >= 1.0, high, np.minimum(high, low + width * upper + slack))
+        inner, outer = width * lower, width * upper
+        down = 2.0 * _EPS * inner + 2.0 * _EPS * np.abs(low + inner) + 4.0 * _LEAST
+        up = 2.0 * _EPS * outer + 2.0 * _EPS * np.abs(low + outer) + 4.0 * _LEAST
+        up = up + 0.5 * _EPS * width
+        below = np.where(lower <= 0.0, low, np.maximum(low, low + inner - down))
+        above = np.where(upper >= 1.0, high, np.minimum(high, low + outer + up))
     return below, above
 
 

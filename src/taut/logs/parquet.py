@@ -71,7 +71,8 @@ def chunks(
                 done = list(task())  # decoded here: the file is gone when the generator ends
                 yield plan, lambda done=done: iter(done), share
     else:
-        yield from _chunks(source.name, source.name, layouts, token_clip, raw)
+        path = source.path or source.name
+        yield from _chunks(path, source.name, layouts, token_clip, raw)
 
 
 def _chunks(

@@ -42,6 +42,8 @@ class Source:
         format: What the bytes are, whatever the suffix says.
         codec: Compression around the whole file, or None.
         first_line: Number of the first line that `open` gives, where a part of a file is meant.
+        path: Where it is opened, as that of an open descriptor; None is by its name.
+        data: Its bytes, where a part of a file is in memory.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Source:
     format: Literal["parquet", "jsonl"]
     codec: Codec | None = None
     first_line: int = 1
+    path: str | None = None
+    data: bytes | None = None
 
     def open(self) -> "Stream":
         """Open the file for reading its decompressed bytes."""
@@ -60,7 +64,8 @@ class Stream:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._file = pa.OSFile(source.name)
+        held = source.data is not None
+        self._file = pa.BufferReader(source.data) if held else pa.OSFile(source.path or source.name)
         self._bytes = (
             pa.CompressedInputStream(self._file, source.codec) if source.codec else self._file
         )
@@ -134,7 +139,7 @@ def find(sources: str | os.PathLike | Iterable[str | os.PathLike]) -> tuple[Sour
 
 def _expand(item: str) -> list[str]:
     if os.path.isdir(item):
-        found = sorted(_walk(item))
+        found = sorted(walk(item))
         if not found:
             raise LogError(
                 f"{item}: expected log files in this folder ({', '.join(LOG_SUFFIXES)}, also .gz "
@@ -151,12 +156,28 @@ def _expand(item: str) -> list[str]:
     raise LogError(f"{item}: expected a file or folder, found nothing there; check the path.")
 
 
-def _walk(folder: str) -> Iterable[str]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name[0] not in "._"]
+def walk(folder: str) -> Iterable[str]:
+    """Yield the names in a folder that are a log's, at any depth; linked folders once each.
+
+    Raises:
+        LogError: A folder in it cannot be listed.
+    """
+    seen = {os.path.realpath(folder)}
+    for parent, folders, files in os.walk(folder, onerror=_unlisted, followlinks=True):
+        places = {name: os.path.realpath(os.path.join(parent, name)) for name in sorted(folders)}
+        folders[:] = []
+        for name, place in places.items():
+            if name[0] not in "._" and place not in seen:
+                seen.add(place)
+                folders.append(name)
         for name in files:
             if name[0] not in "._" and name.lower().endswith(LOG_SUFFIXES + _PACKED):
                 yield os.path.join(parent, name)
+
+
+def _unlisted(problem: OSError) -> None:
+    if not isinstance(problem, FileNotFoundError):  # gone since its parent was listed
+        raise unreadable(problem.filename, problem)
 
 
 def _listing(folder: str) -> str:
@@ -164,32 +185,42 @@ def _listing(folder: str) -> str:
     return f"only {', '.join(names[:3])}{', …' if len(names) > 3 else ''}" if names else "nothing"
 
 
-def sniff(name: str) -> Source:
+def sniff(name: str, path: str | None = None) -> Source:
     """Return a file as a source, told by its first bytes.
+
+    Args:
+        name: Shown in messages.
+        path: Where to open it, where that is not its name.
 
     Raises:
         LogError: The file is empty, unreadable, or neither Parquet nor JSON lines.
     """
     try:
-        with open(name, "rb") as file:
+        with open(path or name, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(_HEAD)
     except OSError as problem:
-        raise LogError(
-            f"{name}: expected a readable file, found {problem.strerror or problem}; "
-            "check the path and its permissions."
-        ) from None
+        raise unreadable(name, problem) from None
     if not head:
         raise LogError(f"{name}: expected rollouts, found an empty file (0 bytes); write it again.")
     codec = next((codec for magic, codec in _CODECS.items() if head.startswith(magic)), None)
     if codec:
-        with Source(name=name, size=size, format="jsonl", codec=codec).open() as stream:
+        packed = Source(name=name, size=size, format="jsonl", codec=codec, path=path)
+        with packed.open() as stream:
             head = stream.read(_HEAD)
         if not head:
             raise LogError(
                 f"{name}: expected rollouts, found an empty {codec} stream; write it again."
             )
-    return Source(name=name, size=size, format=_format(name, head), codec=codec)
+    return Source(name=name, size=size, format=_format(name, head), codec=codec, path=path)
+
+
+def unreadable(name: str, problem: OSError) -> LogError:
+    """Return the error for a file or folder that cannot be opened."""
+    return LogError(
+        f"{name}: expected a readable file, found {problem.strerror or problem}; "
+        "check the path and its permissions."
+    )
 
 
 def _format(name: str, head: bytes) -> Literal["parquet", "jsonl"]:

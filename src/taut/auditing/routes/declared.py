@@ -15,9 +15,10 @@ from taut.bounds.reward_shift import (
     choose_gold_plan,
     gold_blocks,
 )
+from taut.bounds.sampling import predicted_half_width
 from taut.draws import assumptions as about
 from taut.draws.assumptions import Assumption, Standing, status_of
-from taut.draws.labels import label_counts
+from taut.draws.labels import LabelKind, label_counts, labelled_rows
 from taut.types import Interval, Status
 
 
@@ -63,6 +64,8 @@ def gold(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]
         The route, and the width that it was forecast to have on the calibration split.
     """
     data, blocks = mean.data, mean.blocks
+    if mean.design.labels.kind is LabelKind.CHANCES:
+        return _by_chances(mean, budget, delta)
     labelled = int((label_counts(data.gold, blocks) > 0).sum())
     parts = {
         "reward": data.reward,
@@ -90,6 +93,48 @@ def gold(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]
         guaranteed=joint.exact,
     )
     return joined, 2 * half_width
+
+
+def _by_chances(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]:
+    """Rows labelled one by one with recorded chances: inverse weights (theory §3.6).
+
+    Both ends are lower ends of means that no weight makes negative: of r* - cost, and of
+    1 - r* + cost. So no largest weight enters a bound, only the scale of its bets.
+    """
+    blocks, data = mean.blocks, mean.data
+    chance = mean.design.rollouts.label_probability
+    known = labelled_rows(data.gold)
+    weight = np.where(known, 1.0 / chance, 0.0)
+    most = float((1.0 / chance[blocks.rows]).max())
+    gold = np.where(known, data.gold, 0.0)
+    ends, spent = [], (budget.lower, budget.upper)
+    shown = None
+    for upper in (False, True):
+        part = (1 - gold if upper else gold) * weight
+        cost = mean.cost if upper else -mean.cost
+        low, high = mean.cost_range if upper else (-mean.cost_range[1], -mean.cost_range[0])
+        values = np.clip(blocks.means(part + cost), low, most + high)
+        shown = values if shown is None else shown
+        found = mean.interval(values, low, most + high, Budget(spent[upper], 0.0, 0.0))
+        ends.append(found.lower)
+    interval = Interval(ends[0], 1 - ends[1])
+    measured, centre = exact_mean(mean.draws), exact_mean(shown)
+    assumes = mean.design.resting_on(about.RANDOM_LABELS, about.GOLD_RANGE)
+    joined = Joined(
+        interval=interval,
+        sampling=Interval(interval.lower - centre, interval.upper - centre),
+        shift=Interval(centre - measured, centre - measured),
+        events=both_ends("gold weighted by the chances of its labels", budget),
+        status=status_of(assumes),
+        assumes=assumes,
+        route=f"gold labels on {int(known[blocks.rows].sum())} rollouts, by recorded chances",
+        source="theory §3.6",
+        values=shown,
+    )
+    width = predicted_half_width(
+        shown, low=mean.low, high=most + mean.high, blocks=len(shown), delta=delta
+    )
+    return joined, 2 * width
 
 
 def _gold_plan(mean: TargetMean, delta: float) -> tuple[GoldPlan, float]:

@@ -420,7 +420,7 @@ class Monitor:
                 "lower": self._interval.lower,
                 "upper": self._interval.upper,
                 "level": 1 - self.delta,
-                "status": "certified",
+                "status": "certified" if self.n else "vacuous",
             },
             "decision": self._decision,
             "reason": self._reason,

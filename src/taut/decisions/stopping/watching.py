@@ -6,128 +6,20 @@ draws that certify, and labels enter in the order of their draws (theory §3.6).
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
 from taut.decisions.stopping.arrivals import Arrivals, Draw, Rows
 from taut.decisions.stopping.monitor import CONTINUE, IMPOSSIBLE, REACHED, Monitor
+from taut.decisions.stopping.options import WatchOptions
 from taut.errors import UsageError
 from taut.types import Status
 from taut.version import __version__
 
 SCHEMA = "taut.watch/1"
-STATE = "taut.watch-state/1"
-TARGETS = ("reward", "clipped")
+STATE = "taut.watch-state/2"
 _BATCH = 4096  # blocks handed over at once
-_FACTS = ("labelled", "partly", "size", "uneven", "recurs", "repeats", "between")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchOptions:
-    """What was declared and asked for, before the first draw.
-
-    Attributes:
-        reward_range: Range of the reward, reward units.
-        gold_range: Range of gold, where it is on another scale.
-        target: "reward", or "clipped": less beta times the clipped log-ratio.
-        beta: KL strength, reward units per nat.
-        tau, tau_negative: Clip thresholds, nats; the second is the first where None.
-        gold: Gold labels are used, and the result is about the true reward.
-        control: Weight of the learned reward as a control variate, in [0, 1].
-        unlabelled: Unlabelled draws that go with each labelled one.
-        delta: Error probability of everything that is shown, together.
-        width, require_lower, most, side: As for `Monitor`.
-        average: The policy may change: about the running average over the log.
-        by: "step", "policy" or "run": a monitor for each; None is one monitor.
-        one_policy: Declared: whatever step, policy and run say, one policy made all rows.
-        held_out: Declared: no policy was trained or chosen on these prompts.
-        whole_batches: Declared: files grow by whole batches, so that no outcome decides which of
-            several that grow at once is ahead.
-        per_prompt: Declared rollouts per prompt, or None.
-    """
-
-    reward_range: tuple[float, float]
-    gold_range: tuple[float, float] | None = None
-    target: str = "reward"
-    beta: float | None = None
-    tau: float | None = None
-    tau_negative: float | None = None
-    gold: bool = False
-    control: float = 0.0
-    unlabelled: int = 0
-    delta: float = 0.05
-    width: float | None = None
-    require_lower: float | None = None
-    most: int | None = None
-    side: str = "both"
-    average: bool = False
-    by: str | None = None
-    one_policy: bool = False
-    held_out: bool = False
-    whole_batches: bool = False
-    per_prompt: int | None = None
-
-    def __post_init__(self):
-        for name in ("reward_range", "gold_range"):
-            bounds = getattr(self, name)
-            if bounds is not None and not (
-                all(map(math.isfinite, bounds)) and bounds[0] < bounds[1]
-            ):
-                raise UsageError(f"{name} is {tuple(bounds)}; expected finite LOW < HIGH.")
-        if self.target not in TARGETS:
-            raise UsageError(f"target is {self.target!r}; expected one of {', '.join(TARGETS)}.")
-        self._check_clipping()
-        if self.average and self.by is not None:
-            raise UsageError("--average is about the whole log and --by about each part: say one.")
-        if not 0 <= self.control <= 1 or self.unlabelled < 0:
-            raise UsageError("control is a weight in [0, 1], unlabelled a count of 0 or more.")
-        if self.average and self.control > 0:
-            raise UsageError(
-                "--average with --control: labelled prompts are joined by others that come later, "
-                "from a policy that has changed meanwhile, so that the average would be of neither "
-                "reward. Leave --control out, or watch --by step."
-            )
-        if (self.control > 0) != (self.unlabelled > 0) or (self.control > 0 and not self.gold):
-            raise UsageError(
-                "a control variate needs gold labels, its weight (--control) and the number of "
-                "unlabelled prompts that go with each labelled one (--unlabelled): give all three."
-            )
-        if self.per_prompt is not None and self.per_prompt < 1:
-            raise UsageError(f"rollouts per prompt: expected 1 or more, found {self.per_prompt}.")
-
-    def _check_clipping(self) -> None:
-        if self.target == "reward":
-            return
-        for name in ("beta", "tau"):
-            value = getattr(self, name)
-            if value is None or not (math.isfinite(value) and value >= 0):
-                raise UsageError(
-                    f"the clipped target needs {name}, 0 or more, fixed before the first prompt: "
-                    f"found {value}. taut tau chooses a threshold from an earlier log."
-                )
-        if self.tau_negative is not None and not self.tau_negative >= 0:
-            raise UsageError(f"tau_negative is {self.tau_negative}; expected 0 or more nats.")
-
-    @property
-    def cost_range(self) -> tuple[float, float]:
-        """Lowest and highest beta l^tau, on the unit scale."""
-        if self.target == "reward":
-            return 0.0, 0.0
-        below = self.tau if self.tau_negative is None else self.tau_negative
-        return -self.unit_beta * below, self.unit_beta * self.tau
-
-    @property
-    def unit_beta(self) -> float:
-        """Beta per unit of the reward range."""
-        return (self.beta or 0.0) / (self.reward_range[1] - self.reward_range[0])
-
-    @property
-    def block_range(self) -> tuple[float, float]:
-        """Range of a block, reward units: with a control variate wider by its weight."""
-        low, high = self.reward_range
-        cost = self.cost_range
-        unit = (-self.control - cost[1], 1 + self.control - cost[0])
-        return low + (high - low) * unit[0], low + (high - low) * unit[1]
+_FACTS = ("labelled", "partly", "size", "uneven", "between")
 
 
 class Watch:
@@ -138,6 +30,7 @@ class Watch:
         arrivals: From rows to complete draws; None until the first rows say if there is `launch`.
         monitors: Series to monitor, in order of appearance. The i-th spends 6 / (pi^2 i^2) of
             delta, so that all hold together however many there will be.
+        lost: A file of which rows may have been lost, or None.
     """
 
     def __init__(self, options: WatchOptions) -> None:
@@ -145,16 +38,13 @@ class Watch:
         self.arrivals: Arrivals | None = None
         self.monitors: dict[str, Monitor] = {}
         self._waiting: dict[str, _Group] = {}
-        self._series_of: dict[int, str] = {}
-        self._step_of: dict[tuple[int, str], int] = {}
-        self._repeats = False
+        self.lost: str | None = None
         self._streams: list[int] = []  # of which draws were counted; the last one comes last
         self._between = False
         self._labelled = 0
         self._partly = False
         self._size: int | None = None
         self._uneven = False
-        self._recurs = False
         self._monitor_for("all" if options.by is None else None)
 
     def _monitor_for(self, series: str | None) -> Monitor | None:
@@ -195,10 +85,18 @@ class Watch:
         if self.arrivals is not None:
             self._count(self.arrivals.close(stream))
 
-    def _count(self, draws: Iterable[Draw]) -> None:
+    def finish(self) -> None:
+        """Say that the log is finished: draws and labels that wait for others count as they are."""
+        if self.arrivals is not None:
+            self._count(self.arrivals.finish(), last=True)
+        for series, group in self._waiting.items():
+            rest = [self._reward(unit) for unit in group.rest(self.options.unlabelled)]
+            self._feed(self.monitors[series], rest)
+
+    def _count(self, draws: Iterable[Draw], *, last: bool = False) -> None:
         blocks: dict[str, list[float]] = {}
         for draw in draws:
-            self._note(draw)
+            self._note(draw, last)
             value = self._block(draw)
             if value is not None:
                 blocks.setdefault(draw.series, []).append(value)
@@ -214,11 +112,12 @@ class Watch:
                 return
             monitor.update(values[start : min(start + _BATCH, room)], stop=True)
 
-    def _note(self, draw: Draw) -> None:
+    def _note(self, draw: Draw, last: bool) -> None:
         size = len(draw.reward)
-        if self._streams[-1:] != [draw.stream]:
-            # Files one after the other are in an order that was set before; but where several grow
-            # at once, whose draw is complete first may hang on how long responses took.
+        if self._streams[-1:] != [draw.stream] and not last:
+            # Files one after the other are in an order that was set before, and what a finished
+            # log leaves comes last in any case; but where several grow at once, whose draw is
+            # complete first may hang on how long responses took.
             if draw.stream in self._streams:
                 self._between = self._between or not self.arrivals.by_launch
                 self._streams.remove(draw.stream)
@@ -227,19 +126,12 @@ class Watch:
         self._size = size if self._size is None else self._size
         self._partly = self._partly or 0 < len(draw.gold) < size
         self._labelled += bool(draw.gold)
-        if self.options.by is not None:
-            seen = self._series_of.setdefault(draw.prompt, draw.series)
-            self._recurs = self._recurs or seen != draw.series
-        if draw.step is not None and self.options.by != "step":
-            first = self._step_of.setdefault((draw.prompt, draw.series), draw.step)
-            self._repeats = self._repeats or first != draw.step
 
     def _block(self, draw: Draw) -> float | None:
         """Return the value of the block that this draw completes, reward units, or None."""
         options = self.options
-        low, high = options.reward_range
         if not options.gold:
-            return self._in_range(low + (high - low) * (draw.mean("reward") - draw.mean("cost")))
+            return self._reward(draw.mean("reward") - draw.mean("cost"))
         weight = options.control
         control = weight * draw.mean("reward") - draw.mean("cost")
         residual = None
@@ -247,9 +139,12 @@ class Watch:
             residual = draw.mean("gold") - weight * draw.mean("labelled_reward")
         self._monitor_for(draw.series)
         unit = self._waiting[draw.series].take(control, residual, options.unlabelled)
-        return None if unit is None else self._in_range(low + (high - low) * unit)
+        return None if unit is None else self._reward(unit)
 
-    def _in_range(self, value: float) -> float:
+    def _reward(self, unit: float) -> float:
+        """Return a block in reward units."""
+        low, high = self.options.reward_range
+        value = low + (high - low) * unit
         low, high = self.options.block_range
         return min(max(value, low), high)  # rounding only
 
@@ -272,13 +167,17 @@ class Watch:
     @property
     def status(self) -> Status:
         """What the intervals are worth for the true reward."""
-        if not self.options.gold:
+        return self._worth(self.blocks) if self.options.gold else Status.VACUOUS
+
+    def _worth(self, blocks: int) -> Status:
+        """What an interval is worth for the reward that it is about; nothing before a block."""
+        if not blocks:
             return Status.VACUOUS
         return Status.ESTIMATED if self._doubts() else Status.CERTIFIED
 
     def _doubts(self) -> list[str]:
-        found = []
-        if self._recurs and not self.options.held_out:
+        found = self._gaps()
+        if self.arrivals is not None and self.arrivals.recurs and not self.options.held_out:
             found.append(
                 f"prompts recur across the log's {self.options.by} values: a policy trained or "
                 "chosen on them is not independent of them. Say --held-out where none was."
@@ -289,16 +188,31 @@ class Watch:
                 "depend on how long its responses took. Log launch; or say --whole-batches where "
                 "each file grows by whole batches that are waited for."
             )
-        if self._repeats:
-            found.append(
-                "the same prompts come again at other steps and count as new ones each time: their "
-                "draws are not independent, and the interval is about these prompts, not about new "
-                "ones. Watch --by step, or log each prompt once."
-            )
         if self.options.gold and self._partly and self._uneven:
             found.append(
                 "rollouts were labelled one by one and prompts have unequal numbers of rollouts, "
                 "so that some prompts are labelled more often than others. Label whole prompts."
+            )
+        return found
+
+    def _gaps(self) -> list[str]:
+        """Say what is missing of the log, and may be missing by outcome."""
+        found = []
+        if self.lost is not None:
+            found.append(
+                f"{self.lost} is gone, and with it may be rows that were written to it since the "
+                "last look. Put it back, or take files away once they are finished and compressed."
+            )
+        if self.arrivals is not None and self.arrivals.short:
+            found.append(
+                f"{self.arrivals.short} prompts had fewer than {self.options.per_prompt} rollouts "
+                "when the log was finished: which are missing may depend on how they turned out. "
+                "Log failed rollouts too."
+            )
+        if self.arrivals is not None and self.arrivals.gaps:
+            found.append(
+                f"{self.arrivals.gaps} launch numbers had not come when the log was finished: "
+                "which draws are missing may depend on how they turned out. Log failed ones too."
             )
         return found
 
@@ -309,7 +223,6 @@ class Watch:
             log: What is known of the files: "files", "incomplete", "notes".
         """
         arrivals = self.arrivals
-        learned = Status.ESTIMATED if self._doubts() else Status.CERTIFIED
         return {
             "schema": SCHEMA,
             "version": __version__,
@@ -318,22 +231,27 @@ class Watch:
             "settings": _plain(asdict(self.options)),
             "decision": self.decision,
             "status": str(self.status),
-            "learned_status": str(learned),
+            "learned_status": str(self._worth(self.blocks)),
             "doubts": self._doubts(),
             "log": {
                 **log,
                 "rollouts": 0 if arrivals is None else arrivals.rows,
                 "prompts": 0 if arrivals is None else arrivals.counted,
+                "revisits": 0 if arrivals is None else arrivals.revisits,
                 "pending_prompts": 0 if arrivals is None else arrivals.pending,
                 "labelled_prompts": self._labelled,
                 "waiting_for": None if arrivals is None else arrivals.waiting_for(),
                 "order": "launch" if arrivals is not None and arrivals.by_launch else "rows",
             },
             "series": [
-                {"value": None if self.options.by is None else name, **monitor.document}
-                for name, monitor in self.monitors.items()
+                self._item(name, monitor.document) for name, monitor in self.monitors.items()
             ],
         }
+
+    def _item(self, series: str, found: dict) -> dict:
+        status = {"status": str(self._worth(found["n"]))}
+        value = None if self.options.by is None else series
+        return {"value": value, **found, "interval": {**found["interval"], **status}}
 
     @property
     def state(self) -> dict:
@@ -346,9 +264,8 @@ class Watch:
             "arrivals": None if self.arrivals is None else self.arrivals.state,
             "monitors": [[name, monitor.state] for name, monitor in self.monitors.items()],
             "waiting": {name: asdict(group) for name, group in self._waiting.items()},
-            "series_of": [[prompt, series] for prompt, series in self._series_of.items()],
             "streams": self._streams,
-            "step_of": [[*where, step] for where, step in self._step_of.items()],
+            "lost": self.lost,
             "facts": {name: getattr(self, f"_{name}") for name in _FACTS},
         }
 
@@ -360,7 +277,10 @@ class Watch:
             UsageError: It is no such state, or something else was asked for then.
         """
         if state.get("schema") != STATE:
-            raise UsageError(f"expected a state of taut watch, {STATE}; take the file away.")
+            raise UsageError(
+                f"expected a state of taut watch, {STATE}, found {state.get('schema')!r}; take the "
+                "file away to begin again, or go on with the version of taut that made it."
+            )
         before, now = state["options"], _plain(asdict(options))
         for name, value in now.items():
             if before.get(name) != value:
@@ -375,9 +295,7 @@ class Watch:
             self.arrivals.restore(state["arrivals"])
         self.monitors = {name: Monitor.from_state(item) for name, item in state["monitors"]}
         self._waiting = {name: _Group(**item) for name, item in state["waiting"].items()}
-        self._series_of = {prompt: series for prompt, series in state["series_of"]}
-        self._streams = list(state["streams"])
-        self._step_of = {(prompt, series): step for prompt, series, step in state["step_of"]}
+        self._streams, self.lost = list(state["streams"]), state["lost"]
         for name in _FACTS:
             setattr(self, f"_{name}", state["facts"][name])
         return self
@@ -408,10 +326,21 @@ class _Group:
             self.unlabelled.append(control)
         if not self.labelled or len(self.unlabelled) < size:
             return None
+        return self._first(size)
+
+    def rest(self, size: int) -> Iterator[float]:
+        """Yield the blocks of labelled draws that still wait, with what unlabelled ones there are.
+
+        Fewer in the group leave its mean as it is: how many there are is blind to outcomes too.
+        """
+        while self.labelled:
+            yield self._first(size)
+
+    def _first(self, size: int) -> float:
         residual, own = self.labelled.pop(0)
         others = self.unlabelled[:size]
         del self.unlabelled[:size]
-        return residual + math.fsum([own, *others]) / (1 + size)
+        return residual + math.fsum([own, *others]) / (1 + len(others))
 
 
 def _plain(options: dict) -> dict:

@@ -195,13 +195,14 @@ def _log(document: Mapping, ink: Ink) -> list[RenderableType]:
     ]
     if document["of"] == "gold":
         parts.append(f"{log['labelled_prompts']:,} with gold")
+    if log["revisits"]:
+        parts.append(f"{count(log['revisits'], 'later draw')} of counted prompts left out")
     if log["pending_prompts"]:
         parts.append(f"{count(log['pending_prompts'], 'prompt')} not complete")
     if log["clipped_rewards"]:
         parts.append(f"{count(log['clipped_rewards'], 'reward')} cut to the declared range")
     lines = _flow(" · ".join(parts), ink)
     texts = [f"Being written: {', '.join(log['incomplete'])}"] if log["incomplete"] else []
-    texts += [f"Not found at the last look: {', '.join(log['held'])}"] if log["held"] else []
     texts += [log["waiting_for"]] if log["waiting_for"] else []
     return lines + [ink.text(f"{text}.", "dim") for text in [*texts, *log["notes"]]]
 
