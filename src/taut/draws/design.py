@@ -164,7 +164,7 @@ def _assumptions(rollouts, layout, labels, units, declared, whole, findings):
             stands=Standing.DECLARED,
             by="--prompts with-replacement",
         )
-    yield _range(about.REWARD_RANGE, "reward", units.reward_declared)
+    yield _reward_range(rollouts, units)
     if labels is not None:
         yield _random_labels(labels, declared, facts, findings)
         yield _range(about.GOLD_RANGE, "gold", units.gold_declared)
@@ -280,6 +280,17 @@ def _random_labels(labels: Labels, declared: Declared, facts, findings: Findings
     elif stands is Standing.ASSUMED:
         by = f"{found.detail}; no test sees every choice: --declare random-labels"
     return Assumption(name=about.RANDOM_LABELS, text=text, stands=stands, by=by)
+
+
+def _reward_range(rollouts: Rollouts, units: Units) -> Assumption:
+    found = _range(about.REWARD_RANGE, "reward", units.reward_declared)
+    share = clipped_share(rollouts, units)
+    if not units.reward_declared or share <= MOST_CLIPPED:
+        return found
+    by = (
+        f"{100 * share:.3g}% of the rewards lie outside {units.reward_range}, and are clipped to it"
+    )
+    return found.model_copy(update={"stands": Standing.IN_DOUBT, "by": by})
 
 
 def _range(name: str, column: str, declared: bool) -> Assumption:

@@ -17,7 +17,9 @@ from taut.draws.declared import Declared
 from taut.draws.labels import LabelKind, Labels, labelled_rows
 from taut.draws.layout import Layout
 from taut.draws.rollouts import Blocks, Rollouts, group_rows
-from taut.inequalities import e_values, exact_tests, urns
+from taut.inequalities import e_values, urns
+from taut.inequalities.blind_labels import labels_blind_between, labels_blind_within
+from taut.inequalities.equal_rewards import equal_rewards_kept
 from taut.inequalities.multiplicity import Verdict, verdicts
 from taut.logs.keys import combine
 
@@ -138,17 +140,19 @@ def _labels(rollouts: Rollouts, layout: Layout, labels: Labels | None) -> Iterat
     mask = labelled_rows(rollouts.gold)[blocks.rows]
     if 0 < labels.draws < len(blocks):
         strata = _codes(sizes, layout.profile)
-        test = exact_tests.labels_blind_between(
-            blocks.means(rollouts.reward), labels.counts, strata
-        )
+        test = labels_blind_between(blocks.means(rollouts.reward), labels.counts, strata)
         text = f"labels go with the rewards of a prompt ({test.statistic})"
         yield Tested(about.RANDOM_LABELS, test.p_value, test.p_value, text)
+        if labels.kind in (LabelKind.WHOLE, LabelKind.FIXED) and (sizes != sizes[0]).any():
+            test = labels_blind_between(sizes.astype(np.float64), labels.counts > 0, 0 * sizes)
+            text = "prompts with more rollouts are labelled more or less often than others"
+            yield Tested(about.RANDOM_LABELS, test.p_value, test.p_value, text)
         if layout.cell_count > 1:
             p_value = _between_cells(layout, labels, sizes)
             text = "prompts of some steps, policies or runs are labelled more often than others"
             yield Tested(about.RANDOM_LABELS, p_value, p_value, text)
     if ((labels.counts > 0) & (labels.counts < sizes)).any():
-        test = exact_tests.labels_blind_within(rollouts.reward[blocks.rows], mask, blocks.starts)
+        test = labels_blind_within(rollouts.reward[blocks.rows], mask, blocks.starts)
         text = f"labels go with the rewards of rollouts of one prompt ({test.statistic})"
         yield Tested(about.RANDOM_LABELS, test.p_value, test.p_value, text)
         if layout.cell_count > 1:
@@ -185,7 +189,7 @@ def _complete(rollouts: Rollouts, layout: Layout, declared: Declared) -> Iterato
     cells = layout.cells.astype(np.uint64)
     together = group_rows(combine(rollouts.prompt, cells), [rollouts.reward], declared.seed)
     if (together.sizes > 1).any() and not _group_relative(rollouts.reward, together):
-        test = exact_tests.equal_rewards_kept(
+        test = equal_rewards_kept(
             rollouts.reward[together.rows],
             together.starts,
             keys=np.arange(len(together)),

@@ -1,5 +1,8 @@
 """Outward rounding: ends on [0, 1] become ends in the user's units without losing a guarantee."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 
 from taut.types import Interval
@@ -47,3 +50,23 @@ def binary_scale(low: float, high: float) -> int:
     """
     exponent = int(np.frexp(max(abs(low), abs(high)))[1])
     return exponent if abs(exponent) > _ORDINARY else 0
+
+
+def outward(interval: Interval, low: float, width: float) -> Interval:
+    """Map an interval of the unit scale to [low, low + width], rounded outward.
+
+    Unlike `from_unit` it does not clip: J* less its KL cost may leave the range. Allows for one
+    rounding of the width.
+    """
+    return Interval(_moved(interval.lower, low, width, -1), _moved(interval.upper, low, width, 1))
+
+
+def _moved(end: float, low: float, width: float, side: int) -> float:
+    """Return low + width * end, rounded towards side: at least as far out as the exact value."""
+    if math.isinf(end):
+        return end
+    value = low + width * end
+    exact = Fraction(low) + Fraction(width) * Fraction(end)
+    while (Fraction(value) - exact) * side < 0:
+        value = math.nextafter(value, side * math.inf)
+    return math.nextafter(value, side * math.inf)

@@ -58,8 +58,9 @@ from taut.draws.layout import cell_keys, draw_keys
 from taut.draws.rollouts import Rollouts, group_rows
 from taut.draws.units import Units
 from taut.errors import AssumptionError, LogError, UsageError
+from taut.inequalities.rounding import outward
 from taut.logs.keys import combine, scramble
-from taut.types import Interval, Status, outward, weakest
+from taut.types import Interval, Status, weakest
 
 CERTIFICATES = "certificates"
 _SOUND = (Status.CERTIFIED, Status.CONDITIONAL)
