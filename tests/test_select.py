@@ -83,7 +83,8 @@ def test_claims_rarely_fail_for_the_clipped_objective():
         truths = {
             item.name: expected(
                 world,
-                world.gold - 0.1 * np.clip(world.log_ratio, -found.settings.tau_negative, found.settings.tau),
+                world.gold
+                - 0.1 * np.clip(world.log_ratio, -found.settings.tau_negative, found.settings.tau),
             )
             for item, world in zip(found.candidates, worlds, strict=True)
         }

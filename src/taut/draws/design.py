@@ -12,7 +12,8 @@ from taut.draws.declared import Declared, standing
 from taut.draws.findings import Findings, look
 from taut.draws.health import Check, check_health
 from taut.draws.labels import LabelKind, Labels, describe_labels
-from taut.draws.layout import LIST, REPLACEMENT, Layout, Whole, lay_out, settle
+from taut.draws.layout import Layout, Whole, lay_out, settle
+from taut.draws.modes import LIST, REPLACEMENT
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.draws.units import MOST_CLIPPED, Units, clipped_share, measure_units
 from taut.errors import AssumptionError, LogError

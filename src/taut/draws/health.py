@@ -9,7 +9,8 @@ import numpy as np
 from taut.draws.check import FAIL, NOT_CHECKED, NOTE, PASS, WARN, Check
 from taut.draws.findings import Finding, Findings
 from taut.draws.framework_health import framework_checks
-from taut.draws.layout import REPLACEMENT, Layout, Whole
+from taut.draws.layout import Layout, Whole
+from taut.draws.modes import REPLACEMENT
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.draws.units import MOST_CLIPPED, Units
 from taut.inequalities.multiplicity import Verdict
