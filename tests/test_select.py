@@ -80,12 +80,9 @@ def test_claims_rarely_fail_for_the_clipped_objective():
         worlds = goodhart_worlds(seed)
         log = chosen_log(worlds, 120, 60, seed)
         found = taut.select(log, beta=0.1, target="clipped", delta=0.2, **held_out())
+        ends = (-found.settings.tau_negative, found.settings.tau)
         truths = {
-            item.name: expected(
-                world,
-                world.gold
-                - 0.1 * np.clip(world.log_ratio, -found.settings.tau_negative, found.settings.tau),
-            )
+            item.name: expected(world, world.gold - 0.1 * np.clip(world.log_ratio, *ends))
             for item, world in zip(found.candidates, worlds, strict=True)
         }
         best = max(truths, key=truths.get)
@@ -502,6 +499,32 @@ def test_the_study_writes_its_part_of_the_page_only(tmp_path):
     text = page.read_text()
     assert text.startswith("before ") and text.endswith(" after") and "stale" not in text
     assert (tmp_path / "selection.svg").exists()
+
+
+def by_chance(n=600, seed=0):
+    """B is better by .1: worse on easy prompts, which are labelled by a chance of .9, not .1."""
+    rng = np.random.default_rng(seed)
+    easy = rng.random(n) < 0.5
+    chance = np.where(easy, 0.9, 0.1)
+    labelled = rng.random(n) < chance
+    gold = [rng.random(n) < np.where(easy, *means) for means in ((0.9, 0.2), (0.5, 0.8))]
+    return Rollouts.from_arrays(
+        prompt_id=np.tile(np.arange(n), 2),
+        policy=np.repeat(["A", "B"], n),
+        reward=np.full(2 * n, 0.5),
+        gold=np.concatenate([np.where(labelled, values, math.nan) for values in gold]),
+        label_probability=np.tile(chance, 2),
+    )
+
+
+def test_pairs_with_recorded_chances_of_a_label_exclude_nobody():
+    """Certificates weigh labels by their chances; plain means of pairs would drop the best one."""
+    found = taut.select(by_chance(), "policy", **REWARD)
+    assert "B" in found.not_excluded
+    assert found["B"].lower <= 0.65 <= found["B"].upper
+    assert found["A"].lower <= 0.55 <= found["A"].upper
+    if found.chosen == "A":
+        assert found.regret >= 0.1
 
 
 def test_declared_constants_make_a_conditional_choice():

@@ -492,7 +492,17 @@ def labels_only_on(data, prompts):
     return replace(data, gold=np.where(keep, data.gold, np.nan))
 
 
+def labelled_by_chance(data):
+    chance = np.where(np.arange(len(data)) % 2, 0.5, 1.0)
+    labelled = np.random.default_rng(9).random(len(data)) < chance
+    return replace(data, gold=np.where(labelled, data.gold, np.nan), label_probability=chance)
+
+
 REFUSALS = [
+    ("importance", lambda r, d: (r, labelled_by_chance(d)), "recorded chances"),
+    ("centred", lambda r, d: (r, labelled_by_chance(d)), "recorded chances"),
+    ("truncated", lambda r, d: (r, labelled_by_chance(d)), "recorded chances"),
+    ("score", lambda r, d: (r, labelled_by_chance(d)), "recorded chances"),
     ("importance", lambda r, d: (r, without(d, "gold")), "needs gold labels on the reward data"),
     ("truncated", lambda r, d: (r, labels_only_on(d, 1)), "needs gold labels"),
     ("importance", lambda r, d: (r, without(d, "behaviour_logprob")), "behaviour_logprob"),

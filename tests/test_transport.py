@@ -480,6 +480,22 @@ def test_what_the_result_rests_on_decides_its_status():
     assert labels.stands == "violated"
 
 
+def test_recorded_chances_of_a_label_are_refused():
+    """Labels mostly on easy prompts would make the probe look better than the policy is."""
+    rng = np.random.default_rng(0)
+    easy = rng.random(600) < 0.5
+    chance = np.where(easy, 0.9, 0.1)
+    gold = (rng.random(600) < np.where(easy, 0.9, 0.2)).astype(float)
+    audited = Rollouts.from_arrays(
+        prompt_id=np.arange(600),
+        reward=np.full(600, 0.5),
+        gold=np.where(rng.random(600) < chance, gold, np.nan),
+        label_probability=chance,
+    )
+    with pytest.raises(AssumptionError, match="recorded chances"):
+        _tiny(rollouts=audited)
+
+
 def test_gold_outside_its_range_is_refused_on_either_side():
     """Cutting gold would change the target, in the probe and in what teaches."""
     rng = np.random.default_rng(0)

@@ -270,14 +270,14 @@ def _random_labels(labels: Labels, declared: Declared, facts, findings: Findings
     found = findings.labels
     if labels.kind is LabelKind.ALL:
         stands, by = Standing.CHECKED, "every rollout is labelled"
-    elif found.speaks:
-        stands, by = found.standing, found.detail
-    elif labels.uneven:
+    elif labels.uneven:  # weighted by an estimate, whatever tests say
         stands = Standing.VIOLATED
         by = (
             "rollouts were labelled one by one at a rate read off this log, while prompts have "
             "unequal numbers of rollouts; label whole prompts, or log label_probability"
         )
+    elif found.speaks:
+        stands, by = found.standing, found.detail
     elif stands is Standing.ASSUMED:
         by = f"{found.detail}; no test sees every choice: --declare random-labels"
     return Assumption(name=about.RANDOM_LABELS, text=text, stands=stands, by=by)
