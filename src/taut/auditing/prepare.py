@@ -237,6 +237,8 @@ def _calibration_share(
     blocks = found.blocks
     if options.calibration * len(blocks) < FEWEST_DRAWS or not found.one_law:
         return 0.0
+    if options.missing is not None:
+        return 0.0
     costs = options.target != "reward" and data.beta > 0
     chooses_tau = costs and options.tau == "auto" and options.log_ratio_max is None
     labelled = 0 if found.labels is None else found.labels.draws

@@ -4,12 +4,12 @@ One place decides. Every verb asks here which rows are one draw, under how many 
 count, in which units, and what a number made from them can be worth (theory §1, §2, §5).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from taut.draws import assumptions as about
 from taut.draws.assumptions import Assumption, Standing, status_of
 from taut.draws.declared import Declared, standing
-from taut.draws.findings import Findings, look
+from taut.draws.findings import Findings, look, tests_of_the_whole
 from taut.draws.health import Check, check_health
 from taut.draws.labels import LabelKind, Labels, describe_labels
 from taut.draws.layout import Layout, Whole, lay_out, settle
@@ -80,6 +80,12 @@ class Design:
         return status_of(self.resting_on(*names))
 
 
+def settled(rollouts: Rollouts) -> Whole:
+    """Decide what holds for every part of a log: its prompts, and what tests of all of it say."""
+    whole = settle(rollouts)
+    return replace(whole, tests=tests_of_the_whole(whole.rollouts))
+
+
 def design(
     rollouts: Rollouts,
     declared: Declared,
@@ -107,6 +113,7 @@ def design(
     if whole is None:
         whole = settle(rollouts)
         rollouts = whole.rollouts
+    shared = () if len(rollouts) == len(whole.rollouts) else whole.tests
     units = measure_units(
         rollouts,
         reward_range=declared.reward_range,
@@ -115,7 +122,7 @@ def design(
     )
     layout = lay_out(rollouts, seed=declared.seed, mode=declared.prompts)
     labels = describe_labels(rollouts, layout)
-    findings = look(rollouts, layout, labels, declared, logs=logs, sampler=sampler)
+    findings = look(rollouts, layout, labels, declared, shared=shared, logs=logs, sampler=sampler)
     return Design(
         whole=whole,
         rollouts=rollouts,
@@ -223,7 +230,9 @@ def _complete(rollouts, layout: Layout, declared: Declared, facts, findings) -> 
     origin = rollouts.origin
     found = findings.complete
     settled, short = True, _short_of(facts, rollouts)
-    if origin is not None and origin.chosen:
+    if declared.imputed:
+        stands, by = Standing.DECLARED, "--launched, and --missing worst for what is not there"
+    elif origin is not None and origin.chosen:
         stands, by = Standing.VIOLATED, "the file says that draws of equal rewards were dropped"
     elif found.speaks:
         stands, by = found.standing, found.detail
@@ -288,9 +297,7 @@ def _reward_range(rollouts: Rollouts, units: Units) -> Assumption:
     share = clipped_share(rollouts, units)
     if not units.reward_declared or share <= MOST_CLIPPED:
         return found
-    by = (
-        f"{100 * share:.3g}% of the rewards lie outside {units.reward_range}, and are clipped to it"
-    )
+    by = f"{100 * share:.3g}% of the rewards lie outside it, and are clipped"
     return found.model_copy(update={"stands": Standing.IN_DOUBT, "by": by})
 
 

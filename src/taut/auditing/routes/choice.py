@@ -136,6 +136,8 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
         return found, density.centred_forecast(mean, shift, coverage, delta)
 
     def truncated() -> tuple[Joined, float]:
+        if options.log_prob_noise:
+            raise CoverageError("needs exact weights, and their noise is declared")
         _needs_one_scale(mean)
         _needs_data(shift)
         found = density.truncated(mean, shift, budget, delta)

@@ -64,7 +64,7 @@ def gold(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]
         The route, and the width that it was forecast to have on the calibration split.
     """
     data, blocks = mean.data, mean.blocks
-    if mean.design.labels.kind is LabelKind.CHANCES:
+    if mean.design.labels.kind is LabelKind.CHANCES and mean.missing is None:
         return _by_chances(mean, budget, delta)
     labelled = int((label_counts(data.gold, blocks) > 0).sum())
     parts = {
@@ -76,7 +76,12 @@ def gold(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]
     plan, half_width = _gold_plan(mean, delta)
     joint = gold_blocks(plan, **parts, blocks=blocks)
     interval = mean.interval(
-        joint.values, joint.low, joint.high, budget, np.ones(len(joint.values), dtype=np.int64)
+        joint.values,
+        joint.low,
+        joint.high,
+        budget,
+        np.ones(len(joint.values), dtype=np.int64),
+        label_counts(data.gold, blocks) > 0,
     )
     sampling, shift = _shares(mean, joint.values, interval)
     assumes = mean.design.resting_on(about.RANDOM_LABELS, about.GOLD_RANGE)
@@ -151,6 +156,8 @@ def _gold_plan(mean: TargetMean, delta: float) -> tuple[GoldPlan, float]:
     )
     if math.isinf(mean.high - mean.low):
         plan = replace(plan, own=1.0)
+    if mean.missing is not None:
+        plan = GoldPlan(0.0, 1.0)  # what is missing of other draws would enter a group
     return plan, half_width
 
 

@@ -123,7 +123,7 @@ def check_weights(mean: TargetMean, shift: Shift) -> None:
             f"the mean weight on the reward data is {means.mean():.3g} where at most 1 can be: "
             "the log-probs are not those of the policies that they are said to be"
         )
-    if shift.weight is None:
+    if shift.weight is None or mean.design.declared.log_prob_noise:
         return
     trained, audited = (
         weight_bounds(
@@ -256,7 +256,8 @@ def _forms(mean: TargetMean, shift: Shift) -> list[tuple[float, bool]]:
     # The control form is wrong where both logs understate w; with this many draws in each, the
     # comparison in `check_weights` sees that. The pure form is right in any case.
     enough = min(len(shift.data.blocks), len(mean.blocks)) >= _ENOUGH
-    controls = (False, True) if shift.weight is not None and enough else (False,)
+    noisy = bool(mean.design.declared.log_prob_noise)  # the control form is false under noise
+    controls = (False, True) if shift.weight is not None and enough and not noisy else (False,)
     return [(level, control) for level in levels for control in controls]
 
 
