@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from taut.bounds.sampling import METHODS
 from taut.draws.declared import Declared, declared_words
-from taut.draws.layout import LIST, PROMPT_MODES, SAMPLE
+from taut.draws.modes import LIST, PROMPT_MODES, SAMPLE
 from taut.errors import UsageError
 
 TARGETS = ("reward", "clipped", "objective")

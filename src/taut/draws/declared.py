@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from taut.draws.assumptions import DECLARABLE, Standing
-from taut.draws.layout import PROMPT_MODES, SAMPLE
+from taut.draws.modes import PROMPT_MODES, SAMPLE
 from taut.errors import UsageError
 from taut.logs.facts import LogFacts
 

@@ -9,7 +9,8 @@ import numpy as np
 from taut.draws.check import FAIL, NOT_CHECKED, NOTE, PASS, WARN, Check
 from taut.draws.findings import Finding, Findings
 from taut.draws.framework_health import framework_checks
-from taut.draws.layout import REPLACEMENT, Layout, Whole
+from taut.draws.layout import Layout, Whole
+from taut.draws.modes import REPLACEMENT
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.draws.units import MOST_CLIPPED, Units
 from taut.inequalities.multiplicity import Verdict
@@ -38,13 +39,7 @@ def check_health(
         _same_text(whole),
         _groups(rollouts, layout, whole),
         _unequal_k(blocks),
-        _found(
-            "chosen_by_reward",
-            findings.complete,
-            len(blocks) < len(rollouts),
-            "Log before rollouts or draws are dropped, or turn the filter off "
-            "(filter_zero_std_samples, use_dynamic_sampling, filter_groups).",
-        ),
+        _chosen_by_reward(rollouts, blocks, findings.complete),
         _failed(rollouts),
         _duplicates(rollouts),
         _range("reward_range", rollouts.reward, units.reward_range, units.reward_declared),
@@ -152,6 +147,18 @@ def _unequal_k(blocks: Blocks) -> Check:
         "Log every rollout, also failed ones, with the reward they were given; where none was "
         "dropped say --declare complete.",
     )
+
+
+def _chosen_by_reward(rollouts: Rollouts, blocks: Blocks, finding: Finding) -> Check:
+    name = "chosen_by_reward"
+    remedy = (
+        "Log before rollouts or draws are dropped, or turn the filter off "
+        "(filter_zero_std_samples, use_dynamic_sampling, filter_groups)."
+    )
+    if rollouts.origin is not None and rollouts.origin.chosen:
+        text = "the file says that draws of equal rewards were dropped"
+        return Check(name, FAIL, text, remedy)
+    return _found(name, finding, len(blocks) < len(rollouts), remedy)
 
 
 def _failed(rollouts: Rollouts) -> Check:

@@ -19,6 +19,7 @@ from taut.bounds.sampling import predicted_half_width
 from taut.draws import assumptions as about
 from taut.draws.assumptions import Assumption, Standing, status_of
 from taut.draws.labels import LabelKind, label_counts, labelled_rows
+from taut.errors import CoverageError
 from taut.types import Interval, Status
 
 
@@ -64,7 +65,12 @@ def gold(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]
         The route, and the width that it was forecast to have on the calibration split.
     """
     data, blocks = mean.data, mean.blocks
-    if mean.design.labels.kind is LabelKind.CHANCES and mean.missing is None:
+    if mean.design.labels.kind is LabelKind.CHANCES:
+        if mean.missing is not None:
+            raise CoverageError(
+                "needs labels of one chance: recorded chances are not weighed together with "
+                "missing='worst'"
+            )
         return _by_chances(mean, budget, delta)
     labelled = int((label_counts(data.gold, blocks) > 0).sum())
     parts = {

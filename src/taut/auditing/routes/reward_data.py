@@ -36,7 +36,7 @@ from taut.bounds.transfer import (
 from taut.draws import assumptions as about
 from taut.draws.assumptions import Assumption, Standing, status_of
 from taut.draws.design import Design
-from taut.draws.labels import inclusion_varies, label_counts, labelled_means
+from taut.draws.labels import LabelKind, inclusion_varies, label_counts, labelled_means
 from taut.draws.rollouts import Blocks
 from taut.errors import CoverageError
 from taut.types import Interval, Status, weakest
@@ -204,6 +204,11 @@ def check_labels(shift: Shift) -> None:
     data = shift.data
     if data.gold is None or (label_counts(data.gold, data.blocks) > 0).sum() < 2:
         raise CoverageError("needs gold labels on the reward data")
+    if shift.design.labels.kind is LabelKind.CHANCES:
+        raise CoverageError(
+            "needs labels of one chance: rows of the reward data had unequal, recorded chances of "
+            "a label (`label_probability`), which this route does not weigh"
+        )
     if inclusion_varies(label_counts(data.gold, data.blocks), data.blocks.sizes):
         raise CoverageError(
             "needs labels on whole prompts of the reward data: their numbers of rollouts are "
