@@ -50,7 +50,7 @@ def check_health(
             rollouts.gold is not None,
             "Choose the rollouts to label at random, before looking at them.",
         ),
-        _zero_log_ratio(rollouts),
+        _zero_log_ratio(rollouts, whole),
         _negative_kl(rollouts, blocks),
         _found(
             "exp_minus_log_ratio",
@@ -229,7 +229,7 @@ def _range(
     return Check(name, status, text, remedy)
 
 
-def _zero_log_ratio(rollouts: Rollouts) -> Check:
+def _zero_log_ratio(rollouts: Rollouts, whole: Whole) -> Check:
     name = "log_ratio_zero"
     if rollouts.log_ratio is None:
         return Check(name, NOT_CHECKED, "no log-probs")
@@ -237,6 +237,8 @@ def _zero_log_ratio(rollouts: Rollouts) -> Check:
     text = f"{100 * share:.3g}% of the log-ratios are exactly 0"
     if share < 0.5:
         return Check(name, PASS, text)
+    if rollouts.step is not None and (rollouts.step == whole.rollouts.step.min()).all():
+        return Check(name, NOTE, f"{text}: at its first step a policy is still its reference")
     if share < 1:
         noise = float(np.quantile(np.abs(rollouts.log_ratio), 0.95))
         return Check(

@@ -651,6 +651,8 @@ def _shared_foundations(groups: Sequence[Mapping], ink: Ink) -> list[RenderableT
         for entry in worst.values():
             table.add_row(*_assumption_cells(entry, ink))
         lines += [_heading(ink, "What they rest on", "as it stands in the worst of them"), table]
+        declare = {wording.to_declare(look(group, "certificate") or {}): None for group in groups}
+        lines += [ink.text(line) for line in declare if line][:1]
     return lines + _health({"health": list(checks.values())}, ink)
 
 
