@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from taut.errors import LogError
 from taut.logs.layout import native_layout
 from taut.logs.plan import check_mapping, make_plan
+from taut.logs.readers.scan import PADDING, REPEATED, SLOW, scan
 from taut.logs.reduce import Tokens, clipped_sums, pair_sums, row_sums
-from taut.logs.scan import PADDING, REPEATED, SLOW, scan
 from taut.logs.schema import COLUMNS, EXPECTED, NATIVE, RAW
 from taut.logs.sources import find, sniff
 from taut.logs.write import write_native

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from taut.logs import jsonl, parquet
 from taut.logs.frameworks import choose
 from taut.logs.plan import Plan
+from taut.logs.readers import jsonl, parquet
 from taut.logs.reduce import Chunk, Derive, Reduced, reduce_chunk
 from taut.logs.sources import Source
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 from taut.errors import LogError
 from taut.logs.layout import Holds, Layouts, messages_text
 from taut.logs.plan import Plan, make_plan
+from taut.logs.readers.scan import PADDING, REPEATED, SLOW, count_lines, last_line_end, scan
 from taut.logs.reduce import Chunk, Problems, Tokens, Values
-from taut.logs.scan import PADDING, REPEATED, SLOW, count_lines, last_line_end, scan
 from taut.logs.schema import EXPECTED, LISTS, WORDS, column
 from taut.logs.sources import Source, Stream
 
