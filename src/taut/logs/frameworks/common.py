@@ -10,7 +10,7 @@ from taut.errors import LogError
 from taut.logs.layout import Columns, Layout
 from taut.logs.origin import FRAMEWORKS, Origin
 from taut.logs.reduce import Chunk, Values
-from taut.logs.schema import NATIVE
+from taut.logs.schema import KEPT, NATIVE, PART
 
 
 def join(
@@ -53,7 +53,11 @@ def expect(file: str, format: str, columns: Columns, needed: tuple[str, ...]) ->
 
 def with_columns(chunk: Chunk, columns: Mapping[str, Values]) -> Chunk:
     """Return a chunk with further columns, and without its raw ones."""
-    native = {name: values for name, values in chunk.columns.items() if name in NATIVE}
+    native = {
+        name: values
+        for name, values in chunk.columns.items()
+        if name in NATIVE or name.startswith((KEPT, PART))
+    }
     return replace(chunk, columns={**native, **columns})
 
 

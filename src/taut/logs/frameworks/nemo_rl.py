@@ -20,7 +20,8 @@ from taut.logs.frameworks.common import join, lacks, same, with_columns
 from taut.logs.keys import prefix_keys
 from taut.logs.layout import Columns, Layout, messages_text
 from taut.logs.origin import Origin
-from taut.logs.reduce import Chunk, Problems, Tokens, Values, first_marked, select_tokens
+from taut.logs.reduce import Chunk, Problems, Values
+from taut.logs.tokens import Tokens, first_marked, select_tokens
 
 _ROLES = ("policy", "ref", "behaviour")
 _MANY = 8  # tokens; so many log-probs that are all exactly 0 were never computed

@@ -61,7 +61,7 @@ def _derive_open(chunk: Chunk, run: str) -> Chunk:
     if lacks(chunk, "n_tokens"):
         response = given["response_tokens"]
         columns["n_tokens"] = Values(response.data.lengths, response.missing)
-    if "truncated" not in given and "finish_reason" in given:
+    if lacks(chunk, "truncated") and "finish_reason" in given:
         reason = given["finish_reason"]
         stopped = [text == "stop" for text in reason.data.to_pylist()]
         columns["truncated"] = Values(~np.array(stopped, dtype=np.bool_), reason.missing)
