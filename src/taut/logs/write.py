@@ -99,7 +99,7 @@ def write_rollouts(
     path = os.fspath(path)
     names = [column.name for column in COLUMNS if column.name in columns]
     lists = [name for name in names if NATIVE[name].kind == "tokens"]
-    arrays = [_list_array(columns[n]) if n in lists else _array(n, columns[n]) for n in names]
+    arrays = [_list_array(columns[n]) if n in lists else column_array(n, columns[n]) for n in names]
     fields = [
         pa.field(name, array.type, nullable=name in _NO_VALUE)
         for name, array in zip(names, arrays, strict=True)
@@ -188,7 +188,7 @@ def _table(columns: Mapping[str, Sequence], path: str, schema: pa.Schema | None)
     kept = {name: name.removeprefix(KEPT) for name in columns if name.startswith(KEPT)}
     kept |= {name: f"rewards.{name[len(PART) :]}" for name in columns if name.startswith(PART)}
     own = [column.name for column in COLUMNS if column.name in columns]
-    arrays = [_array(name, columns[name]) for name in (*own, *kept)]
+    arrays = [column_array(name, columns[name]) for name in (*own, *kept)]
     names = [*own, *kept.values()]
     if schema is None:
         return pa.table(arrays, names=names)
@@ -205,7 +205,15 @@ def _table(columns: Mapping[str, Sequence], path: str, schema: pa.Schema | None)
     return pa.table(arrays, schema=schema)
 
 
-def _array(name: str, values: Sequence) -> pa.Array:
+def with_optional(columns: Mapping[str, Sequence]) -> dict:
+    """Add the columns that some rows of a log may have and these lack, as nulls."""
+    rows = len(columns["reward"])
+    lacking = [c for c in COLUMNS if c.nullable and c.name not in columns]
+    return {**{c.name: pa.nulls(rows, _TYPES[c.kind]) for c in lacking}, **columns}
+
+
+def column_array(name: str, values: Sequence) -> pa.Array:
+    """Return one native column as a file holds it; what says "no value" as null."""
     kind = column(name).kind
     if kind == "id":
         array = values if isinstance(values, pa.Array) else pa.array(values)
