@@ -90,16 +90,16 @@ def recognise(columns: Columns) -> str:
         return "trl"
     if start and "advantages" in names:
         return "ms-swift"
-    if {"input", "output", "score", "step"} <= names and columns["output"] == "text":
-        # `gts` is verl's alone; without it native names win.
-        if "gts" in names or not ("reward" in names and {"prompt_id", "prompt"} & names):
-            return "verl"
+    native = "reward" in names and {"prompt_id", "prompt"} & names
+    verl_names = {"input", "output", "score", "step"} <= names and columns["output"] == "text"
+    if verl_names and ("gts" in names or not native):  # `gts` is verl's alone
+        return "verl"
     for format, signature in _SIGNATURES:
         if signature <= names:
             return format
     if "doc.query" in names and any(name.startswith(("metric.", "metrics.")) for name in names):
         return "lighteval"
-    if "reward" in names and {"prompt_id", "prompt"} & names:
+    if native:
         return "native"
     wrapped = columns.get("rewards") == "list" or columns.get("input_lengths") == "list"
     if "idx" in names and wrapped and {"content", "token_loss_mask"} & names:

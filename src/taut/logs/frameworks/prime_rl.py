@@ -1,8 +1,8 @@
 """prime-rl's traces, and those of `vf-eval`: an episode a line, its traces with all tokens.
 
 Read at prime-rl 559b44772 (monitors/file.py) and verifiers a60a606ec (v1/episode.py, v1/trace.py,
-v1/graph.py). `rollouts/step_N/{train,eval}/all` holds what arrived; `effective` what was trained on,
-without failed and filtered episodes: chosen by outcome. `logprobs` are those of the engine that
+v1/graph.py). `rollouts/step_N/{train,eval}/all` holds what arrived; `effective` what was trained
+on, without failed and filtered episodes: chosen by outcome. `logprobs` are those of the engine that
 sampled, `reference_logprobs` those of the engine that serves the reference; both stand for sampled
 tokens only.
 """
