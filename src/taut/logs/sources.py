@@ -169,6 +169,14 @@ def find(sources: str | os.PathLike | Iterable[str | os.PathLike]) -> tuple[Sour
     return (replace(out[0], notes=tuple(notes)), *out[1:])
 
 
+def named_files(item: str) -> list[str]:
+    """Return the files that a path, glob or folder means; none where nothing is there."""
+    try:
+        return [name for name, _ in _expand(item, []) if name != PIPE]
+    except (LogError, OSError):
+        return []
+
+
 def _identity(name: str) -> tuple:
     """Return what tells files apart: hard links and links to a file are that file."""
     if name == PIPE:

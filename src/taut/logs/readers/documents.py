@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 
 import orjson
@@ -211,11 +212,23 @@ def _eval(source: Source, name: str) -> list[dict]:
             if sum(member.file_size for member in members) > _LARGEST:
                 raise LogError(f"{name}: expected at most {_LARGEST >> 30} GiB of samples.")
             return [_sample(archive, member, name) for member in sorted(members, key=_place)]
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as problem:
+    except _ZIP_PROBLEMS as problem:
         raise LogError(
-            f"{name}: expected a whole .eval log, found it damaged or packed in a way that is not "
-            f"known ({one_line(problem)}); write it as JSON: inspect log convert --to json."
+            f"{name}: expected a whole .eval log, found a zip archive that is damaged or packed in "
+            f"a way that is not known ({one_line(problem)}); unpack it, or write the log as JSON: "
+            "inspect log convert --to json."
         ) from None
+
+
+_ZIP_PROBLEMS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    UnicodeDecodeError,
+)
 
 
 def _is_sample(member: str) -> bool:
