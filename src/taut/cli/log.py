@@ -28,6 +28,8 @@ def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, reward
     from taut.auditing.document import health_document
 
     rollouts = read_log(log, mapping, lenient, token_clip, quiet)
+    if not quiet and json_path != "-":
+        click.echo("\n".join(_certifiable(rollouts)), err=True)
     checks = check_log(rollouts, reward_range=reward_range, **settings)
     document = {
         "schema": "taut.health/1",
@@ -37,6 +39,20 @@ def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, reward
     }
     show(document, json_path, html_path)
     return EXIT_DATA if any(item.status == "fail" for item in checks) else 0
+
+
+def _certifiable(rollouts) -> list[str]:
+    """Return what the log is, and what can be certified from it, in a few lines."""
+    kind = "native" if rollouts.origin is None else rollouts.origin.format
+    prompts = len(set(rollouts.prompt.tolist()))
+    gold, ratio = rollouts.gold is not None, rollouts.log_ratio is not None
+    lines = [
+        f"{len(rollouts)} rollouts of {prompts} prompts ({kind}).",
+        "  the mean logged reward, --target reward: yes",
+        f"  E r*, --target reward: {'yes' if gold else 'needs `gold` for some rollouts'}",
+        f"  E[r - beta l^tau] and J*: {'yes, with --beta' if ratio else 'need log-probs (score)'}",
+    ]
+    return lines
 
 
 @cli.command(epilog="Example: taut convert run/*.jsonl.gz -o run.parquet --map reward=score")
