@@ -158,8 +158,9 @@ def say_notes(notes, quiet: bool) -> None:
     """Say once, on stderr, what the reader did that people should know."""
     context = click.get_current_context(silent=True)
     said = set() if context is None else context.meta.setdefault(_NOTED, set())
+    machine = context is not None and context.params.get("json_path") == "-"
     for note in notes:
-        if not quiet and note not in said:
+        if not (quiet or machine or note in said):
             click.echo(f"note: {safe(note)}", err=True)
         said.add(note)
 

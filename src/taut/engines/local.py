@@ -252,9 +252,8 @@ def stream(
                 progress(rows, round(done))
         watch.check_unchanged(files)
         _check_rows(rows, files, watch)
-        gold = request.paths.get("gold", "gold")
-        if gold != "gold" and not labelled:
-            raise no_labels(task.source.name, gold, task.plan)
+        if "gold" in request.paths.keys() & request.mapped and not labelled:
+            raise no_labels(task.source.name, request.paths["gold"], task.plan)
 
 
 class _Watch:

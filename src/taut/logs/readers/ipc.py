@@ -14,6 +14,7 @@ from taut.logs.readers.arrow import (
     check_type,
     damaged,
     field_at,
+    is_null,
     leaves,
 )
 from taut.logs.reduce import Chunk
@@ -46,7 +47,7 @@ def chunks(source: Source, planner: Planner) -> Iterator[tuple[Plan, Task, float
         present = [
             native
             for native, field in fields.items()
-            if not (may_lack(native, layout) and pa.types.is_null(field.type))
+            if not (may_lack(native, layout) and is_null(field.type))
         ]
         plan = planner.plan(name, layout, present, columns)
         for native in plan.read.keys() - plan.raw:

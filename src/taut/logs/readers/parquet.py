@@ -23,6 +23,7 @@ from taut.logs.readers.arrow import (
     check_type,
     damaged,
     field_at,
+    is_null,
     leaves,
 )
 from taut.logs.readers.footer import Sizes, column_sizes
@@ -120,7 +121,7 @@ def _planned(reader: pq.ParquetFile, path: str, name: str, planner: Planner) -> 
     present = [
         native
         for native, field in fields.items()
-        if not (may_lack(native, layout) and field.column in empty)
+        if not (may_lack(native, layout) and (field.column in empty or is_null(field.type)))
     ]
     plan = planner.plan(
         name, layout, present, columns, stored_clip=_stored(metadata, TOKEN_CLIP_KEY, name)
