@@ -1,5 +1,6 @@
 """Logs on the command line: names to paths, reading, a progress line."""
 
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -133,6 +134,10 @@ def refuse_outputs(log) -> None:
         path = params.get(name)
         if not isinstance(path, str) or path == "-":
             continue
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            raise UsageError(
+                f"{option} {path} is a device or a pipe; name a file, or - for output."
+            )
         for other, whose in taken:
             if same_file(path, other):
                 raise UsageError(

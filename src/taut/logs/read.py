@@ -8,11 +8,10 @@ from functools import partial
 from taut.logs.facts import Beside, facts_beside, join_facts
 from taut.logs.frameworks import choose
 from taut.logs.frameworks.common import same
-from taut.logs.layout import Columns, Layout
+from taut.logs.layout import Columns, Layout, NoRollouts
 from taut.logs.mapping import Meanings, compile_mapping
 from taut.logs.plan import Plan, Planner
 from taut.logs.readers import documents, ipc, jsonl, parquet
-from taut.logs.readers.documents import NoRollouts
 from taut.logs.reduce import Chunk, Derive, Reduced, reduce_chunk
 from taut.logs.schema import KEPT, PART
 from taut.logs.sources import Source

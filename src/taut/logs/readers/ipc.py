@@ -1,5 +1,6 @@
 """Arrow files and streams, Feather, and what Hugging Face's `save_to_disk` writes, to chunks."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
@@ -89,6 +90,6 @@ def _batches(source: Source, name: str) -> Iterator:
 
 def _whole(source: Source) -> pa.NativeFile:
     if not source.codec:
-        return pa.OSFile(source.path)
+        return pa.OSFile(os.fsencode(source.path))
     with source.open() as stream:
         return pa.BufferReader(stream.read(-1))

@@ -5,10 +5,12 @@ a file with one giant row group needs no more memory than one with many (field-n
 are the rows that the footer promises, and checksums of pages are verified where there are any.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taut.errors import LogError
@@ -140,7 +142,7 @@ def _planned(reader: pq.ParquetFile, path: str, name: str, planner: Planner) -> 
 def _open(path: str, name: str, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(
-            path,
+            pa.OSFile(os.fsencode(path)),
             metadata=metadata,
             pre_buffer=False,
             buffer_size=_BUFFER,
