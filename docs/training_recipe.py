@@ -1,9 +1,10 @@
-"""Write docs/training-recipe.md from the records that the reader checks recipes against."""
+"""Write docs/training-recipe.md from the settings that the reader checks recipes against."""
 
-from dataclasses import MISSING, fields
 from pathlib import Path
 
-from taut.training.recipe import Recipe, example_recipe, toml_text
+from taut.training.pipeline.example import example_recipe, toml_text, unit_of
+from taut.training.pipeline.kinds import Table, expected, section
+from taut.training.pipeline.settings import Recipe
 
 HEAD = """# Training: `taut train RECIPE.toml`
 
@@ -127,26 +128,27 @@ def page() -> str:
     return f"{HEAD}## Settings\n\n{tables}## Example\n\n```toml\n{example_recipe()}```\n"
 
 
-def _tables(record: type, where: str) -> list[str]:
+def _tables(record: type[Table], where: str) -> list[str]:
     name = f"[{where}]" if where else "top level"
-    rows = "".join(
-        f"| `{item.name}` | {item.metadata['kind'].expected} | {_default(item)} "
-        f"| {item.metadata['unit']} | {item.metadata['help']} |\n"
-        for item in fields(record)
-        if "record" not in item.metadata
-    )
-    head = f"### {name}\n\n{record.__doc__.splitlines()[0]}\n\n"
-    found = [f"{head}| key | value | default | unit | meaning |\n|---|---|---|---|---|\n{rows}\n"]
-    for item in fields(record):
-        if "record" in item.metadata:
-            found += _tables(item.metadata["record"], f"{where}.{item.name}".lstrip("."))
-    return found
+    found = [
+        f"### {name}\n\n{record.__doc__.splitlines()[0]}\n\n"
+        "| key | value | default | unit | meaning |\n|---|---|---|---|---|\n"
+    ]
+    inner = []
+    for name, field in record.model_fields.items():
+        below = section(field)
+        if below is None:
+            cells = (expected(field), _default(field), unit_of(field), field.description)
+            found.append(f"| `{name}` | {' | '.join(cells)} |\n")
+        else:
+            inner += _tables(below, f"{where}.{name}".lstrip("."))
+    return [*found, "\n", *inner]
 
 
-def _default(item) -> str:
-    if item.default is MISSING:
+def _default(field) -> str:
+    if field.is_required():
         return "required"
-    return "" if item.default is None else f"`{toml_text(item.default)}`"
+    return "" if field.default is None else f"`{toml_text(field.default)}`"
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from taut.lab.overoptimise import (
 from taut.lab.verdict import EXAMPLE_LOG, EXAMPLE_TRUTH, TARGETS, demonstrate, judge
 from taut.report.terminal.certificate import print_report
 from taut.report.terminal.lab import lab_report
-from taut.training.recipe import parse_recipe
+from taut.training.pipeline.recipe import parse_recipe
 
 EXAMPLES = Path(taut.__file__).parent / "examples"
 TINY = SIZES["tiny"]
@@ -283,8 +283,8 @@ def test_audited_gold_is_the_gold_of_the_responses(finished):
 def test_the_truth_uses_the_reward_of_the_run(finished):
     """The learned reward on token ids is the one on texts that was logged and trained on."""
     from taut.lab.overoptimise import _proxy
-    from taut.training.models import load_scorer, load_tokenizer
-    from taut.training.rewards import MappedReward, ModelScore, RewardMap
+    from taut.training.pipeline.models import load_scorer, load_tokenizer
+    from taut.training.pipeline.rewards import MappedReward, ModelScore, RewardMap
 
     where = finished.folder / "run" / "models" / "reward"
     tokenizer = load_tokenizer(str(where))

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings(
 import killed_run  # noqa: E402
 import tiny  # noqa: E402
 from taut.training import ClippedKLReward, ClippedKLRLOOTrainer, record  # noqa: E402
-from taut.training.recorder import Log, Recorder  # noqa: E402
+from taut.training.recording.recorder import Log, Recorder  # noqa: E402
 
 HERE = Path(__file__).parent
 
@@ -325,7 +325,7 @@ def test_infinities_that_cancel_are_no_missing_score():
     """A missing part of a weighted reward counts as nothing; inf - inf stays infinite."""
     import torch
 
-    from taut.training.recorder import _reward
+    from taut.training.recording.recorder import _reward
 
     functions = SimpleNamespace(reward_weights=torch.tensor([1.0, 2.0]), reward_funcs=[len, len])
     nan, inf = np.nan, np.inf

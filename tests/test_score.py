@@ -22,11 +22,11 @@ from taut.cli import cli  # noqa: E402
 from taut.engines.local import read_rollouts  # noqa: E402
 from taut.errors import LogError, TautError, UsageError  # noqa: E402
 from taut.logs.schema import REJECTED_KEY  # noqa: E402
-from taut.training import score as module  # noqa: E402
-from taut.training.score import SCORE_KEY, score  # noqa: E402
 from taut.training.scoring import batches, spool  # noqa: E402
+from taut.training.scoring import score as module  # noqa: E402
 from taut.training.scoring.head import find_head, hidden_states, token_log_probs  # noqa: E402
 from taut.training.scoring.parts import parts_folder  # noqa: E402
+from taut.training.scoring.score import SCORE_KEY, score  # noqa: E402
 from taut.training.scoring.words import _prompt_ids  # noqa: E402
 
 SIZE = 300  # vocabulary
@@ -270,7 +270,7 @@ def test_neither_file_split_nor_format_matters(place, tmp_path, monkeypatch):
 
 KILLED = """
 import sys
-from taut.training import score as module
+from taut.training.scoring import score as module
 from taut.training.scoring import batches, spool
 batches.PART_TOKENS = 200
 spool.WINDOW_ROWS = 16

@@ -21,8 +21,8 @@ pytest.importorskip("trl")
 import small_run
 from taut import cli
 from taut.errors import TautError, UsageError
-from taut.training.recipe import read_recipe
-from taut.training.run import require_extra, train
+from taut.training.pipeline.recipe import read_recipe
+from taut.training.pipeline.run import require_extra, train
 
 HERE = Path(__file__).parent
 STEPS, PROMPTS, ROLLOUTS = 6, 4, 4
@@ -236,7 +236,7 @@ def test_a_killed_run_ends_as_an_unbroken_one(unbroken, recipe, tmp_path):
 
 def test_half_a_checkpoint_is_not_gone_on_from(tmp_path):
     """Of two checkpoints, one without its last file, the whole one counts; the other goes."""
-    from taut.training.trainers import WHOLE, remove_broken, whole_checkpoints
+    from taut.training.pipeline.trainers import WHOLE, remove_broken, whole_checkpoints
 
     for name in ("checkpoint-2", "checkpoint-10", "checkpoint-x"):
         (tmp_path / name).mkdir()
@@ -248,7 +248,7 @@ def test_half_a_checkpoint_is_not_gone_on_from(tmp_path):
 
 def test_one_run_at_a_time_works_in_a_folder(recipe, tmp_path):
     """A second run in the folder of one that is at work is refused."""
-    from taut.training.manifest import only_one
+    from taut.training.pipeline.manifest import only_one
 
     folder = tmp_path / "run"
     with only_one(folder), pytest.raises(UsageError, match="another run at work"):
@@ -332,7 +332,7 @@ def test_a_checkpoint_brings_neither_dropout_nor_sampling_defaults(unbroken, tmp
 
     import torch
 
-    from taut.training.models import load_causal
+    from taut.training.pipeline.models import load_causal
 
     folder = shutil.copytree(unbroken.folder / "models" / "start", tmp_path / "model")
     for name, changes in (
@@ -374,14 +374,16 @@ def test_what_cannot_work_is_refused(recipe, tmp_path, changes, said):
 
 def test_a_missing_extra_is_one_line(monkeypatch, recipe):
     """Without the libraries of the extra the error says what to install."""
-    monkeypatch.setattr("taut.training.run.find_spec", lambda name: None if name == "trl" else 1)
+    monkeypatch.setattr(
+        "taut.training.pipeline.run.find_spec", lambda name: None if name == "trl" else 1
+    )
     with pytest.raises(UsageError, match=r"trl, which is not installed: pip install 'taut\[train"):
         require_extra()
 
 
 def test_only_safetensors_are_read(tmp_path):
     """A folder with pickled weights is refused, whatever it holds."""
-    from taut.training.models import model_folder
+    from taut.training.pipeline.models import model_folder
 
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80")
     with pytest.raises(UsageError, match="pickled weights are not read"):
@@ -390,7 +392,7 @@ def test_only_safetensors_are_read(tmp_path):
 
 def test_a_causal_model_is_no_trained_reward_model(unbroken):
     """A given checkpoint without its own head would score at random: it is refused."""
-    from taut.training.models import load_scorer
+    from taut.training.pipeline.models import load_scorer
 
     with pytest.raises(UsageError, match="expected a trained sequence classifier"):
         load_scorer(str(unbroken.folder / "models" / "policy"))

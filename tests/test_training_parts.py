@@ -8,11 +8,11 @@ import pytest
 
 import small_run
 from taut.errors import AssumptionError, LogError, UsageError
-from taut.training.data import Pair, prompt_rows, read_pairs, read_rows
-from taut.training.manifest import open_manifest, remove_run
-from taut.training.recipe import read_recipe
-from taut.training.reward_model import calibrate, curve_sizes, measure, split_pairs
-from taut.training.rewards import (
+from taut.training.pipeline.data import Pair, prompt_rows, read_pairs, read_rows
+from taut.training.pipeline.manifest import open_manifest, remove_run
+from taut.training.pipeline.recipe import read_recipe
+from taut.training.pipeline.reward_model import calibrate, curve_sizes, measure, split_pairs
+from taut.training.pipeline.rewards import (
     FunctionScore,
     GoldReward,
     ModelScore,
@@ -250,7 +250,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
 
 def test_a_tokenizer_that_reads_nothing_is_refused():
     """A prompt without a token would ask the policy nothing: the run stops before it starts."""
-    from taut.training.policy import require_tokens
+    from taut.training.pipeline.policy import require_tokens
 
     def letters(texts):
         return {"input_ids": [[ord(letter) for letter in text if letter != "?"] for text in texts]}

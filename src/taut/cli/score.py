@@ -74,7 +74,7 @@ def score(log, output, mapping, lenient, no_words, quiet, **settings):
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is loaded
     try:
-        from taut.training.score import score as score_log
+        from taut.training.scoring.score import score as score_log
     except ImportError as problem:
         raise UsageError(
             f"taut score needs {problem.name}, which is not here; pip install 'taut[train]'."

@@ -33,7 +33,8 @@ def train(recipe, output, resume, fresh, changes, example, quiet):
 
     A run that was stopped goes on where it was, if its recipe and data are the same.
     """
-    from taut.training.recipe import example_recipe, read_recipe
+    from taut.training.pipeline.example import example_recipe
+    from taut.training.pipeline.recipe import read_recipe
 
     if example:
         click.echo(example_recipe(), nl=False)
@@ -45,7 +46,7 @@ def train(recipe, output, resume, fresh, changes, example, quiet):
     rank = int(os.environ.get("RANK", "0"))  # of the processes that torchrun has started
     try:
         read = read_recipe(recipe, changes=name_pairs(changes), output=output)
-        from taut.training.run import train as run
+        from taut.training.pipeline.run import train as run
 
         done = run(read, fresh=fresh, resume=resume, quiet=quiet)
     except KeyboardInterrupt:

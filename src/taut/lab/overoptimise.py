@@ -120,8 +120,8 @@ def overoptimise(
         UsageError: Settings that make no experiment, a folder that holds another one, or the extra
             `train` is missing.
     """
-    from taut.training.recipe import parse_recipe
-    from taut.training.run import require_extra, train
+    from taut.training.pipeline.recipe import parse_recipe
+    from taut.training.pipeline.run import require_extra, train
 
     require_extra()
     folder = Path(folder)
@@ -294,7 +294,7 @@ class _Sampler:
     def __init__(self, folder: Path) -> None:
         import torch
 
-        from taut.training.models import load_causal
+        from taut.training.pipeline.models import load_causal
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = load_causal(str(folder)).to(self.device).eval()
@@ -305,7 +305,7 @@ class _Sampler:
         """Draw one response to each prompt, shape (prompts, LONGEST), padded after the end."""
         import torch
 
-        from taut.training.models import sample
+        from taut.training.pipeline.models import sample
 
         out = np.full((len(prompts), language.LONGEST), language.PAD)
         with torch.random.fork_rng():
@@ -445,8 +445,8 @@ def _proxy(folder: Path) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Return the learned reward of the run as a function of token ids, many rows at a time."""
     import torch
 
-    from taut.training.models import load_scorer
-    from taut.training.rewards import RewardMap
+    from taut.training.pipeline.models import load_scorer
+    from taut.training.pipeline.rewards import RewardMap
 
     manifest = json.loads((folder / "run" / "manifest.json").read_text(encoding="utf-8"))
     reward = RewardMap(**manifest["stages"]["policy"]["map"])

@@ -4,19 +4,19 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "ClippedKLMixin": "clipped_kl",
-    "ClippedKLRLOOTrainer": "clipped_kl",
-    "ClippedKLReward": "clipped_kl",
-    "Finding": "checks",
-    "FixedThreshold": "threshold",
-    "PhasedThreshold": "threshold",
-    "Threshold": "threshold",
-    "clipped_kl_trainer": "clipped_kl",
-    "preflight": "checks",
-    "quantile_threshold": "threshold",
-    "read_recipe": "recipe",
-    "record": "recorder",
-    "train": "run",
+    "ClippedKLMixin": "clipping.clipped_kl",
+    "ClippedKLRLOOTrainer": "clipping.clipped_kl",
+    "ClippedKLReward": "clipping.clipped_kl",
+    "Finding": "recording.checks",
+    "FixedThreshold": "clipping.threshold",
+    "PhasedThreshold": "clipping.threshold",
+    "Threshold": "clipping.threshold",
+    "clipped_kl_trainer": "clipping.clipped_kl",
+    "preflight": "recording.checks",
+    "quantile_threshold": "clipping.threshold",
+    "read_recipe": "pipeline.recipe",
+    "record": "recording.recorder",
+    "train": "pipeline.run",
 }
 
 __all__ = list(_HOME)

@@ -17,12 +17,12 @@ import torch
 from transformers import TrainerCallback
 
 from taut.logs.write import whole_file
-from taut.training.data import in_share
-from taut.training.log_probs import adapters_off
-from taut.training.models import prompt_tokens, response_logprobs, sample
-from taut.training.recipe import Recipe
-from taut.training.reward_model import write_whole
-from taut.training.rewards import GoldReward, MappedReward
+from taut.training.pipeline.data import in_share
+from taut.training.pipeline.models import prompt_tokens, response_logprobs, sample
+from taut.training.pipeline.reward_model import write_whole
+from taut.training.pipeline.rewards import GoldReward, MappedReward
+from taut.training.pipeline.settings import Recipe
+from taut.training.recording.log_probs import adapters_off
 
 
 class HeldOut(TrainerCallback):

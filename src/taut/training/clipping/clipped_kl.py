@@ -13,15 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taut.errors import UsageError
-from taut.training.hooks import (
-    completion_mask,
-    is_reference,
-    mode,
-    stop_tokens,
-    tokenizer_of,
-)
-from taut.training.log_probs import adapters_off, frozen_copy, pad_rows, token_log_probs
-from taut.training.threshold import (
+from taut.training.clipping.threshold import (
     FixedThreshold,
     PhasedThreshold,
     Threshold,
@@ -29,6 +21,14 @@ from taut.training.threshold import (
     keep_threshold,
     quantile_threshold,
 )
+from taut.training.recording.hooks import (
+    completion_mask,
+    is_reference,
+    mode,
+    stop_tokens,
+    tokenizer_of,
+)
+from taut.training.recording.log_probs import adapters_off, frozen_copy, pad_rows, token_log_probs
 
 if TYPE_CHECKING:
     import torch

@@ -21,8 +21,8 @@ import numpy as np
 from taut.errors import LogError, UsageError
 from taut.logs.schema import REJECTED_KEY
 from taut.logs.write import write_rollouts
-from taut.training.checks import require_sound
-from taut.training.hooks import (
+from taut.training.recording.checks import require_sound
+from taut.training.recording.hooks import (
     GENERATE,
     LOG_PROBS,
     REWARDS,
@@ -34,7 +34,7 @@ from taut.training.hooks import (
     score,
     stop_tokens,
 )
-from taut.training.log_probs import frozen_copy, token_log_probs
+from taut.training.recording.log_probs import frozen_copy, token_log_probs
 
 if TYPE_CHECKING:
     import torch

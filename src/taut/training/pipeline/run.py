@@ -23,15 +23,15 @@ import pyarrow.parquet as pq
 
 from taut.errors import UsageError
 from taut.logs.write import whole_file
-from taut.training.manifest import PACKAGES, Manifest, only_one, open_manifest
-from taut.training.models import (
+from taut.training.pipeline.manifest import PACKAGES, Manifest, only_one, open_manifest
+from taut.training.pipeline.models import (
     load_scorer,
     load_tokenizer,
     make_from_scratch,
     model_folder,
     stay_offline,
 )
-from taut.training.recipe import Recipe
+from taut.training.pipeline.settings import Recipe
 
 MOSTLY = 0.5  # share of clipped rollouts above which the penalty hardly acts
 
@@ -180,10 +180,10 @@ class _Stages:
 
     def check(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Find what cannot work before hours of training; return training and held-out prompts."""
-        from taut.training.data import read_pairs
-        from taut.training.policy import batch_shares, policy_prompts
-        from taut.training.reward_model import curve_sizes, split_pairs
-        from taut.training.rewards import check_range, load_function
+        from taut.training.pipeline.data import read_pairs
+        from taut.training.pipeline.policy import batch_shares, policy_prompts
+        from taut.training.pipeline.reward_model import curve_sizes, split_pairs
+        from taut.training.pipeline.rewards import check_range, load_function
 
         recipe, settings = self.recipe, self.recipe.reward_model
         check_reporters(recipe.report_to)
@@ -248,7 +248,7 @@ class _Stages:
         target = self.models / "sft"
         work = self.stage("sft")
         if work is not None:
-            from taut.training.sft import fine_tune
+            from taut.training.pipeline.sft import fine_tune
 
             found = fine_tune(self.recipe, base, work, target, quiet=self.quiet)
             self.finish("sft", {"folder": "models/sft", **found})
@@ -256,7 +256,7 @@ class _Stages:
 
     def reward(self, policy_start: str) -> Any:
         """Return the reward, with its range, trained if need be."""
-        from taut.training.rewards import FunctionScore, MappedReward, RewardMap
+        from taut.training.pipeline.rewards import FunctionScore, MappedReward, RewardMap
 
         settings = self.recipe.reward_model
         if settings.pairs is not None:
@@ -270,8 +270,8 @@ class _Stages:
 
     def trained_reward(self, policy_start: str) -> dict[str, Any]:
         """Train reward models of all sizes; return what the manifest keeps of the largest."""
-        from taut.training.data import read_pairs
-        from taut.training.reward_model import curve_sizes, split_pairs
+        from taut.training.pipeline.data import read_pairs
+        from taut.training.pipeline.reward_model import curve_sizes, split_pairs
 
         settings = self.recipe.reward_model
         start = model_folder(settings.start) if settings.start else policy_start
@@ -296,7 +296,7 @@ class _Stages:
 
     def one_size(self, split: Any, size: int, start: str, work: Path) -> dict[str, Any]:
         """Train on the first `size` pairs, fix the map, measure; keep the largest model only."""
-        from taut.training.reward_model import calibrate, measure, score_pairs, train_size
+        from taut.training.pipeline.reward_model import calibrate, measure, score_pairs, train_size
 
         target = self.models / f"reward-{size}"
         if not target.exists():
@@ -322,7 +322,7 @@ class _Stages:
 
     def scorer(self, folder: str) -> Any:
         """Return the scores of a sequence classifier on this process's device."""
-        from taut.training.rewards import ModelScore
+        from taut.training.pipeline.rewards import ModelScore
 
         tokenizer = load_tokenizer(folder)
         model = load_scorer(folder).to(self.processes.device).eval().requires_grad_(False)
@@ -334,7 +334,7 @@ class _Stages:
 
     def gold(self) -> Any:
         """Return the target reward, or None where there is none."""
-        from taut.training.rewards import FunctionScore, GoldReward
+        from taut.training.pipeline.rewards import FunctionScore, GoldReward
 
         settings = self.recipe.gold
         if settings is None:
@@ -345,7 +345,7 @@ class _Stages:
 
     def policy(self, start: str, reward: Any, training: Sequence, held_out: Sequence) -> None:
         """Optimise the policy."""
-        from taut.training.policy import optimise
+        from taut.training.pipeline.policy import optimise
 
         found = optimise(
             self.recipe,

@@ -14,17 +14,17 @@ from trl import RLOOConfig, RLOOTrainer
 
 from taut.errors import UsageError
 from taut.logs.write import whole_file
-from taut.training.checks import preflight
-from taut.training.clipped_kl import ClippedKLReward, clipped_kl_trainer
-from taut.training.data import in_share, overlapping, prompt_rows, read_pairs, read_rows
-from taut.training.evaluation import HeldOut
-from taut.training.models import load_causal, load_tokenizer, lora_config, merged
-from taut.training.recipe import Recipe
-from taut.training.recorder import record
-from taut.training.reward_model import write_whole
-from taut.training.rewards import GoldReward, MappedReward
-from taut.training.threshold import FixedThreshold, PhasedThreshold, Threshold
-from taut.training.trainers import common_arguments, share_of, train
+from taut.training.clipping.clipped_kl import ClippedKLReward, clipped_kl_trainer
+from taut.training.clipping.threshold import FixedThreshold, PhasedThreshold, Threshold
+from taut.training.pipeline.data import in_share, overlapping, prompt_rows, read_pairs, read_rows
+from taut.training.pipeline.evaluation import HeldOut
+from taut.training.pipeline.models import load_causal, load_tokenizer, lora_config, merged
+from taut.training.pipeline.reward_model import write_whole
+from taut.training.pipeline.rewards import GoldReward, MappedReward
+from taut.training.pipeline.settings import Recipe
+from taut.training.pipeline.trainers import common_arguments, share_of, train
+from taut.training.recording.checks import preflight
+from taut.training.recording.recorder import record
 
 
 def policy_prompts(recipe: Recipe) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from taut.errors import UsageError
-from taut.training.log_probs import adapters_off
+from taut.training.recording.log_probs import adapters_off
 
 if TYPE_CHECKING:
     import torch

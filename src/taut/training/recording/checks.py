@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from taut.errors import UsageError
-from taut.training.hooks import (
+from taut.training.recording.hooks import (
     check_trainer,
     distorted,
     reference,
@@ -19,7 +19,7 @@ from taut.training.hooks import (
     score,
     tokenizer_of,
 )
-from taut.training.log_probs import pad_rows
+from taut.training.recording.log_probs import pad_rows
 
 if TYPE_CHECKING:
     import torch

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from taut.errors import UsageError
-from taut.training.data import Prompt
-from taut.training.log_probs import pad_rows, token_log_probs
-from taut.training.recipe import FromScratch, Lora
+from taut.training.pipeline.data import Prompt
+from taut.training.pipeline.settings import FromScratch, Lora
+from taut.training.recording.log_probs import pad_rows, token_log_probs
 
 
 def stay_offline() -> None:

@@ -14,8 +14,9 @@ from typing import Any
 
 from taut.errors import UsageError
 from taut.logs.write import whole_file
-from taut.training.data import file_digest
-from taut.training.recipe import Recipe, differences, recipe_document
+from taut.training.pipeline.data import file_digest
+from taut.training.pipeline.recipe import differences
+from taut.training.pipeline.settings import Recipe
 from taut.version import __version__
 
 SCHEMA = "taut.run/1"
@@ -101,12 +102,11 @@ def open_manifest(recipe: Recipe, *, processes: int, fresh: bool, main: bool) ->
 
 
 def _head(recipe: Recipe, processes: int) -> dict[str, Any]:
-    document = recipe_document(recipe)
     return {
         "version": __version__,
         "packages": _versions(),
         "processes": processes,
-        "recipe": document,
+        "recipe": recipe.model_dump(mode="json"),
         "inputs": _inputs(recipe),
     }
 
