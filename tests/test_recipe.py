@@ -162,5 +162,6 @@ def test_the_page_shows_what_the_reader_accepts():
 
 def test_reading_a_recipe_needs_no_torch():
     """A wrong recipe is found before the heavy libraries load."""
-    program = "import sys, taut.training.pipeline.recipe, taut.cli.train; sys.exit('torch' in sys.modules)"
+    read = "import sys, taut.training.pipeline.recipe, taut.cli.train"
+    program = f"{read}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
