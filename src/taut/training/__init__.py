@@ -6,7 +6,7 @@ from typing import Any
 _HOME = {
     "ClippedKLMixin": "clipping.clipped_kl",
     "ClippedKLRLOOTrainer": "clipping.clipped_kl",
-    "ClippedKLReward": "clipping.clipped_kl",
+    "ClippedKLReward": "clipping.reward",
     "Finding": "recording.checks",
     "FixedThreshold": "clipping.threshold",
     "PhasedThreshold": "clipping.threshold",

@@ -14,7 +14,8 @@ from trl import RLOOConfig, RLOOTrainer
 
 from taut.errors import UsageError
 from taut.logs.write import whole_file
-from taut.training.clipping.clipped_kl import ClippedKLReward, clipped_kl_trainer
+from taut.training.clipping.clipped_kl import clipped_kl_trainer
+from taut.training.clipping.reward import ClippedKLReward
 from taut.training.clipping.threshold import FixedThreshold, PhasedThreshold, Threshold
 from taut.training.pipeline.data import in_share, overlapping, prompt_rows, read_pairs, read_rows
 from taut.training.pipeline.evaluation import HeldOut
