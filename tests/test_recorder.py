@@ -355,7 +355,7 @@ def test_words_and_columns_of_the_data_set_are_kept_on_request(model, tmp_path):
     log = read(tmp_path / "log").to_pylist()
     for row in log:
         assert row["domain"] == f"d{int(row['prompt_id'][1:]) % 2}"
-        assert row["response"] and row["response_ids"]
+        assert isinstance(row["response"], str) and row["response_ids"]
         assert row["rewards.half"] == (0.5 if row["n_tokens"] % 2 else None)
         parts = row["rewards.reward_even"] + 2 * (row["rewards.half"] or 0)
         assert row["reward"] == pytest.approx(parts, abs=1e-6)

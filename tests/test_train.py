@@ -10,6 +10,7 @@ import sys
 import time
 from glob import glob
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ import pytest
 pytest.importorskip("trl")
 
 import small_run
+import taut
 from taut import cli
 from taut.errors import TautError, UsageError
 from taut.training.pipeline.recipe import read_recipe
@@ -127,8 +129,39 @@ def test_the_held_out_log_is_what_was_asked_for(unbroken, recipe):
     assert len(set(columns["prompt_id"])) == len(held_out)
     assert max(map(abs, columns["reward"])) <= 1 and max(map(abs, columns["gold"])) <= 1
     assert max(columns["n_tokens"]) <= 6
+    assert len(set(columns["rollout_id"])) == rows.num_rows and "group" not in columns
+    words = {row["prompt"] for row in lines(recipe.parent / "held_out.jsonl")}
+    assert set(columns["prompt"]) == words
+    assert list(map(len, columns["response_ids"])) == columns["n_tokens"]
+    assert "response" not in table(unbroken.folder / "log").column_names
     cut = np.array(columns["truncated"])
     assert (np.array(columns["n_tokens"])[cut] == 6).all() and not cut.all()
+
+
+def test_the_logs_say_what_they_are_worth(unbroken):
+    """beta, ranges, held out or trained on, and what was launched stand in each file."""
+    for name, held, draws in (("eval", True, 3 * 12), ("log", False, STEPS * PROMPTS)):
+        found = [
+            json.loads(pq.read_schema(path).metadata[b"taut.facts"])
+            for path in (unbroken.folder / name).glob("*.parquet")
+        ]
+        assert all(f["held_out"] is held and f["complete"] and f["beta"] == 0.02 for f in found)
+        assert all(f["reward_range"] == f["gold_range"] == [-1, 1] for f in found)
+        assert all(f["starts_at_reference"] for f in found)
+        assert sum(f["launched_prompts"] for f in found) == draws
+
+
+def test_without_gold_the_next_step_is_labelling(unbroken):
+    """Where no gold is known, select and plan could say nothing: a sheet of labels comes first."""
+    from taut.training.pipeline.outcome import next_commands
+
+    table = [row.model_copy(update={"gold": None}) for row in unbroken.table]
+    manifest = SimpleNamespace(
+        head={"recipe": unbroken.manifest["recipe"]}, stages=unbroken.manifest["stages"]
+    )
+    draw, audit = next_commands(unbroken.folder, manifest, table)
+    assert draw.startswith("taut label draw ") and "-n 12 -o sheet.html" in draw
+    assert "--labels labels.jsonl" in audit
 
 
 def test_held_out_prompts_were_not_trained_on(unbroken, recipe):
@@ -187,7 +220,7 @@ def test_what_is_printed_can_be_pasted(unbroken, capsys):
 
 def test_a_threshold_that_binds_everywhere_is_pointed_out(unbroken):
     """Where most rollouts are clipped, or tau is its floor, the end of the run says so."""
-    last = unbroken.table[-1]["clipped"]
+    last = unbroken.table[-1].clipped
     assert last > 0.5 and any(f"{last:.0%} of the last" in note for note in unbroken.notes)
     assert any("tau is policy.floor, 0.01 nats" in note for note in unbroken.notes)
 
@@ -369,7 +402,8 @@ def test_a_checkpoint_brings_neither_dropout_nor_sampling_defaults(unbroken, tmp
 def test_what_cannot_work_is_refused(recipe, tmp_path, changes, said):
     """Data and settings that do not fit are one-line errors, not tracebacks of a trainer."""
     with pytest.raises(TautError, match=said):
-        train(read_recipe(recipe, changes=changes, output=str(tmp_path / "run")), quiet=True)
+        taut.train(recipe, changes=changes, output=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run" / "manifest.json").exists(), "the mended run would be refused"
 
 
 def test_a_missing_extra_is_one_line(monkeypatch, recipe):

@@ -25,6 +25,7 @@ from taut.training.pipeline.rewards import GoldReward, MappedReward
 from taut.training.pipeline.settings import Recipe
 from taut.training.pipeline.trainers import common_arguments, share_of, train
 from taut.training.recording.checks import preflight
+from taut.training.recording.columns import check_keep
 from taut.training.recording.recorder import record
 
 
@@ -50,6 +51,7 @@ def policy_prompts(recipe: Recipe) -> tuple[list[dict[str, Any]], list[dict[str,
             f"policy.prompts: expected {needed} or more training prompts (policy.prompts_per_step) "
             f"and at least one held-out, found {len(training)} and {len(held_out)}."
         )
+    check_keep(settings.keep, {"the held-out prompts": list(held_out[0])})
     if settings.overlap == "refuse":
         _refuse_overlap(recipe, training, held_out)
     return training, held_out
@@ -155,15 +157,19 @@ def optimise(
     _check_parallel(trainer)
     findings = _check_sound(trainer, quiet=quiet)
     if recipe.log.training:
-        record(
+        recorder = record(
             trainer,
             folder / "log",
             gold=gold if recipe.log.gold else None,
             token_lists=recipe.log.token_lists,
+            text=recipe.log.text,
+            reward_range=(reward.map.low, reward.map.high),
+            gold_range=recipe.gold and recipe.gold.range,
             run=folder.name,
             overwrite=True,  # the folder is of this run; before its first checkpoint it starts anew
             check=False,  # done above
         )
+        recorder.logs["train"].facts["starts_at_reference"] = True  # as the check has found
     trainer.add_callback(
         HeldOut(
             recipe,
@@ -234,7 +240,7 @@ def _check_sound(trainer: Any, *, quiet: bool) -> list[str]:
         UsageError: A check found an error.
     """
     findings = preflight(trainer)
-    errors = [str(found) for found in findings if found.severity == "error"]
+    errors = [str(found) for found in findings if found.severity != "warning"]
     if errors:
         raise UsageError(f"policy: the run would be worth nothing: {' '.join(errors)}")
     found = [str(finding) for finding in findings]

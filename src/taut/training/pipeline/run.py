@@ -1,65 +1,37 @@
-"""Two-stage RLHF from a recipe: SFT, reward model, policy, each stage once, then their logs.
+"""Two-stage RLHF from a recipe: SFT, reward model, policy, each stage once, then their logs."""
 
-A stage writes into a folder of its own, moves its result into place when it is whole, and is noted
-in the manifest; a run that was killed goes on with the first stage that is not noted, from its
-newest whole checkpoint.
-"""
-
-import json
 import os
-import shlex
-import shutil
-import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-
 from taut.errors import UsageError
-from taut.logs.write import whole_file
-from taut.training.pipeline.manifest import PACKAGES, Manifest, only_one, open_manifest
-from taut.training.pipeline.models import (
-    load_scorer,
-    load_tokenizer,
-    make_from_scratch,
-    model_folder,
-    stay_offline,
-)
+from taut.training.pipeline.manifest import NAME, PACKAGES, only_one, open_manifest
+from taut.training.pipeline.models import stay_offline
+from taut.training.pipeline.outcome import Run, finished
+from taut.training.pipeline.recipe import parse_recipe, read_recipe
 from taut.training.pipeline.settings import Recipe
 
-MOSTLY = 0.5  # share of clipped rollouts above which the penalty hardly acts
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A run that is done.
-
-    Attributes:
-        folder: Where everything is.
-        manifest: What it is made from and what its stages found, as in manifest.json.
-        table: One row a recorded step: means over the held-out rollouts, as plain data.
-        commands: What to run next, ready to paste.
-        notes: What is worth knowing before that.
-    """
-
-    folder: Path
-    manifest: dict[str, Any]
-    table: list[dict[str, float | int | None]]
-    commands: list[str]
-    notes: list[str]
-
-
-def train(recipe: Recipe, *, fresh: bool = False, resume: bool = False, quiet: bool = False) -> Run:
+def train(
+    recipe: str | os.PathLike | Mapping[str, Any] | Recipe,
+    *,
+    changes: Mapping[str, str] | None = None,
+    output: str | os.PathLike | None = None,
+    fresh: bool = False,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Run:
     """Run a recipe, or go on with it where it was stopped.
 
     Args:
-        recipe: What to run; from `read_recipe`.
+        recipe: A TOML file, its tables as a mapping, or what `read_recipe` returns.
+        changes: Of a file: dotted keys to values as TOML writes them, as in
+            {"policy.steps": "50"}.
+        output: Of a file: folder of the run, in place of output.folder.
         fresh: Remove an earlier run in the folder and start again.
         resume: Insist on an earlier run in the folder.
         quiet: No progress.
@@ -68,11 +40,14 @@ def train(recipe: Recipe, *, fresh: bool = False, resume: bool = False, quiet: b
         The run: where its logs are, and what to run on them.
 
     Raises:
-        UsageError: The extra `train` is missing, the folder holds another run, a model cannot be
-            loaded, or the recipe does not fit its data.
+        UsageError: The extra `train` is missing, the recipe is wrong or does not fit its data, the
+            folder holds another run, or a model cannot be loaded.
         LogError: A data file is wrong.
         AssumptionError: A reward or gold value breaks its declared range.
     """
+    settings = _recipe(recipe, changes, output)
+    if resume and fresh:
+        raise UsageError("resume and fresh exclude each other.")
     require_extra()
     stay_offline()
     from accelerate import PartialState
@@ -80,25 +55,45 @@ def train(recipe: Recipe, *, fresh: bool = False, resume: bool = False, quiet: b
     quieten()
     import torch
 
-    cpu = recipe.model.device == "cpu" or not torch.cuda.is_available()
+    from taut.training.pipeline.stages import Stages
+
+    cpu = settings.model.device == "cpu" or not torch.cuda.is_available()
     processes = PartialState(cpu=cpu)
-    folder, main = Path(recipe.output.folder), processes.is_main_process
-    if resume and not (folder / "manifest.json").exists():
+    folder, main = Path(settings.output.folder), processes.is_main_process
+    if resume and not (folder / NAME).exists():
         raise UsageError(f"{folder}: --resume expects an earlier run, found none; leave it out.")
-    with only_one(folder) if main else nullcontext():
-        if main:
-            many = processes.num_processes
-            manifest = open_manifest(recipe, processes=many, fresh=fresh, main=True)
-        processes.wait_for_everyone()
-        if not main:
-            many = processes.num_processes
-            manifest = open_manifest(recipe, processes=many, fresh=False, main=False)
-        with warnings.catch_warnings(), _boards_of_its_own():
-            # What these libraries will rename is for each other's developers, not for our users.
-            for kind in (FutureWarning, DeprecationWarning):
-                warnings.filterwarnings("ignore", category=kind, module=r"transformers|trl|torch")
-            _Stages(recipe, manifest, processes, quiet=quiet).run()
+    with only_one(folder) if main else nullcontext(), _boards_of_its_own(), _quiet_warnings():
+        manifest = open_manifest(settings, processes=processes.num_processes, fresh=fresh)
+        stages = Stages(settings, manifest, processes, quiet=quiet)
+        if not stages.done:
+            training, held_out = stages.check()
+            processes.wait_for_everyone()  # all have looked before one writes
+            if main:
+                manifest.begin()
+            processes.wait_for_everyone()
+            stages.run(training, held_out)
     return finished(folder, manifest)
+
+
+def _recipe(
+    given: Any, changes: Mapping[str, str] | None, output: str | os.PathLike | None
+) -> Recipe:
+    if isinstance(given, str | os.PathLike):
+        return read_recipe(
+            Path(given), changes=changes, output=None if output is None else os.fspath(output)
+        )
+    if changes or output:
+        raise UsageError("changes and output are for a recipe in a file; change yours itself.")
+    return given if isinstance(given, Recipe) else parse_recipe(given)
+
+
+@contextmanager
+def _quiet_warnings() -> Iterator[None]:
+    """What these libraries will rename is for each other's developers, not for our users."""
+    with warnings.catch_warnings():
+        for kind in (FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", category=kind, module=r"transformers|trl|torch")
+        yield
 
 
 def require_extra() -> None:
@@ -125,24 +120,6 @@ def quieten() -> None:
     transformers.logging.disable_progress_bar()
 
 
-def check_reporters(names: Sequence[str]) -> None:
-    """Raise where metrics cannot be reported as asked.
-
-    Raises:
-        UsageError: A name is unknown, or its library is missing.
-    """
-    from transformers.integrations import get_reporting_integration_callbacks
-
-    for name in names:
-        try:
-            for callback in get_reporting_integration_callbacks([name]):
-                callback()
-        except (ValueError, RuntimeError, ImportError) as problem:
-            raise UsageError(
-                f'report_to: expected where metrics can go, found "{name}": {problem}'
-            ) from None
-
-
 @contextmanager
 def _boards_of_its_own() -> Iterator[None]:
     """Put the environment back after stages that say where TensorBoard writes."""
@@ -154,299 +131,3 @@ def _boards_of_its_own() -> Iterator[None]:
         os.environ.pop(name, None)
         if before is not None:
             os.environ[name] = before
-
-
-class _Stages:
-    """The stages of one run, in order, each skipped where the manifest says that it is done."""
-
-    def __init__(self, recipe: Recipe, manifest: Manifest, processes: Any, *, quiet: bool) -> None:
-        self.recipe = recipe
-        self.manifest = manifest
-        self.processes = processes
-        self.quiet = quiet
-        self.folder = Path(recipe.output.folder)
-        self.models = self.folder / "models"
-        self.main = processes.is_main_process
-
-    def run(self) -> None:
-        """Run what is not done yet."""
-        if "policy" in self.manifest.stages:
-            return
-        training, held_out = self.check()
-        base = self.start()
-        policy_start = self.sft(base)
-        reward = self.reward(policy_start)
-        self.policy(policy_start, reward, training, held_out)
-
-    def check(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Find what cannot work before hours of training; return training and held-out prompts."""
-        from taut.training.pipeline.data import read_pairs
-        from taut.training.pipeline.policy import batch_shares, policy_prompts
-        from taut.training.pipeline.reward_model import curve_sizes, split_pairs
-        from taut.training.pipeline.rewards import check_range, load_function
-
-        recipe, settings = self.recipe, self.recipe.reward_model
-        check_reporters(recipe.report_to)
-        prompts = policy_prompts(recipe)
-        batch_shares(recipe, self.processes.num_processes)
-        for function in (settings.function, recipe.gold and recipe.gold.function):
-            if function:
-                load_function(function)
-        gold_model = recipe.gold and recipe.gold.checkpoint
-        for model in (recipe.model.checkpoint, settings.checkpoint, settings.start, gold_model):
-            if model:
-                model_folder(model)
-        if settings.pairs is not None:
-            pairs = read_pairs(settings.pairs)
-            split = split_pairs(pairs, settings.held_out, seed=recipe.seed)
-            curve_sizes(settings.sizes, len(split.training))
-            known = np.array([pair.gold for pair in pairs if pair.gold is not None])
-            if recipe.gold is not None:
-                check_range(known, recipe.gold.range, "gold.range")
-        return prompts
-
-    def stage(self, name: str) -> Path | None:
-        """Return the work folder of a stage, or None where it is done."""
-        work = self.folder / "stages" / name
-        if name in self.manifest.stages:
-            return None
-        if self.main:
-            work.mkdir(parents=True, exist_ok=True)
-            self.say(f"{name}: {'going on' if any(work.iterdir()) else 'starting'}")
-        self.processes.wait_for_everyone()
-        return work
-
-    def finish(self, name: str, found: dict[str, Any]) -> None:
-        """Note a stage as done and remove its checkpoints."""
-        self.processes.wait_for_everyone()
-        self.manifest.finish(name, found, main=self.main)
-        if self.main:
-            shutil.rmtree(self.folder / "stages" / name, ignore_errors=True)
-        self.processes.wait_for_everyone()
-
-    def say(self, line: str) -> None:
-        """Tell the user, unless quiet."""
-        if self.main and not self.quiet:
-            sys.stderr.write(f"{line}\n")
-
-    def start(self) -> str:
-        """Return the folder of the model that everything starts from."""
-        shape = self.recipe.model.from_scratch
-        if shape is None:
-            return model_folder(self.recipe.model.checkpoint)
-        target = self.models / "start"
-        if self.stage("start") is not None:
-            if self.main:
-                make_from_scratch(shape, target, seed=self.recipe.seed)
-            self.finish("start", {"folder": "models/start"})
-        return str(target)
-
-    def sft(self, base: str) -> str:
-        """Return the folder of the policy's start and reference."""
-        if self.recipe.sft is None:
-            return base
-        target = self.models / "sft"
-        work = self.stage("sft")
-        if work is not None:
-            from taut.training.pipeline.sft import fine_tune
-
-            found = fine_tune(self.recipe, base, work, target, quiet=self.quiet)
-            self.finish("sft", {"folder": "models/sft", **found})
-        return str(target)
-
-    def reward(self, policy_start: str) -> Any:
-        """Return the reward, with its range, trained if need be."""
-        from taut.training.pipeline.rewards import FunctionScore, MappedReward, RewardMap
-
-        settings = self.recipe.reward_model
-        if settings.pairs is not None:
-            reward_map = RewardMap(**self.trained_reward(policy_start)["map"])
-            score = self.scorer(str(self.models / "reward"))
-            return MappedReward(score, reward_map)
-        reward_map = RewardMap(low=settings.range[0], high=settings.range[1], source="declared")
-        if settings.function is not None:
-            return MappedReward(FunctionScore(settings.function), reward_map)
-        return MappedReward(self.scorer(model_folder(settings.checkpoint)), reward_map)
-
-    def trained_reward(self, policy_start: str) -> dict[str, Any]:
-        """Train reward models of all sizes; return what the manifest keeps of the largest."""
-        from taut.training.pipeline.data import read_pairs
-        from taut.training.pipeline.reward_model import curve_sizes, split_pairs
-
-        settings = self.recipe.reward_model
-        start = model_folder(settings.start) if settings.start else policy_start
-        split = split_pairs(read_pairs(settings.pairs), settings.held_out, seed=self.recipe.seed)
-        sizes = curve_sizes(settings.sizes, len(split.training))
-        for size in sizes:
-            name = f"reward-{size}"
-            work = self.stage(name)
-            if work is not None:
-                self.finish(name, self.one_size(split, size, start, work))
-        rows = [{"m": size, **self.manifest.stages[f"reward-{size}"]["held_out"]} for size in sizes]
-        largest = self.models / f"reward-{sizes[-1]}"
-        if self.main:
-            lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-            with whole_file(str(self.folder / "rm_curve.jsonl")) as file:
-                file.write(lines.encode())
-            if largest.exists():
-                shutil.rmtree(self.models / "reward", ignore_errors=True)
-                largest.rename(self.models / "reward")
-        self.processes.wait_for_everyone()
-        return self.manifest.stages[f"reward-{sizes[-1]}"]
-
-    def one_size(self, split: Any, size: int, start: str, work: Path) -> dict[str, Any]:
-        """Train on the first `size` pairs, fix the map, measure; keep the largest model only."""
-        from taut.training.pipeline.reward_model import calibrate, measure, score_pairs, train_size
-
-        target = self.models / f"reward-{size}"
-        if not target.exists():
-            pairs = split.training[:size]
-            train_size(self.recipe, pairs, start, work, target, quiet=self.quiet)
-        score = self.scorer(str(target))
-        gold_range = self.recipe.gold.range if self.recipe.gold else None
-        reward_map = calibrate(
-            self.recipe, score_pairs(score, split.calibration), split.calibration
-        )
-        held_out = measure(
-            score_pairs(score, split.measuring), split.measuring, reward_map, gold_range
-        )
-        self.processes.wait_for_everyone()
-        if self.main and size < len(split.training):
-            shutil.rmtree(target)
-        self.say(
-            f"reward-{size}: held-out loss {held_out['loss']:.4f}, accuracy "
-            f"{held_out['accuracy']:.3f}"
-            + ("" if held_out["L"] is None else f", L {held_out['L']:.4f}")
-        )
-        return {"map": reward_map.document, "held_out": held_out}
-
-    def scorer(self, folder: str) -> Any:
-        """Return the scores of a sequence classifier on this process's device."""
-        from taut.training.pipeline.rewards import ModelScore
-
-        tokenizer = load_tokenizer(folder)
-        model = load_scorer(folder).to(self.processes.device).eval().requires_grad_(False)
-        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-        settings = self.recipe.reward_model
-        return ModelScore(
-            model, tokenizer, max_tokens=settings.max_tokens, batch=self.recipe.evaluation.batch
-        )
-
-    def gold(self) -> Any:
-        """Return the target reward, or None where there is none."""
-        from taut.training.pipeline.rewards import FunctionScore, GoldReward
-
-        settings = self.recipe.gold
-        if settings is None:
-            return None
-        if settings.function is not None:
-            return GoldReward(FunctionScore(settings.function), settings.range)
-        return GoldReward(self.scorer(model_folder(settings.checkpoint)), settings.range)
-
-    def policy(self, start: str, reward: Any, training: Sequence, held_out: Sequence) -> None:
-        """Optimise the policy."""
-        from taut.training.pipeline.policy import optimise
-
-        found = optimise(
-            self.recipe,
-            start=start,
-            reward=reward,
-            gold=self.gold(),
-            training=training,
-            held_out=held_out,
-            work=self.stage("policy"),
-            quiet=self.quiet,
-        )
-        found["map"] = reward.map.document
-        self.finish("policy", found)
-
-
-def finished(folder: Path, manifest: Manifest) -> Run:
-    """Return a finished run with its table and the commands to run next."""
-    table = summary(folder / "eval", manifest.stages["policy"].get("tau"))
-    return Run(
-        folder=folder,
-        manifest=manifest.document,
-        table=table,
-        commands=next_commands(folder, manifest, table),
-        notes=notes(manifest, table),
-    )
-
-
-def summary(folder: Path, tau: float | None) -> list[dict[str, float | int | None]]:
-    """Return one row for each recorded step: plain means over its rollouts, no inference."""
-    rows = []
-    names = sorted({path.name.partition(".")[0] for path in folder.glob("step-*.parquet")})
-    for name in names:
-        pieces = [pq.read_table(path).to_pandas() for path in sorted(folder.glob(f"{name}.*"))]
-        columns = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
-        log_ratio = columns["policy_logprob"] - columns["ref_logprob"]
-        rows.append(
-            {
-                "step": int(columns["step"][0]),
-                "reward": float(columns["reward"].mean()),
-                "gold": _known_mean(columns.get("gold")),
-                "kl": float(log_ratio.mean()),
-                "clipped": None if tau is None else float(np.mean(np.abs(log_ratio) > tau)),
-                "tokens": float(columns["n_tokens"].mean()),
-                "rollouts": len(log_ratio),
-            }
-        )
-    return rows
-
-
-def notes(manifest: Manifest, table: Sequence[dict]) -> list[str]:
-    """Return what a finished run leaves to think about."""
-    policy, asked = manifest.stages["policy"], manifest.head["recipe"]["policy"]
-    found = list(policy["warnings"])
-    if asked["tau"] == "quantile" and policy["tau"] == asked["floor"]:
-        found.append(
-            f"tau is policy.floor, {_exact(asked['floor'])} nats: the quantile rule asked for "
-            "less, as it does for few held-out prompts."
-        )
-    share = table[-1]["clipped"]
-    if share is not None and share > MOSTLY:
-        found.append(
-            f"{share:.0%} of the last held-out rollouts are clipped at {_exact(policy['tau'])} "
-            "nats, where the KL penalty no longer pulls; a larger policy.tau or policy.floor, or a "
-            "policy.phase, keeps the policy closer to its reference."
-        )
-    return found
-
-
-def _known_mean(gold: np.ndarray | None) -> float | None:
-    if gold is None or np.isnan(gold).all():
-        return None
-    return float(np.nanmean(gold))
-
-
-def next_commands(folder: Path, manifest: Manifest, table: Sequence[dict]) -> list[str]:
-    """Return what to run next on the logs of a run, ready to paste."""
-    recipe, policy = manifest.head["recipe"], manifest.stages["policy"]
-    ends, gold = policy["map"], recipe["gold"]
-    log = _shown(folder / "eval")
-    common = f"--reward-range {_exact(ends['low'])} {_exact(ends['high'])}"
-    if gold and list(gold["range"]) != [ends["low"], ends["high"]]:
-        common += f" --gold-range {' '.join(map(_exact, gold['range']))}"
-    common += " --held-out"
-    tau = "auto" if policy.get("tau") is None else _exact(policy["tau"])
-    clipped = f"--target clipped --beta {_exact(recipe['policy']['beta'])} --tau {tau}"
-    # The last step is the pilot of what comes next; its tokens tenfold are a budget to begin with.
-    last = _shown(folder / "eval") + f"/step-{policy['steps']:06d}.*"
-    budget = 10 * table[-1]["rollouts"] * table[-1]["tokens"]
-    return [
-        f"taut audit {log} --by step {clipped} {common}",
-        f"taut select {log} --by step --target reward {common}",
-        f"taut plan {last} --budget {round(budget)} {clipped} {common}",
-    ]
-
-
-def _exact(value: float) -> str:
-    """Return a number in the shortest form that is read back as itself."""
-    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-
-
-def _shown(path: Path) -> str:
-    """Return a path as people would type it: relative where it is below the working folder."""
-    below = path.resolve().is_relative_to(Path.cwd())
-    return shlex.quote(os.path.relpath(path) if below else str(path))

@@ -290,7 +290,11 @@ class Evaluation(Table):
     rollouts_per_prompt: Count = setting("rollouts a prompt", default=4)
     batch: Count = setting("rollouts in one pass of a process", default=64)
     features: Switch = setting("also record the input of the reward model's head", default=False)
-    text: Switch = setting("also record prompts and responses", default=False)
+    text: Switch = setting(
+        "also record prompts, responses and token ids, which labels and `taut score` need",
+        default=True,
+    )
+    keep: Words = setting("columns of the file of prompts to record, too", default=())
     models: Switch = setting(
         "keep the weights (or adapters) of each recorded step, to choose from", default=True
     )
@@ -307,6 +311,7 @@ class Log(Table):
     token_lists: Switch = setting(
         "record the log-probs of each token beside their sums", default=False
     )
+    text: Switch = setting("also record prompts, responses and token ids", default=False)
     gold: Switch = setting("label training rollouts with gold, too", default=False)
     every: Count = setting("steps between two reports of metrics", default=10)
 

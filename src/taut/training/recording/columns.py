@@ -1,13 +1,13 @@
 """What a batch of TRL gives to a log: rewards, words, ids, a data set's own columns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from taut.errors import UsageError
 from taut.logs.schema import NATIVE
-from taut.training.recording.facts import PART, is_penalty, named_evaluations, prompt_key
+from taut.training.recording.facts import PART, is_penalty, prompt_key
 
 if TYPE_CHECKING:
     import torch
@@ -63,23 +63,23 @@ def response_of(completion: Any) -> Any:
     return one["content"] if one and isinstance(one.get("content"), str) else completion
 
 
-def check_keep(keep: Sequence[str], trainer: Any, evaluation: bool) -> None:
+def check_keep(keep: Sequence[str], known: Mapping[str, Sequence[str] | None]) -> None:
     """Raise where a column to keep is not there or has a name of the log's own.
+
+    Args:
+        keep: Names of columns.
+        known: The columns of each data set, by its name; None where they cannot be seen.
 
     Raises:
         UsageError: It is so.
     """
     if isinstance(keep, str):
         raise UsageError(f"keep: expected a list of columns, found text; say keep=({keep!r},).")
-    sets = {"train_dataset": trainer.train_dataset}
-    if evaluation:
-        sets |= named_evaluations(trainer)
     for column in keep:
         if column in _OURS or column.startswith(PART):
             raise UsageError(f"keep: '{column}' is a column of the log itself; rename yours.")
-        for name, rows in sets.items():
-            known = getattr(rows, "column_names", None)
-            if known is not None and column not in known:
+        for name, columns in known.items():
+            if columns is not None and column not in columns:
                 raise UsageError(
-                    f"keep: expected a column '{column}' in {name}, found {', '.join(known)}."
+                    f"keep: expected a column '{column}' in {name}, found {', '.join(columns)}."
                 )

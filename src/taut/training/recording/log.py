@@ -37,7 +37,7 @@ class Log:
 
     folder: str
     name: str = "train"
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     step: int = -1
     batches: list[dict[str, Any]] = field(default_factory=list)
     draws: int = 0

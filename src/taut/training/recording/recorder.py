@@ -21,7 +21,13 @@ from taut.training.recording.columns import (
     reward_parts,
     weighted_reward,
 )
-from taut.training.recording.facts import engine, held_out, is_penalty, objective_beta
+from taut.training.recording.facts import (
+    engine,
+    held_out,
+    is_penalty,
+    named_evaluations,
+    objective_beta,
+)
 from taut.training.recording.hooks import (
     GENERATE,
     LOG_PROBS,
@@ -93,7 +99,10 @@ def record(
         UsageError: The trainer is of another kind, or a check fails.
     """
     check_trainer(trainer)
-    check_keep(keep, trainer, evaluation is not None)
+    sets = {"train_dataset": trainer.train_dataset}
+    if evaluation is not None:
+        sets |= named_evaluations(trainer)
+    check_keep(keep, {name: getattr(rows, "column_names", None) for name, rows in sets.items()})
     spoilt = require_sound(trainer, extra_forward=extra_forward) if check else frozenset()
     facts = {
         "beta": objective_beta(trainer),
