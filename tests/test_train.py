@@ -23,8 +23,9 @@ import small_run
 import taut
 from taut import cli
 from taut.errors import TautError, UsageError
+from taut.training.extra import require_extra
 from taut.training.pipeline.recipe import read_recipe
-from taut.training.pipeline.run import require_extra, train
+from taut.training.pipeline.run import train
 
 HERE = Path(__file__).parent
 STEPS, PROMPTS, ROLLOUTS = 6, 4, 4
@@ -168,6 +169,24 @@ def test_held_out_prompts_were_not_trained_on(unbroken, recipe):
     """No prompt of the held-out log is in the training log."""
     logs = [set(table(unbroken.folder / name)["prompt_id"].to_pylist()) for name in ("eval", "log")]
     assert logs[0].isdisjoint(logs[1])
+
+
+def test_scoring_the_held_out_log_gives_its_own_log_probs(unbroken, tmp_path):
+    """The log's token ids are exact; without them, text that other tokens spelled is refused."""
+    (path,) = (unbroken.folder / "eval").glob("step-000006*")
+    models = unbroken.folder / "models"
+    out = tmp_path / "scored.parquet"
+    scored = taut.score(path, out, policy=models / "policy", ref=models / "start")
+    one, two = pq.read_table(path), pq.read_table(out)
+    assert not scored.estimated
+    for name in ("policy_logprob", "ref_logprob"):
+        np.testing.assert_allclose(one[name], two[name], atol=1e-4)
+    facts = [json.loads(table.schema.metadata[b"taut.facts"]) for table in (one, two)]
+    assert all(facts[0][name] == facts[1][name] for name in ("beta", "reward_range", "held_out"))
+    text = tmp_path / "text.parquet"
+    pq.write_table(one.drop(["prompt_ids", "response_ids"]), text)
+    with pytest.raises(TautError, match="nobody sampled"):
+        taut.score(text, tmp_path / "no.parquet", policy=models / "policy")
 
 
 def test_the_training_log_holds_each_rollout_once(unbroken):
@@ -408,9 +427,7 @@ def test_what_cannot_work_is_refused(recipe, tmp_path, changes, said):
 
 def test_a_missing_extra_is_one_line(monkeypatch, recipe):
     """Without the libraries of the extra the error says what to install."""
-    monkeypatch.setattr(
-        "taut.training.pipeline.run.find_spec", lambda name: None if name == "trl" else 1
-    )
+    monkeypatch.setattr("taut.training.extra.find_spec", lambda name: None if name == "trl" else 1)
     with pytest.raises(UsageError, match=r"trl, which is not installed: pip install 'taut\[train"):
         require_extra()
 

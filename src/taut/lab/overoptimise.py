@@ -120,8 +120,9 @@ def overoptimise(
         UsageError: Settings that make no experiment, a folder that holds another one, or the extra
             `train` is missing.
     """
+    from taut.training.extra import require_extra
     from taut.training.pipeline.recipe import parse_recipe
-    from taut.training.pipeline.run import require_extra, train
+    from taut.training.pipeline.run import train
 
     require_extra()
     folder = Path(folder)

@@ -14,6 +14,7 @@ from typing import Any
 
 from taut.errors import UsageError
 from taut.logs.write import whole_file
+from taut.training.extra import PACKAGES
 from taut.training.pipeline.data import file_digest
 from taut.training.pipeline.recipe import differences
 from taut.training.pipeline.settings import Recipe
@@ -32,7 +33,6 @@ WRITTEN = (
     "metrics.jsonl",
     NAME,
 )
-PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
 
 @dataclass

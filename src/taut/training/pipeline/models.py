@@ -6,7 +6,6 @@ sampling defaults that a checkpoint brings along (top-k, top-p, repetition penal
 """
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +17,6 @@ from taut.errors import UsageError
 from taut.training.pipeline.data import Prompt
 from taut.training.pipeline.settings import FromScratch, Lora
 from taut.training.recording.log_probs import pad_rows, token_log_probs
-
-
-def stay_offline() -> None:
-    """Keep the Hugging Face libraries off the network; call before they are imported."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
 def model_folder(name: str) -> str:

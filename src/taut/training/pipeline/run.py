@@ -4,13 +4,12 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from taut.errors import UsageError
-from taut.training.pipeline.manifest import NAME, PACKAGES, only_one, open_manifest
-from taut.training.pipeline.models import stay_offline
+from taut.training.extra import require_extra
+from taut.training.pipeline.manifest import NAME, only_one, open_manifest
 from taut.training.pipeline.outcome import Run, finished
 from taut.training.pipeline.recipe import parse_recipe, read_recipe
 from taut.training.pipeline.settings import Recipe
@@ -49,7 +48,6 @@ def train(
     if resume and fresh:
         raise UsageError("resume and fresh exclude each other.")
     require_extra()
-    stay_offline()
     from accelerate import PartialState
 
     quieten()
@@ -94,20 +92,6 @@ def _quiet_warnings() -> Iterator[None]:
         for kind in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", category=kind, module=r"transformers|trl|torch")
         yield
-
-
-def require_extra() -> None:
-    """Raise where the libraries of the extra `train` are missing.
-
-    Raises:
-        UsageError: One is.
-    """
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"training needs {', '.join(missing)}, which "
-            f"{'is' if len(missing) == 1 else 'are'} not installed: pip install 'taut[train]'"
-        )
 
 
 def quieten() -> None:

@@ -6,6 +6,8 @@ from importlib.metadata import version
 from typing import Any
 
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 FACTS_KEY = "taut.facts"  # Parquet metadata: JSON of what follows
 SCHEMA = "taut.facts/1"
@@ -30,6 +32,29 @@ def recorded_facts(*, writer: str | None = None, **known: Any) -> dict[str, str]
         "recorded": sorted(facts),
     }
     return {FACTS_KEY: orjson.dumps(document).decode()}
+
+
+def joined_facts(files: Iterable[str]) -> dict[str, Any]:
+    """Return what the files of a log have on record and agree on; launched draws add up."""
+    found = [_stored(name) for name in files]
+    same = {
+        name: value
+        for name, value in found[0].items()
+        if all(other.get(name) == value for other in found)
+    }
+    launched = [facts.get("launched_prompts") for facts in found]
+    if None not in launched:
+        same["launched_prompts"] = sum(launched)
+    return same
+
+
+def _stored(name: str) -> dict[str, Any]:
+    try:
+        text = (pq.read_schema(name).metadata or {}).get(FACTS_KEY.encode(), b"{}")
+    except (pa.ArrowException, OSError):  # no Parquet: it holds no facts
+        return {}
+    facts = orjson.loads(text)
+    return {fact: facts[fact] for fact in facts.get("recorded", ())}
 
 
 def is_penalty(function: Any) -> bool:

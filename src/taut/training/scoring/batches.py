@@ -15,6 +15,7 @@ from torch import nn
 
 from taut.errors import UsageError
 from taut.training.scoring.head import Head, hidden_states, naive_log_probs, token_log_probs
+from taut.training.scoring.result import Noise
 
 PART_TOKENS = 1 << 18  # padded tokens a part: seconds on a GPU, minutes on a CPU
 _CONTROL_ROWS = 16
@@ -125,23 +126,6 @@ def _forward(model, head, ids, following, wanted, temperature) -> torch.Tensor:
     # Only places that predict a response token reach the head: prompts cost it nothing.
     hidden = hidden_states(model, head, ids)[wanted]
     return token_log_probs(head, hidden, following[wanted], temperature)
-
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """How much a sum of log-probs moves when only the batch and its padding change.
-
-    Attributes:
-        rows: Rows that were computed twice.
-        largest: Largest difference, nats a sequence.
-        median: Median size of the difference, nats a sequence.
-        rms: Root of the mean square difference, nats a sequence.
-    """
-
-    rows: int
-    largest: float
-    median: float
-    rms: float
 
 
 def padding_noise(

@@ -23,6 +23,8 @@ from taut.training.scoring.batches import Row
 from taut.training.scoring.parts import INDEX, Parts
 from taut.training.scoring.words import Words
 
+Progress = Callable[[str, int, int], None]  # what is done, rows done, all rows
+
 WINDOW_ROWS = 4096
 WINDOW_TOKENS = 1 << 22
 
@@ -109,6 +111,7 @@ def spool(
     if not index["rows"]:
         names = ", ".join(file.name for file in files[:3])
         raise LogError(f"{names}: expected rollouts, found no row; check how the log was written.")
+    words.refuse_other_tokens()
     index["counts"] = {name: int(value) for name, value in asdict(words.counts).items()}
     parts.write_json(INDEX, index)
     return index
