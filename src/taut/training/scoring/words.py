@@ -84,12 +84,12 @@ class Words:
                 )
         rows = len(chunk.numbers)
         prompts = (
-            self._given(prompt, words[prompt], chunk.problems)
+            self._given(prompt, words[prompt], chunk)
             if prompt == "prompt_ids"
             else self._prompts(words[prompt], chunk)
         )
         responses = (
-            self._given(response, words[response], chunk.problems)
+            self._given(response, words[response], chunk)
             if response == "response_ids"
             else self._responses(words[response], chunk)
         )
@@ -108,15 +108,19 @@ class Words:
                 out[name] = pa.array([text(value) for value in words[name]], type=pa.string())
         return out
 
-    def _given(self, name: str, values: list, problems: Problems) -> list[list[int]]:
+    def _given(self, name: str, values: list, chunk: Chunk) -> list[list[int]]:
         """Check lists of ids; a bad one becomes an empty list."""
+        counted = chunk.columns.get("n_tokens")
         out = []
         for row, value in enumerate(values):
             problem = None if value is None else _id_problem(value, self.limits.vocabulary)
-            if problem is None and value and name == "response_ids":
+            # Tokens that the log counted were sampled, whatever they are.
+            known = isinstance(value, list) and counted is not None
+            sampled = known and counted.data[row] == len(value)
+            if problem is None and value and name == "response_ids" and not sampled:
                 problem = self._padding(value)
             if problem:
-                problems.add(row, name, problem)
+                chunk.problems.add(row, name, problem)
             out.append([] if problem or value is None else list(value))
         return out
 
