@@ -5,7 +5,7 @@ pieces that a reader makes have a say in which rows are scored together.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +19,6 @@ from taut.logs.reduce import Reduced
 from taut.logs.schema import COLUMNS, NATIVE, WORDS
 from taut.logs.sources import Source
 from taut.logs.write import RejectedRows
-from taut.training.scoring.batches import Row
 from taut.training.scoring.parts import INDEX, Parts
 from taut.training.scoring.words import Words
 
@@ -45,6 +44,21 @@ _MADE = (
     "token_clipped_log_ratio",
 )
 _BEHAVIOUR = ("behaviour_logprob", "behaviour_logprobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Tokens of a rollout.
+
+    Attributes:
+        prompt, response: Token ids, int, shapes (prompt tokens,) and (response tokens,).
+    """
+
+    prompt: np.ndarray
+    response: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.response)
 
 
 def read_paths(mapping: Mapping[str, str], *, behaviour: bool) -> dict[str, str]:
