@@ -122,9 +122,8 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, nargs="+", default=[64, 256])
     given = parser.parse_args()
     kinds = {"sums": {}, "words": {"text": True}, "lists": {"token_lists": True}}
-    print(
-        f"hidden  tokens  step, ms{''.join(f'  {k}, ms  share  B/row' for k in kinds)}  completions log, ms"
-    )
+    titles = "".join(f"  {kind}, ms  share  B/row" for kind in kinds)
+    print(f"hidden  tokens  step, ms{titles}  completions log, ms")
     for hidden, tokens in zip(given.hidden, given.tokens, strict=True):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)

@@ -18,16 +18,17 @@ taut train recipe.toml --set policy.steps=50 --output runs/short
 torchrun --nproc-per-node 2 -m taut train recipe.toml
 ```
 
-At the end it prints the means on held-out prompts by step, where everything is, and the `audit`,
-`select` and `plan` commands to run next, ready to paste.
+At the end it prints the means on held-out prompts by step, where everything is, and the commands to
+run next, ready to paste: `audit`, `select` and `plan` where gold is known, else `label draw`, since
+nothing can be certified before there are labels.
 
 In Python:
 
 ```python
-from taut.training import read_recipe, train
+import taut
 
-run = train(read_recipe("recipe.toml", changes={"policy.steps": "50"}))
-run.folder, run.table, run.commands
+run = taut.train("recipe.toml", changes={"policy.steps": "50"}, output="runs/short")
+run.folder, run.table[-1].reward, run.commands
 ```
 
 ## Stages
@@ -63,6 +64,12 @@ logs and in the audit, so that `--reward-range` is a fact and not a guess.
 | `manifest.json` | recipe, digests of the data, versions, processes; what each stage found |
 | `tensorboard/` | metrics, if `report_to` has it |
 
+`eval/` holds prompts, responses and exact token ids (`evaluation.text`), so that rollouts can be
+labelled and scored again, with `evaluation.keep` columns of the file of prompts. Both logs know in their
+metadata (`taut.facts`) beta, the ranges, whether their prompts are held out, and what was launched. A
+prompt is one draw, whatever steps it recurs at; where `evaluation.prompts` has one twice, `group` tells
+which of its rollouts were sampled together, the same number at every step.
+
 `models/step-*` are the weights (or adapters) at each recorded step, so that the checkpoint that
 `taut select` chooses is there. "wandb", "trackio" and the others that the trainers know go to
 `report_to` likewise; their settings are their own environment variables.
@@ -79,7 +86,8 @@ again, so no rollout is lost or counted twice. On a CPU with the same number of 
 are bit for bit those of an unbroken run (tested by killing one at random); on a GPU kernels that
 add in varying order can differ in the last digits. A run refuses to go on with another recipe,
 other data, other versions of its libraries or another number of processes, and names what changed.
-`--fresh` starts again.
+`--fresh` starts again. A run that its data or settings stop before anything is made leaves no
+manifest, and the mended recipe just runs.
 
 ## What the runner sees to
 
