@@ -65,10 +65,10 @@ logs and in the audit, so that `--reward-range` is a fact and not a guess.
 | `tensorboard/` | metrics, if `report_to` has it |
 
 `eval/` holds prompts, responses and exact token ids (`evaluation.text`), so that rollouts can be
-labelled and scored again, with `evaluation.keep` columns of the file of prompts. Both logs know in their
-metadata (`taut.facts`) beta, the ranges, whether their prompts are held out, and what was launched. A
-prompt is one draw, whatever steps it recurs at; where `evaluation.prompts` has one twice, `group` tells
-which of its rollouts were sampled together, the same number at every step.
+labelled and scored again, with `evaluation.keep` columns of the file of prompts. Both logs know in
+their metadata (`taut.facts`) beta, the ranges, whether their prompts are held out, and what was
+launched. A prompt is one draw, whatever steps it recurs at; where `evaluation.prompts` has one
+twice, `group` tells which of its rollouts were sampled together, the same number at every step.
 
 `models/step-*` are the weights (or adapters) at each recorded step, so that the checkpoint that
 `taut select` chooses is there. "wandb", "trackio" and the others that the trainers know go to
