@@ -24,9 +24,8 @@ from taut.errors import LogError, TautError, UsageError  # noqa: E402
 from taut.logs.schema import REJECTED_KEY  # noqa: E402
 from taut.training.scoring import batches, engine, models, spool  # noqa: E402
 from taut.training.scoring.head import find_head, hidden_states, token_log_probs  # noqa: E402
-from taut.training.scoring.output import SCORE_KEY  # noqa: E402
 from taut.training.scoring.parts import parts_folder  # noqa: E402
-from taut.training.scoring.score import score  # noqa: E402
+from taut.training.scoring.score import SCORE_KEY, score  # noqa: E402
 from taut.training.scoring.words import _prompt_ids  # noqa: E402
 
 SIZE = 300  # vocabulary
@@ -573,7 +572,7 @@ def test_temperature_is_that_of_the_log_probs(place, tmp_path):
     scored = score(log, out, policy=place.at("a"), temperature=0.5)
     found = pq.read_table(out)["policy_logprob"].to_pylist()
     assert found == pytest.approx([by_hand(place.models["a"], row, 0.5) for row in rows], abs=3e-4)
-    stored = json.loads(pq.read_schema(out).metadata[SCORE_KEY])
+    stored = json.loads(pq.read_schema(out).metadata[SCORE_KEY.encode()])
     assert stored["temperature"] == 0.5
     assert any("temperature 0.5" in notice for notice in scored.notices)
 

@@ -157,19 +157,7 @@ def optimise(
     _check_parallel(trainer)
     findings = _check_sound(trainer, quiet=quiet)
     if recipe.log.training:
-        recorder = record(
-            trainer,
-            folder / "log",
-            gold=gold if recipe.log.gold else None,
-            token_lists=recipe.log.token_lists,
-            text=recipe.log.text,
-            reward_range=(reward.map.low, reward.map.high),
-            gold_range=recipe.gold and recipe.gold.range,
-            run=folder.name,
-            overwrite=True,  # the folder is of this run; before its first checkpoint it starts anew
-            check=False,  # done above
-        )
-        recorder.logs["train"].facts["starts_at_reference"] = True  # as the check has found
+        _record_training(recipe, trainer, reward, gold)
     trainer.add_callback(
         HeldOut(
             recipe,
@@ -195,6 +183,25 @@ def optimise(
         "tau": last,
         "warnings": findings,
     }
+
+
+def _record_training(
+    recipe: Recipe, trainer: Any, reward: MappedReward, gold: GoldReward | None
+) -> None:
+    folder = Path(recipe.output.folder)
+    recorder = record(
+        trainer,
+        folder / "log",
+        gold=gold if recipe.log.gold else None,
+        token_lists=recipe.log.token_lists,
+        text=recipe.log.text,
+        reward_range=(reward.map.low, reward.map.high),
+        gold_range=recipe.gold and recipe.gold.range,
+        run=folder.name,
+        overwrite=True,  # the folder is of this run; before its first checkpoint it starts anew
+        check=False,  # done before, and it found what follows
+    )
+    recorder.logs["train"].facts["starts_at_reference"] = True
 
 
 def _threshold(recipe: Recipe, audited: int) -> Threshold:

@@ -108,26 +108,16 @@ def record(
         "beta": objective_beta(trainer),
         "reward_range": reward_range,
         "gold_range": gold_range,
-        "rollouts_per_prompt": trainer.num_generations,
         "log_probs": engine(trainer),
         "writer": f"taut {__version__}, taut.training.record",
         # The check looked: the policy of step 0 is the reference.
         "starts_at_reference": True if check and "train" not in spoilt else None,
     }
-    logs = {"train": Log(os.fspath(folder), "train", facts | {"held_out": False})}
-    if evaluation is not None:
-        per_prompt = getattr(trainer, "num_generations_eval", trainer.num_generations)
-        of_evaluation = {"held_out": held_out(trainer), "rollouts_per_prompt": per_prompt}
-        logs["eval"] = Log(os.fspath(evaluation), "eval", facts | of_evaluation)
-        if os.path.realpath(evaluation) == os.path.realpath(folder):
-            raise UsageError(
-                f"evaluation: expected another folder than that of training, found {folder}."
-            )
     model = getattr(trainer.model.config, "_name_or_path", "") or type(trainer.model).__name__
     with_text = {None: {"eval"}, True: {"train", "eval"}, False: set()}[text]
     recorder = Recorder(
         trainer=trainer,
-        logs=logs,
+        logs=_logs(trainer, os.fspath(folder), evaluation, facts),
         run=run or _run_name(trainer.args),
         policy=policy or os.path.basename(os.path.normpath(model)),
         gold=gold,
@@ -140,6 +130,23 @@ def record(
     )
     recorder.attach()
     return recorder
+
+
+def _logs(
+    trainer: Any, folder: str, evaluation: str | os.PathLike | None, facts: dict[str, Any]
+) -> dict[str, Log]:
+    """Return the log of each mode, with what is known of its prompts."""
+    of_training = {"held_out": False, "rollouts_per_prompt": trainer.num_generations}
+    logs = {"train": Log(folder, "train", facts | of_training)}
+    if evaluation is None:
+        return logs
+    if os.path.realpath(evaluation) == os.path.realpath(folder):
+        raise UsageError(
+            f"evaluation: expected another folder than that of training, found {folder}."
+        )
+    per_prompt = getattr(trainer, "num_generations_eval", trainer.num_generations)
+    of_evaluation = {"held_out": held_out(trainer), "rollouts_per_prompt": per_prompt}
+    return logs | {"eval": Log(os.fspath(evaluation), "eval", facts | of_evaluation)}
 
 
 def _run_name(args: Any) -> str:

@@ -18,6 +18,7 @@ from taut.training.scoring.batches import (
 from taut.training.scoring.head import find_head
 from taut.training.scoring.models import Model, free_memory, loaded_base, with_adapter
 from taut.training.scoring.parts import Parts
+from taut.training.scoring.result import ScoredModel
 from taut.training.scoring.spool import Progress, window_rows
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -78,14 +79,25 @@ class Engine:
     context: int | None
     tell: Progress
 
-    def score_all(self, models: Mapping[str, Model]) -> None:
-        """Score every distinct model; those that share a base are scored while it is loaded."""
+    def score_all(self, models: Mapping[str, Model]) -> dict[str, ScoredModel]:
+        """Score every distinct model, and return what was found out about each role's.
+
+        Those that share a base are scored while it is loaded.
+        """
         distinct = {model.fingerprint: (role, model) for role, model in reversed(models.items())}
         waiting = [pair for pair in distinct.values() if not self._is_done(pair[1])]
         for number, base in enumerate(dict.fromkeys(model.base for _, model in waiting)):
             if number:
                 free_memory(self.device)
             self._score_base([pair for pair in waiting if pair[1].base == base])
+        return {
+            role: ScoredModel(
+                name=model.name,
+                fingerprint=model.fingerprint,
+                **self.parts.read_json(facts_name(model)),
+            )
+            for role, model in models.items()
+        }
 
     def _score_base(self, same: list[tuple[str, Model]]) -> None:
         """Score models over one base; when this returns, nothing refers to it any more."""

@@ -15,8 +15,6 @@ from taut.training.scoring.parts import Parts
 from taut.training.scoring.result import ScoredModel
 from taut.training.scoring.spool import window_name
 
-SCORE_KEY = b"taut.score"  # Parquet metadata: how the log-probs were made, as JSON
-
 
 def _scores(parts: Parts, model: Model, window: int) -> pa.Table:
     """Return the scores of a window, in row order."""
@@ -34,8 +32,7 @@ def write_scored(
     index: dict,
     models: Mapping[str, Model],
     *,
-    stored: dict,
-    facts: Mapping[str, str],
+    metadata: Mapping[str, str],
     token_lists: bool,
     words: bool,
 ) -> tuple[float, float] | None:
@@ -46,12 +43,11 @@ def write_scored(
         parts: Where windows and scores are kept.
         index: What there is to know of the log.
         models: By role.
-        stored: How the log-probs were made, kept in the file.
-        facts: Metadata that says what the log is worth.
+        metadata: What the log knows of itself.
         token_lists: Also write each token's log-prob.
         words: Also write prompts, responses and their token ids.
     """
-    metadata = {SCORE_KEY: orjson.dumps(stored, option=orjson.OPT_SORT_KEYS), **facts}
+    metadata = dict(metadata)
     if index["left_out"]:
         metadata[REJECTED_KEY] = str(index["left_out"])
     if index.get("origin"):
@@ -109,7 +105,7 @@ def _writer(file, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 def notices(
-    models: Mapping[str, ScoredModel], index: dict, shown: dict, behaviour: str | None
+    models: Mapping[str, ScoredModel], index: dict, shown: dict, behaviour: bool
 ) -> Iterator[str]:
     """Yield what the reader of a scored log should know, a sentence each."""
     counts, rows = index["counts"], index["rows"]
@@ -145,7 +141,7 @@ def notices(
             f"{counts['open']} of {rows} responses are not truncated and have no end token among "
             "their ids; they were scored as they stand (--end-token always adds it)."
         )
-    if behaviour is None and "behaviour_logprob" in index["columns"]:
+    if not behaviour and "behaviour_logprob" in index["columns"]:
         yield (
             "behaviour_logprob is the log's own, from another engine: weights made of it and the "
             "policy's mix two engines; give --behaviour to score it too."

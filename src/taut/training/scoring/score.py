@@ -11,9 +11,11 @@ settings alone, so that a run that was killed goes on to the file that an unbrok
 
 import os
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
+import orjson
 
 from taut.errors import UsageError
 from taut.logs.sources import Source, find
@@ -25,6 +27,8 @@ from taut.training.scoring.result import Scored, ScoredModel
 from taut.training.scoring.spool import Progress, read_paths, spool
 from taut.training.scoring.words import EndToken
 from taut.version import __version__
+
+SCORE_KEY = "taut.score"  # Parquet metadata: how the log-probs were made, as JSON
 
 
 def score(
@@ -79,17 +83,8 @@ def score(
             subtracted, or a setting makes no sense.
     """
     require_extra("scoring", SCORING)
-    import torch
-    import transformers
-
-    from taut.training.scoring.engine import (
-        BATCH_TOKENS,
-        Engine,
-        choose_device,
-        choose_dtype,
-        facts_name,
-    )
-    from taut.training.scoring.models import file_hash, resolve
+    from taut.training.scoring.engine import BATCH_TOKENS, Engine, choose_device, choose_dtype
+    from taut.training.scoring.models import resolve
     from taut.training.scoring.output import notices, write_scored
     from taut.training.scoring.tokens import shared_words
 
@@ -97,20 +92,22 @@ def score(
     place = choose_device(device)
     kind = choose_dtype(dtype, place)
     _check_settings(temperature, end_token, batch_tokens)
-    batch_tokens = batch_tokens or BATCH_TOKENS[place.type]
+    lenient = None if lenient is None else os.fspath(lenient)
     names = {"policy": policy, "ref": ref, "behaviour": behaviour}
-    base, tokenizer, lenient = (
-        None if path is None else os.fspath(path) for path in (base, tokenizer, lenient)
-    )
     models = {
-        role: resolve(os.fspath(name), base=base)
+        role: resolve(os.fspath(name), base=None if base is None else os.fspath(base))
         for role, name in names.items()
         if name is not None
     }
     files = find(log)
-    refuse_overwrite(output, [file.name for file in files] + [lenient] * (lenient is not None))
+    refuse_overwrite(output, [*(file.name for file in files), *filter(None, [lenient])])
     paths = read_paths(mapping or {}, behaviour=behaviour is not None)
-    reader, token_hash = shared_words(models, tokenizer, end_token=end_token, retokenise=retokenise)
+    words_of, token_hash = shared_words(
+        models,
+        None if tokenizer is None else os.fspath(tokenizer),
+        end_token=end_token,
+        retokenise=retokenise,
+    )
     shown = {
         "device": place.type,
         "dtype": kind,
@@ -118,56 +115,32 @@ def score(
         "end_token": end_token,
     }
     settings = shown | {
-        "inputs": [file_hash(file.name) for file in files],
         "mapping": dict(sorted((mapping or {}).items())),
         "lenient": lenient is not None,
-        "models": {role: model.fingerprint for role, model in models.items()},
         "tokenizer": token_hash,
-        "batch_tokens": batch_tokens,
+        "batch_tokens": batch_tokens or BATCH_TOKENS[place.type],
         "retokenise": retokenise,
         "token_lists": token_lists,
-        "versions": [__version__, torch.__version__, transformers.__version__],
     }
     tell = progress or (lambda what, done, all_rows: None)
-    with open_parts(output, settings, restart=restart) as parts:
-        index = spool(
-            files,
-            paths,
-            reader,
-            parts,
-            lenient=lenient,
-            tell=lambda rows: tell("tokenised", rows, 0),
-        )
+    with open_parts(output, settings | _sources(files, models), restart=restart) as parts:
+        told = {"lenient": lenient, "tell": lambda rows: tell("tokenised", rows, 0)}
+        index = spool(files, paths, words_of, parts, **told)
         engine = Engine(
             parts=parts,
             index=index,
             device=place,
             dtype=kind,
             temperature=float(temperature),
-            batch_tokens=batch_tokens,
+            batch_tokens=settings["batch_tokens"],
             token_lists=token_lists,
-            context=reader.limits.context,
+            context=words_of.limits.context,
             tell=tell,
         )
-        engine.score_all(models)
-        scored = {
-            role: ScoredModel(
-                name=model.name,
-                fingerprint=model.fingerprint,
-                **parts.read_json(facts_name(model)),
-            )
-            for role, model in models.items()
-        }
-        log_ratio = write_scored(
-            output,
-            parts,
-            index,
-            models,
-            stored=_stored(shown, scored),
-            facts=_facts(files, index, f"transformers {transformers.__version__}, {kind}"),
-            token_lists=token_lists,
-            words=words,
-        )
+        scored = engine.score_all(models)
+        columns = {"token_lists": token_lists, "words": words}
+        metadata = _metadata(files, index, shown, scored)
+        log_ratio = write_scored(output, parts, index, models, metadata=metadata, **columns)
     remove_parts(output)
     return Scored(
         output=output,
@@ -179,26 +152,42 @@ def score(
         log_ratio=log_ratio,
         estimated=bool(index["counts"]["text"]),
         settings=shown,
-        notices=tuple(notices(scored, index, shown, behaviour)),
+        notices=tuple(notices(scored, index, shown, behaviour is not None)),
     )
 
 
-def _stored(shown: Mapping[str, Any], models: Mapping[str, ScoredModel]) -> dict[str, Any]:
-    """Return how the log-probs were made, without the names of folders."""
-    of_models = {role: model.model_dump(exclude={"name"}) for role, model in models.items()}
-    return {**shown, "version": __version__, "models": of_models}
+def _sources(files: Iterable[Source], models: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides scores beside the settings: inputs, models, libraries."""
+    import torch
+    import transformers
+
+    from taut.training.scoring.models import file_hash
+
+    return {
+        "inputs": [file_hash(file.name) for file in files],
+        "models": {role: model.fingerprint for role, model in models.items()},
+        "versions": [__version__, torch.__version__, transformers.__version__],
+    }
 
 
-def _facts(files: Iterable[Source], index: dict, log_probs: str) -> dict[str, str]:
+def _metadata(
+    files: Iterable[Source],
+    index: Mapping[str, Any],
+    shown: Mapping[str, Any],
+    models: Mapping[str, ScoredModel],
+) -> dict[str, str]:
     """Return what the scored log knows of itself: what the log knew, and whose log-probs."""
+    of_models = {role: model.model_dump(exclude={"name"}) for role, model in models.items()}
+    stored = {**shown, "version": __version__, "models": of_models}
     known = joined_facts(file.name for file in files)
-    known |= {"log_probs": log_probs, "writer": f"taut {__version__}, taut score"}
     known.pop("starts_at_reference", None)  # said of the recorded models
+    known["log_probs"] = f"transformers {version('transformers')}, {shown['dtype']}"
     if index["counts"]["text"]:
         known["log_probs_estimated"] = True
     if index["left_out"] and "complete" in known:
         known["complete"] = False
-    return recorded_facts(**known)
+    text = orjson.dumps(stored, option=orjson.OPT_SORT_KEYS).decode()
+    return {SCORE_KEY: text, **recorded_facts(**known, writer=f"taut {__version__}, taut score")}
 
 
 def _check_settings(temperature: float, end_token: str, batch_tokens: int | None) -> None:
