@@ -523,8 +523,12 @@ def test_what_a_log_knows_of_itself_outlives_scoring(place, tmp_path):
     for i in range(2):
         facts = {"beta": 0.1, "held_out": True, "launched_prompts": 3, "log_probs": "vLLM"}
         facts |= {"reward_range": [0, i + 1], "starts_at_reference": True}
-        document = facts | {"ours": True, "recorded": sorted(facts)}
-        table = pa.Table.from_pylist(some_rows(6))
+        document = facts | {"schema": "taut.facts/1", "ours": True, "recorded": sorted(facts)}
+        rows = [
+            row | {"rollout_id": f"{i}/{n}", "rewards.good": n / 8}
+            for n, row in enumerate(some_rows(6))
+        ]
+        table = pa.Table.from_pylist(rows)
         named = table.replace_schema_metadata({"taut.facts": json.dumps(document)})
         pq.write_table(named, tmp_path / f"part{i}.parquet")
     out = tmp_path / "out.parquet"
@@ -533,6 +537,9 @@ def test_what_a_log_knows_of_itself_outlives_scoring(place, tmp_path):
     assert (facts["beta"], facts["held_out"], facts["launched_prompts"]) == (0.1, True, 6)
     assert "vLLM" not in facts["log_probs"]
     assert not facts.keys() & {"reward_range", "starts_at_reference"}
+    table = pq.read_table(out)
+    assert table["rollout_id"].to_pylist() == [f"{i}/{n}" for i in range(2) for n in range(6)]
+    assert table["rewards.good"].to_pylist() == [n / 8 for n in range(6)] * 2
 
 
 def test_chat_messages_go_through_the_template(place, tmp_path):

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
+from taut.logs.facts import facts_metadata, recorded_facts
 from taut.training.pipeline.data import in_share
 from taut.training.pipeline.models import prompt_tokens, response_logprobs, sample
 from taut.training.pipeline.reward_model import write_whole
 from taut.training.pipeline.rewards import GoldReward, MappedReward
 from taut.training.pipeline.settings import Recipe
-from taut.training.recording.facts import recorded_facts
 from taut.training.recording.log import write_rollouts
 from taut.training.recording.log_probs import adapters_off
 from taut.version import __version__
@@ -104,7 +104,7 @@ class HeldOut(TrainerCallback):
             log_probs=f"transformers {version('transformers')}, {next(model.parameters()).dtype}",
             starts_at_reference=True,
         )
-        return {"taut.temperature": repr(recipe.policy.temperature), **facts}
+        return {"taut.temperature": repr(recipe.policy.temperature), **facts_metadata(facts)}
 
     def _rollouts(self, model: Any, mine: Sequence[int], step: int) -> dict[str, list]:
         settings, run = self.recipe.evaluation, Path(self.recipe.output.folder).name

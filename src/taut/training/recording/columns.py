@@ -12,7 +12,7 @@ from taut.training.recording.facts import PART, is_penalty, prompt_key
 if TYPE_CHECKING:
     import torch
 
-_OURS = {*NATIVE, "rollout_id", "label", "label_probability"}
+_OURS = {*NATIVE, "label"}
 
 
 def weighted_reward(trainer: Any, per_function: "torch.Tensor") -> np.ndarray:

@@ -6,55 +6,8 @@ from importlib.metadata import version
 from typing import Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-FACTS_KEY = "taut.facts"  # Parquet metadata: JSON of what follows
-SCHEMA = "taut.facts/1"
 PART = "rewards."  # columns of single reward functions
-
-
-def recorded_facts(*, writer: str | None = None, **known: Any) -> dict[str, str]:
-    """Return facts that the writer of a log knows, as metadata of a file: all are on record.
-
-    Args:
-        writer: Who writes the file.
-        known: `beta`, `reward_range`, `gold_range`, `held_out`, `complete`, `launched_prompts`,
-            `rollouts_per_prompt`, `random_labels`, `log_probs`, and `starts_at_reference` (rows of
-            step 0 are of the reference itself). What is None is not known and left out.
-    """
-    facts = {name: value for name, value in known.items() if value is not None}
-    document = {
-        "schema": SCHEMA,
-        **facts,
-        "writer": writer,
-        "ours": True,
-        "recorded": sorted(facts),
-    }
-    return {FACTS_KEY: orjson.dumps(document).decode()}
-
-
-def joined_facts(files: Iterable[str]) -> dict[str, Any]:
-    """Return what the files of a log have on record and agree on; launched draws add up."""
-    found = [_stored(name) for name in files]
-    same = {
-        name: value
-        for name, value in found[0].items()
-        if all(other.get(name) == value for other in found)
-    }
-    launched = [facts.get("launched_prompts") for facts in found]
-    if None not in launched:
-        same["launched_prompts"] = sum(launched)
-    return same
-
-
-def _stored(name: str) -> dict[str, Any]:
-    try:
-        text = (pq.read_schema(name).metadata or {}).get(FACTS_KEY.encode(), b"{}")
-    except (pa.ArrowException, OSError):  # no Parquet: it holds no facts
-        return {}
-    facts = orjson.loads(text)
-    return {fact: facts[fact] for fact in facts.get("recorded", ())}
 
 
 def is_penalty(function: Any) -> bool:

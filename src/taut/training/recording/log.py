@@ -14,9 +14,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from taut.logs.facts import facts_metadata, recorded_facts
 from taut.logs.schema import NATIVE, REJECTED_KEY
 from taut.logs.write import whole_file
-from taut.training.recording.facts import PART, recorded_facts
+from taut.training.recording.facts import PART
 
 _FILE = re.compile(r"step_(\d+)-rank_(\d+)\.parquet")
 _NAME = "step_{:08d}-rank_{:05d}.parquet"
@@ -74,14 +75,14 @@ class Log:
         rows["rollout_id"] = ids
         scored = ~np.isnan(rows["reward"])
         facts = recorded_facts(
-            **self.facts, launched_prompts=self.draws or None, complete=bool(scored.all())
+            **self.facts, launched_prompts=self.draws, complete=bool(scored.all())
         )
         # Unscored, so nothing to audit; infinite ones are for readers to refuse.
         if not scored.all():
             rows = {name: list(compress(values, scored)) for name, values in rows.items()}
             metadata = {**metadata, REJECTED_KEY.decode(): str(int((~scored).sum()))}
         path = os.path.join(self.folder, _NAME.format(self.step, rank))
-        write_rollouts(rows, path, metadata={**metadata, **facts})
+        write_rollouts(rows, path, metadata={**metadata, **facts_metadata(facts)})
         self.written.add(path)
 
     def files(self) -> Iterator[tuple[str, int]]:
@@ -139,6 +140,7 @@ def write_rollouts(
                 f"{name}.list.element" for name in lists if name.endswith("_logprobs")
             ],
             row_group_size=_LIST_ROW_GROUP if lists else _ROW_GROUP,
+            write_page_checksum=True,
         )
 
 

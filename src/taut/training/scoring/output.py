@@ -89,7 +89,8 @@ def _columns(
             columns.pop(name, None)
         if "prompt_id" in columns:
             columns.pop("prompt", None)
-    return {column.name: columns[column.name] for column in COLUMNS if column.name in columns}
+    own = [column.name for column in COLUMNS if column.name in columns]
+    return {name: columns[name] for name in [*own, *(n for n in columns if n not in own)]}
 
 
 def _writer(file, schema: pa.Schema) -> pq.ParquetWriter:

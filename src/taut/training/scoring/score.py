@@ -11,6 +11,7 @@ settings alone, so that a run that was killed goes on to the file that an unbrok
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -18,10 +19,11 @@ import numpy as np
 import orjson
 
 from taut.errors import UsageError
+from taut.logs.facts import facts_metadata, recorded_facts, stored_facts
+from taut.logs.schema import FACTS_KEY
 from taut.logs.sources import Source, find
 from taut.logs.write import refuse_overwrite
 from taut.training.extra import SCORING, require_extra
-from taut.training.recording.facts import joined_facts, recorded_facts
 from taut.training.scoring.parts import open_parts, remove_parts
 from taut.training.scoring.result import Scored, ScoredModel
 from taut.training.scoring.spool import Progress, read_paths, spool
@@ -139,7 +141,7 @@ def score(
         )
         scored = engine.score_all(models)
         columns = {"token_lists": token_lists, "words": words}
-        metadata = _metadata(files, index, shown, scored)
+        metadata = _metadata(index, mapping or {}, shown, scored)
         log_ratio = write_scored(output, parts, index, models, metadata=metadata, **columns)
     remove_parts(output)
     return Scored(
@@ -171,23 +173,33 @@ def _sources(files: Iterable[Source], models: Mapping[str, Any]) -> dict[str, An
 
 
 def _metadata(
-    files: Iterable[Source],
     index: Mapping[str, Any],
+    mapping: Mapping[str, str],
     shown: Mapping[str, Any],
     models: Mapping[str, ScoredModel],
 ) -> dict[str, str]:
     """Return what the scored log knows of itself: what the log knew, and whose log-probs."""
     of_models = {role: model.model_dump(exclude={"name"}) for role, model in models.items()}
     stored = {**shown, "version": __version__, "models": of_models}
-    known = joined_facts(file.name for file in files)
-    known.pop("starts_at_reference", None)  # said of the recorded models
-    known["log_probs"] = f"transformers {version('transformers')}, {shown['dtype']}"
-    if index["counts"]["text"]:
-        known["log_probs_estimated"] = True
-    if index["left_out"] and "complete" in known:
-        known["complete"] = False
+    known = stored_facts({FACTS_KEY: orjson.dumps(index["facts"])}, "the log")
+    ours = recorded_facts(
+        log_probs=f"transformers {version('transformers')}, {shown['dtype']}",
+        log_probs_estimated=bool(index["counts"]["text"]) or known.log_probs_estimated or None,
+        writer=f"taut {__version__}, taut score",
+    )
+    facts = replace(
+        known,
+        log_probs=ours.log_probs,
+        log_probs_estimated=ours.log_probs_estimated,
+        starts_at_reference=None,  # said of the recorded models
+        complete=False if known.complete and index["left_out"] else known.complete,
+        mapping={**known.mapping, **mapping},
+        writer=ours.writer,
+        ours=True,
+        recorded=(known.recorded - {"starts_at_reference"}) | ours.recorded,
+    )
     text = orjson.dumps(stored, option=orjson.OPT_SORT_KEYS).decode()
-    return {SCORE_KEY: text, **recorded_facts(**known, writer=f"taut {__version__}, taut score")}
+    return {SCORE_KEY: text, **facts_metadata(facts)}
 
 
 def _check_settings(temperature: float, end_token: str, batch_tokens: int | None) -> None:

@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taut.errors import LogError, UsageError
+from taut.logs.facts import merge_facts
 from taut.logs.plan import check_mapping, no_labels
 from taut.logs.read import Request, tasks
 from taut.logs.reduce import Reduced
-from taut.logs.schema import COLUMNS, NATIVE, WORDS
+from taut.logs.schema import COLUMNS, NATIVE, PART, WORDS
 from taut.logs.sources import Source
-from taut.logs.write import RejectedRows
+from taut.logs.write import RejectedRows, column_array, with_optional
 from taut.training.scoring.parts import INDEX, Parts
 from taut.training.scoring.words import Words
 
@@ -27,13 +28,6 @@ Progress = Callable[[str, int, int], None]  # what is done, rows done, all rows
 WINDOW_ROWS = 4096
 WINDOW_TOKENS = 1 << 22
 
-_TYPES = {
-    "float": pa.float64(),
-    "int": pa.int64(),
-    "bool": pa.bool_(),
-    "text": pa.string(),
-    "token_ids": pa.list_(pa.int32()),
-}
 # Columns that scoring makes, or that would contradict what it makes: another engine's log-probs.
 _MADE = (
     "policy_logprob",
@@ -98,7 +92,8 @@ def spool(
 
     Returns:
         "windows", "rows", "tokens" (of responses), "left_out" (rows), "origin" (the framework that
-        wrote the log, or None), and "counts" as in `Counts`.
+        wrote the log, or None), "facts" (what the log knows of itself), and "counts" as in
+        `Counts`.
 
     Raises:
         LogError: A row or a file cannot be read or scored. All rows are seen before any is scored.
@@ -111,6 +106,8 @@ def spool(
         format="auto",
         raw=frozenset(WORDS),
         derive=words,
+        wanted=frozenset({"rollout_id"}),
+        parts=True,
     )
     index = {"windows": 0, "rows": 0, "tokens": 0, "left_out": 0, "columns": [], "origin": None}
     with RejectedRows(lenient, avoid=[file.name for file in files]) as rejected:
@@ -155,12 +152,13 @@ def _pieces(
 ) -> Iterator[pa.Table]:
     """Yield the log as tables with the same columns."""
     first: tuple[str, pa.Schema] | None = None
-    labelled = False
+    facts, labelled = [], False
     for file in files:
         plan = None
         for task in tasks(file, request):
             if plan is None:
                 plan = task.plan
+                facts.append(plan.facts)
                 index["left_out"] += plan.rejected_rows
                 origin = plan.origin and asdict(plan.origin)
                 if first is not None and origin != index["origin"]:
@@ -177,30 +175,26 @@ def _pieces(
                 _check_same(first, file.name, table.schema)
                 labelled = labelled or table["gold"].null_count < len(table)
                 yield table
+    index["facts"] = merge_facts(*facts).document()
     path = request.paths["gold"]
     if path != "gold" and not labelled and plan is not None:
         raise no_labels(files[-1].name, path, plan)
 
 
 def _table(piece: Reduced) -> pa.Table:
-    columns = dict(piece.columns)
-    rows = len(columns["reward"])
-    columns.setdefault("gold", np.full(rows, np.nan))
-    names = [column.name for column in COLUMNS if column.name in columns]
-    return pa.table({name: _array(name, columns[name]) for name in names})
+    columns = with_optional(piece.columns)
+    own = [column.name for column in COLUMNS if column.name in columns]
+    parts = {f"rewards.{name[len(PART) :]}": name for name in columns if name.startswith(PART)}
+    named = {**dict(zip(own, own, strict=True)), **parts}
+    return pa.table({shown: _array(name, columns[name]) for shown, name in named.items()})
 
 
 def _array(name: str, values) -> pa.Array:
-    kind = NATIVE[name].kind
-    if kind == "id":
-        array = values if isinstance(values, pa.Array) else pa.array(values)
-        return array.cast(pa.int64() if pa.types.is_integer(array.type) else pa.string())
-    if kind == "features":
+    if name == "features":
         return pa.array(list(values), type=pa.list_(pa.float64()))
-    if isinstance(values, pa.Array):
-        return values.cast(_TYPES[kind])
-    mask = np.isnan(values) if name == "gold" else None
-    return pa.array(values, type=_TYPES[kind], mask=mask)
+    if name in NATIVE and NATIVE[name].kind == "token_ids":
+        return values.cast(pa.list_(pa.int32()))
+    return column_array(name, values)
 
 
 def _check_same(first: tuple[str, pa.Schema], file: str, schema: pa.Schema) -> None:
