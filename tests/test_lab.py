@@ -268,6 +268,7 @@ def test_an_experiment_end_to_end(finished):
     rollouts = taut.read_rollouts(finished.log)
     assert len(rollouts) == 3 * TINY.prompts
     assert (~np.isnan(rollouts.gold)).sum() == 3 * TINY.gold
+    assert rollouts.facts.held_out and rollouts.facts.stands("random_labels") == "recorded"
     start = rollouts.step == 0
     assert np.abs(rollouts.log_ratio[start]).max() < 1e-6
 

@@ -320,6 +320,9 @@ def test_evaluations_go_to_a_log_of_their_own(model, tmp_path):
             assert facts["starts_at_reference"] and "trl" in facts["log_probs"]
             assert "held_out" in facts["recorded"] and "gold_range" not in facts
     assert "prompt" not in read(tmp_path / "log").column_names
+    facts = taut.read_rollouts(tmp_path / "held_out").facts
+    assert (facts.launched_prompts, facts.rollouts_per_prompt, facts.complete) == (6, 4, True)
+    assert facts.stands("held_out") == "recorded" and facts.notes == ()
 
 
 def test_an_evaluation_on_training_prompts_is_not_called_held_out(model, tmp_path):

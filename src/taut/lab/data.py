@@ -15,7 +15,18 @@ import pyarrow.parquet as pq
 from taut.lab import language
 from taut.lab.files import say, write_lines
 from taut.lab.sampler import Sampler
-from taut.lab.settings import AUDIT, GOLD_RANGE, LABELS, PAIRS, TRAINING, Settings, stream
+from taut.lab.settings import (
+    AUDIT,
+    GOLD_RANGE,
+    LABELS,
+    PAIRS,
+    TRAINING,
+    Settings,
+    checkpoints,
+    stream,
+)
+from taut.logs.facts import LogFacts, recorded_facts
+from taut.version import __version__
 
 
 def prepare(folder: Path, settings: Settings, *, quiet: bool) -> None:
@@ -130,3 +141,18 @@ def audited_columns(log: Path, settings: Settings) -> dict[str, Any]:
     columns["gold"] = np.where(known, columns["gold"], np.nan)
     columns["prompt_id"] = number
     return columns
+
+
+def audited_facts(settings: Settings) -> LogFacts:
+    """Return what the audited log knows of itself: all of it was fixed beforehand."""
+    return recorded_facts(
+        writer=f"taut {__version__}, taut lab",
+        beta=settings.beta,
+        reward_range=GOLD_RANGE,
+        held_out=True,
+        complete=True,
+        launched_prompts=settings.prompts * len(checkpoints(settings)),
+        rollouts_per_prompt=1,
+        random_labels=True,
+        starts_at_reference=True,
+    )

@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from taut.errors import UsageError
-from taut.lab.data import audited_columns, prepare, recipe_table
+from taut.lab.data import audited_columns, audited_facts, prepare, recipe_table
 from taut.lab.files import write_json
 from taut.lab.outcome import Outcome
 from taut.lab.settings import Settings, settings_of
@@ -105,7 +105,9 @@ def run_experiment(folder: Path, settings: Settings, *, quiet: bool = False) -> 
     train(recipe, quiet=quiet)
     log = folder / "audit.parquet"
     if not log.exists():
-        write_native(audited_columns(folder / "run" / "eval", settings), log)
+        write_native(
+            audited_columns(folder / "run" / "eval", settings), log, facts=audited_facts(settings)
+        )
     outcome = judge(read_rollouts(log), measured_truth(folder, settings, quiet=quiet))
     write_json(folder / "outcome.json", outcome.model_dump())
     return Experiment(folder=folder, log=log, outcome=outcome)

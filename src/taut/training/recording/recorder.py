@@ -144,7 +144,7 @@ def _logs(
         raise UsageError(
             f"evaluation: expected another folder than that of training, found {folder}."
         )
-    per_prompt = getattr(trainer, "num_generations_eval", trainer.num_generations)
+    per_prompt = trainer.num_generations_eval
     of_evaluation = {"held_out": held_out(trainer), "rollouts_per_prompt": per_prompt}
     return logs | {"eval": Log(os.fspath(evaluation), "eval", facts | of_evaluation)}
 
