@@ -30,6 +30,7 @@ pytestmark = pytest.mark.filterwarnings(
 import killed_run  # noqa: E402
 import tiny  # noqa: E402
 from taut.training import ClippedKLReward, ClippedKLRLOOTrainer, record  # noqa: E402
+from taut.training.recording.facts import held_out  # noqa: E402
 from taut.training.recording.log import Log, write_rollouts  # noqa: E402
 from taut.training.recording.recorder import Recorder  # noqa: E402
 
@@ -331,6 +332,10 @@ def test_an_evaluation_on_training_prompts_is_not_called_held_out(model, tmp_pat
     run = trainer(model, tmp_path / "out", beta=0.1, eval_dataset=seen)
     recorder = record(run, tmp_path / "log", evaluation=tmp_path / "held_out")
     assert recorder.logs["eval"].facts["held_out"] is False
+    rows = [{"prompt": [{"role": "user", "content": text}]} for text in ("a", "b", "c")]
+    for training, found in ((rows[:2], True), (rows, False), (iter(rows), None)):
+        given = SimpleNamespace(train_dataset=training, eval_dataset={"all": rows[2:]})
+        assert held_out(given) is found
 
 
 def test_words_and_columns_of_the_data_set_are_kept_on_request(model, tmp_path):
@@ -560,7 +565,10 @@ def test_two_ranks_record_each_rollout_once(two_ranks):
             pq.read_table(folder / "log" / f"step_{step:08d}-rank_{rank:05d}.parquet")
             for rank in range(2)
         ]
+        facts = [json.loads(table.schema.metadata[b"taut.facts"]) for table in ranks]
+        assert sum(known["launched_prompts"] for known in facts) == 3
         rows = pa.concat_tables(ranks)
+        assert len(set(rows["rollout_id"].to_pylist())) == 12
         assert len(rows) == 12 and len(set(rows["prompt_id"].to_pylist())) == 3
         log_ratio = np.subtract(rows["policy_logprob"], rows["ref_logprob"])
         clipped = np.clip(log_ratio, -0.3, 0.3)

@@ -1,7 +1,7 @@
 """What a log knows of itself, so that an audit of it needs no option."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -44,11 +44,12 @@ def held_out(trainer: Any) -> bool | None:
     sets = list(named_evaluations(trainer).values())
     if not sets or not all(hasattr(rows, "__len__") for rows in [*sets, trainer.train_dataset]):
         return None
-    evaluated = set(_keys(row for rows in sets for row in rows["prompt"]))
-    return all(key not in evaluated for key in _keys(trainer.train_dataset["prompt"]))
+    evaluated = {key for rows in sets for key in _keys(rows)}
+    return evaluated.isdisjoint(_keys(trainer.train_dataset))
 
 
-def _keys(prompts: Iterable[Any]) -> Iterable[str]:
+def _keys(rows: Any) -> Iterator[str]:
+    prompts = rows["prompt"] if hasattr(rows, "column_names") else (row["prompt"] for row in rows)
     return map(prompt_key, prompts)
 
 
