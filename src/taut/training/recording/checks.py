@@ -239,26 +239,21 @@ def _truncation(trainer: Any) -> Iterator[Finding]:
 
 def _hidden(trainer: Any) -> Iterator[Finding]:
     """Log-probs that the trainer does not compute, or hides, are not in the log."""
-    penalties = _penalties(trainer)
-    if penalties:
+    if _penalties(trainer):  # it computes its own
         return
     if trainer.beta == 0:
-        yield Finding(
-            check="log_probs",
-            severity="warning",
-            message="expected log-probs of a reference, found beta=0"
-            + ("" if hasattr(trainer, "normalize_advantages") else " (GRPO's default)")
-            + f", with which the trainer computes none. The log holds {_LOST}",
-            remedy="record(extra_forward=True) computes them, one more forward a batch.",
-        )
+        default = "" if hasattr(trainer, "normalize_advantages") else " (GRPO's default)"
+        found = f"beta=0{default}, with which the trainer computes none of a reference"
     elif getattr(trainer, "mask_truncated_completions", False):
-        yield Finding(
-            check="log_probs",
-            severity="warning",
-            message="expected log-probs of all completions, found mask_truncated_completions=True, "
-            f"with which the trainer hides those of truncated ones. The log holds {_LOST}",
-            remedy="record(extra_forward=True) computes them, one more forward a batch.",
-        )
+        found = "mask_truncated_completions=True, with which the trainer hides some"
+    else:
+        return
+    yield Finding(
+        check="log_probs",
+        severity="warning",
+        message=f"expected log-probs of all completions, found {found}. The log holds {_LOST}",
+        remedy="record(extra_forward=True) computes them, one more forward a batch.",
+    )
 
 
 def _precision(trainer: Any) -> Iterator[Finding]:

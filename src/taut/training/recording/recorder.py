@@ -110,8 +110,7 @@ def record(
         "gold_range": gold_range,
         "log_probs": engine(trainer),
         "writer": f"taut {__version__}, taut.training.record",
-        # The check looked: the policy of step 0 is the reference.
-        "starts_at_reference": True if check and "train" not in spoilt else None,
+        "starts_at_reference": True if check else None,  # or the check would have raised
     }
     model = getattr(trainer.model.config, "_name_or_path", "") or type(trainer.model).__name__
     with_text = {None: {"eval"}, True: {"train", "eval"}, False: set()}[text]
