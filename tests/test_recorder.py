@@ -338,6 +338,19 @@ def test_an_evaluation_on_training_prompts_is_not_called_held_out(model, tmp_pat
         assert held_out(given) is found
 
 
+def test_prompts_that_steer_the_run_are_not_held_out(model, tmp_path):
+    """Where early stopping looks at the evaluations, the log does not call them held out."""
+    from transformers import EarlyStoppingCallback
+
+    run = trainer(model, tmp_path / "out", beta=0.1, eval_dataset=tiny.make_prompts(40).skip(30))
+    recorder = record(run, tmp_path / "log", evaluation=tmp_path / "held_out")
+    assert recorder.logs["eval"].facts["held_out"] is True
+    run.add_callback(EarlyStoppingCallback())
+    with pytest.warns(UserWarning, match="EarlyStoppingCallback, which steers the run"):
+        recorder.begin(0)
+    assert recorder.logs["eval"].facts["held_out"] is False
+
+
 def test_words_and_columns_of_the_data_set_are_kept_on_request(model, tmp_path):
     """text=True writes words in the training log, keep= the data set's columns, parts apart."""
 

@@ -48,6 +48,18 @@ def held_out(trainer: Any) -> bool | None:
     return evaluated.isdisjoint(_keys(trainer.train_dataset))
 
 
+def steered(trainer: Any) -> str:
+    """Return what makes a run hang on the outcomes of its evaluations; empty where nothing does.
+
+    Prompts whose outcomes decide when a run stops, or how it goes on, are not held out.
+    """
+    for callback in trainer.callback_handler.callbacks:
+        if "EarlyStopping" in type(callback).__name__:
+            return type(callback).__name__
+    schedule = str(getattr(trainer.args, "lr_scheduler_type", ""))
+    return "the schedule reduce_lr_on_plateau" if "plateau" in schedule.lower() else ""
+
+
 def _keys(rows: Any) -> Iterator[str]:
     prompts = rows["prompt"] if hasattr(rows, "column_names") else (row["prompt"] for row in rows)
     return map(prompt_key, prompts)

@@ -5,6 +5,7 @@ return. Each rank writes one Parquet file a step, under another name until it is
 """
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from taut.training.recording.facts import (
     is_penalty,
     named_evaluations,
     objective_beta,
+    steered,
 )
 from taut.training.recording.hooks import (
     GENERATE,
@@ -223,6 +225,14 @@ class Recorder:
         Raises:
             LogError: A run starts from its beginning and the folder holds an earlier log.
         """
+        if "eval" in self.logs and (cause := steered(self.trainer)):
+            self.logs["eval"].facts["held_out"] = False
+            warnings.warn(
+                f"{self.logs['eval'].folder}: expected evaluations that nothing hangs on, found "
+                f"{cause}, which steers the run by them: their prompts are not held out. Leave it "
+                "out, or certify on other prompts.",
+                stacklevel=2,
+            )
         # Evaluation of a step comes before its checkpoint, training of it after.
         stale = {
             kind: [path for path, at in log.files() if at + (kind == "train") > step]
