@@ -3,7 +3,15 @@
 import click
 
 from taut.cli.arguments import html_option, json_option, log_options, range_options
-from taut.cli.reading import chosen_format, name_pairs, progress_line, read_log, say_origin
+from taut.cli.reading import (
+    chosen_format,
+    chosen_values,
+    name_pairs,
+    progress_line,
+    read_log,
+    refuse_outputs,
+    say_origin,
+)
 from taut.cli.root import EXIT_DATA, cli
 from taut.cli.show import show
 from taut.version import __version__
@@ -20,6 +28,8 @@ def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, reward
     from taut.auditing.document import health_document
 
     rollouts = read_log(log, mapping, lenient, token_clip, quiet)
+    if not quiet and json_path != "-":
+        click.echo("\n".join(_certifiable(rollouts)), err=True)
     checks = check_log(rollouts, reward_range=reward_range, **settings)
     document = {
         "schema": "taut.health/1",
@@ -31,19 +41,42 @@ def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, reward
     return EXIT_DATA if any(item.status == "fail" for item in checks) else 0
 
 
+def _certifiable(rollouts) -> list[str]:
+    """Return what the log is, and what can be certified from it, in a few lines."""
+    kind = "native" if rollouts.origin is None else rollouts.origin.format
+    prompts = len(set(rollouts.prompt.tolist()))
+    gold, ratio = rollouts.gold is not None, rollouts.log_ratio is not None
+    lines = [
+        f"{len(rollouts)} rollouts of {prompts} prompts ({kind}).",
+        "  the mean logged reward, --target reward: yes",
+        f"  E r*, --target reward: {'yes' if gold else 'needs `gold` for some rollouts'}",
+        f"  E[r - beta l^tau] and J*: {'yes, with --beta' if ratio else 'need log-probs (score)'}",
+    ]
+    return lines
+
+
 @cli.command(epilog="Example: taut convert run/*.jsonl.gz -o run.parquet --map reward=score")
 @log_options
 @click.option("-o", "--output", required=True, metavar="FILE", help="Native Parquet to write.")
-def convert(log, mapping, lenient, token_clip, quiet, output):
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="COLUMN",
+    help="Also keep a column of the log, by dotted path, to slice by.",
+)
+def convert(log, mapping, lenient, token_clip, quiet, output, keep):
     """Reduce any LOG to native Parquet: token lists become sequence sums, once."""
     from taut.engines.local import convert as convert_log
     from taut.logs.readers.parquet import origin_of
 
+    refuse_outputs(log)
     with progress_line(quiet) as progress:
         rows = convert_log(
             log,
             output,
             mapping=name_pairs(mapping),
+            values=chosen_values(),
+            keep=keep,
             lenient=lenient,
             token_clip=token_clip,
             format=chosen_format(),
