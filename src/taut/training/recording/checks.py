@@ -87,8 +87,9 @@ def require_sound(trainer: Any, *, extra_forward: bool = False) -> frozenset[str
         lost = ""
         if finding.severity == "rewards_only":
             spoilt.update(finding.modes)
-            which = "both logs" if len(finding.modes) > 1 else f"the {finding.modes[0]} log"
-            lost = f" Until then {which}: {_LOST}"
+            both = len(finding.modes) > 1
+            which = "both logs hold" if both else f"the {finding.modes[0]} log holds"
+            lost = f" Until then {which} {_LOST}"
         warnings.warn(f"{finding}{lost}", stacklevel=3)
     return frozenset(spoilt)
 
