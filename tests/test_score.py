@@ -525,20 +525,21 @@ def test_what_a_log_knows_of_itself_outlives_scoring(place, tmp_path):
         facts |= {"reward_range": [0, i + 1], "starts_at_reference": True}
         document = facts | {"schema": "taut.facts/1", "ours": True, "recorded": sorted(facts)}
         rows = [
-            row | {"rollout_id": f"{i}/{n}", "rewards.good": n / 8}
+            row | {"rollout_id": f"{i}/{n}", "rewards.good": n / 8, "domain": f"d{n % 2}"}
             for n, row in enumerate(some_rows(6))
         ]
         table = pa.Table.from_pylist(rows)
         named = table.replace_schema_metadata({"taut.facts": json.dumps(document)})
         pq.write_table(named, tmp_path / f"part{i}.parquet")
     out = tmp_path / "out.parquet"
-    score(str(tmp_path / "part*.parquet"), out, policy=place.at("a"))
+    score(str(tmp_path / "part*.parquet"), out, policy=place.at("a"), keep=["domain"])
     facts = json.loads(pq.read_schema(out).metadata[b"taut.facts"])
     assert (facts["beta"], facts["held_out"], facts["launched_prompts"]) == (0.1, True, 6)
     assert "vLLM" not in facts["log_probs"]
     assert not facts.keys() & {"reward_range", "starts_at_reference"}
     table = pq.read_table(out)
     assert table["rollout_id"].to_pylist() == [f"{i}/{n}" for i in range(2) for n in range(6)]
+    assert table["domain"].to_pylist() == ["d0", "d1"] * 6
     assert table["rewards.good"].to_pylist() == [n / 8 for n in range(6)] * 2
 
 

@@ -33,6 +33,7 @@ from taut.cli.root import cli
     metavar="FILE",
     help="Write rows that cannot be scored to FILE and go on; they are counted in all output.",
 )
+@click.option("--keep", multiple=True, metavar="COLUMN", help="Keep a further column of the log.")
 @click.option(
     "--end-token",
     type=click.Choice(["auto", "always", "never"]),

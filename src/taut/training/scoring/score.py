@@ -10,7 +10,7 @@ settings alone, so that a run that was killed goes on to the file that an unbrok
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Literal
@@ -44,6 +44,7 @@ def score(
     tokenizer: str | os.PathLike | None = None,
     mapping: Mapping[str, str] | None = None,
     lenient: str | os.PathLike | None = None,
+    keep: Sequence[str] = (),
     temperature: float = 1.0,
     end_token: EndToken = "auto",
     retokenise: bool = False,
@@ -65,6 +66,7 @@ def score(
         tokenizer: Folder of the tokenizer, in place of the policy's.
         mapping: Native column to column of the log.
         lenient: A file for rows that cannot be scored; without it the first one stops the run.
+        keep: Columns of the log to keep beside the native ones and `rewards.NAME`.
         temperature: Logits are divided by it before the softmax.
         end_token: Whether the end token's log-prob counts: "auto" iff the response is not
             truncated, "always" (but for truncated ones), "never".
@@ -119,6 +121,7 @@ def score(
     settings = shown | {
         "mapping": dict(sorted((mapping or {}).items())),
         "lenient": lenient is not None,
+        "keep": list(keep),
         "tokenizer": token_hash,
         "batch_tokens": batch_tokens or BATCH_TOKENS[place.type],
         "retokenise": retokenise,
@@ -126,7 +129,11 @@ def score(
     }
     tell = progress or (lambda what, done, all_rows: None)
     with open_parts(output, settings | _sources(files, models), restart=restart) as parts:
-        told = {"lenient": lenient, "tell": lambda rows: tell("tokenised", rows, 0)}
+        told = {
+            "lenient": lenient,
+            "keep": tuple(keep),
+            "tell": lambda rows: tell("tokenised", rows, 0),
+        }
         index = spool(files, paths, words_of, parts, **told)
         engine = Engine(
             parts=parts,

@@ -17,7 +17,7 @@ from taut.logs.facts import merge_facts
 from taut.logs.plan import check_mapping, no_labels
 from taut.logs.read import Request, tasks
 from taut.logs.reduce import Reduced
-from taut.logs.schema import COLUMNS, NATIVE, PART, WORDS
+from taut.logs.schema import COLUMNS, KEPT, NATIVE, PART, WORDS
 from taut.logs.sources import Source
 from taut.logs.write import RejectedRows, column_array, with_optional
 from taut.training.scoring.parts import INDEX, Parts
@@ -78,6 +78,7 @@ def spool(
     parts: Parts,
     *,
     lenient: str | None,
+    keep: tuple[str, ...],
     tell: Callable[[int], None],
 ) -> dict:
     """Keep the log as windows, unless that was done before; return what there is to know of it.
@@ -88,6 +89,7 @@ def spool(
         words: Makes token ids.
         parts: Where windows are kept.
         lenient: File for rejected rows, None to stop at the first.
+        keep: Further columns of the log to keep.
         tell: Called with the rows read so far.
 
     Returns:
@@ -108,6 +110,7 @@ def spool(
         derive=words,
         wanted=frozenset({"rollout_id"}),
         parts=True,
+        keep=keep,
     )
     index = {"windows": 0, "rows": 0, "tokens": 0, "left_out": 0, "columns": [], "origin": None}
     with RejectedRows(lenient, avoid=[file.name for file in files]) as rejected:
@@ -184,8 +187,9 @@ def _pieces(
 def _table(piece: Reduced) -> pa.Table:
     columns = with_optional(piece.columns)
     own = [column.name for column in COLUMNS if column.name in columns]
-    parts = {f"rewards.{name[len(PART) :]}": name for name in columns if name.startswith(PART)}
-    named = {**dict(zip(own, own, strict=True)), **parts}
+    named = {name: name for name in own}
+    named |= {f"rewards.{name[len(PART) :]}": name for name in columns if name.startswith(PART)}
+    named |= {name[len(KEPT) :]: name for name in columns if name.startswith(KEPT)}
     return pa.table({shown: _array(name, columns[name]) for shown, name in named.items()})
 
 
