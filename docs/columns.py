@@ -13,11 +13,12 @@ file, row, column and remedy, or is set aside and counted with `--lenient FILE`.
 mapped with `--map NAME=dotted.path`; logs of TRL, verl, NeMo-RL and open-instruct need no mapping
 ([formats](formats.md)).
 
-The unit of sampling is the prompt, with all its rollouts, wherever they stand: step, policy, run and
-group never make several draws of one prompt, and equal texts under different ids are one prompt.
-Each distinct prompt counts once. `--prompts with-replacement` declares that prompts were drawn from
-a population with replacement: then `group` tells their draws apart, and the result is conditional on
-that. `--prompts list` says that these prompts themselves are meant, and no population.
+The unit of sampling is the prompt, with all its rollouts, wherever they stand: step, policy, run
+and group never make several draws of one prompt, and equal texts under different ids are one
+prompt. Each distinct prompt counts once. `--prompts with-replacement` declares that prompts were
+drawn from a population with replacement: then `group` tells their draws apart, and the result is
+conditional on that. `--prompts list` says that these prompts themselves are meant, and no
+population.
 
 | column | values | unit | meaning |
 |---|---|---|---|
