@@ -113,3 +113,30 @@ def guard(repeats, seen, mean, variance):
     most = max(mean * (1.0 - mean), LEAST_VARIANCE)
     spread = min(1.0, max(_LEAST_GUARD, math.sqrt(variance / most)))
     return ties + (1.0 - ties) * spread
+
+
+@compiled
+def unit(value, origin, scale):
+    """Return (value - origin) * scale, kept to [0, 1] where rounding leaves it."""
+    return min(max((value - origin) * scale, 0.0), 1.0)
+
+
+@compiled
+def running(x, origin, scale):
+    """Return mean, variance and `guard` of the blocks before each, mapped by `unit`.
+
+    The mean of no blocks is 1/2.
+    """
+    n = x.size
+    means, variances, guards = np.empty(n), np.empty(n), np.empty(n)
+    mean, spread, repeats, last = 0.5, 0.0, 0.0, -1.0
+    for t in range(n):
+        means[t], variances[t] = mean, spread / max(t, 1)
+        guards[t] = guard(repeats, t, mean, variances[t])
+        value = unit(x[t], origin, scale)
+        repeats += value == last
+        last = value
+        step = value - mean
+        mean += step / (t + 1.0)
+        spread += step * (value - mean)
+    return means, variances, guards

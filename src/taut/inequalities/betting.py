@@ -71,8 +71,9 @@ def star_bets(x: np.ndarray, eta: float, m: float) -> np.ndarray:
     lead, edges = _plan(blocks, 0.0, 1.0)
     edge = edges[np.searchsorted(edges, m)]
     goal = aim.goal(len(blocks), eta)
-    guards, shared = _guards(blocks, 0.0, 1.0), np.empty(lead)
-    _lead_bets(blocks, 0.0, 1.0, 1.0 / aim.target(len(blocks), goal), guards, shared)
+    _, variances, guards = aim.running(blocks, 0.0, 1.0)
+    shared = np.empty(lead)
+    _lead_bets(variances, guards, 1.0 / aim.target(len(blocks), goal), shared)
     record = np.zeros(len(blocks))
     _reached_in_cell(blocks, 0.0, 1.0, goal, guards, shared, edge, np.array([m]), record)
     return record
@@ -100,40 +101,13 @@ def _unit_blocks(x: np.ndarray, eta: float) -> np.ndarray:
 
 
 @aim.compiled
-def _unit(value, origin, scale):
-    return min(max((value - origin) * scale, 0.0), 1.0)
-
-
-@aim.compiled
-def _guards(x, origin, scale):
-    """Return the part of the prior that stands at each block, from those before it."""
-    guards = np.empty(x.size)
-    mean, spread, repeats, last = 0.5, 0.0, 0.0, -1.0
-    for t in range(x.size):
-        guards[t] = aim.guard(repeats, t, mean, spread / max(t, 1))
-        z = _unit(x[t], origin, scale)
-        step = z - mean
-        mean += step / (t + 2.0)
-        spread += step * (z - mean)
-        repeats += z == last
-        last = z
-    return guards
-
-
-@aim.compiled
-def _lead_bets(x, origin, scale, share, guards, bets):
+def _lead_bets(variances, guards, share, bets):
     """Fill the leading bets, the same for every candidate: from the running spread alone."""
-    n = x.size
+    n = guards.size
     caution = aim.caution(n)
-    mean = 0.5
-    spread = 0.0
     for t in range(bets.size):
-        moments = min(0.25 * (t + 1.0), spread + aim.prior(n, 1.0) * guards[t])
+        moments = min(0.25 * (t + 1.0), t * variances[t] + aim.prior(n, 1.0) * guards[t])
         bets[t] = min(aim.aimed_bet(share, caution, (t + 1.0) / (n - t), moments), aim.STAKE)
-        z = _unit(x[t], origin, scale)
-        step = z - mean
-        mean += step / (t + 2.0)
-        spread += step * (z - mean)
 
 
 @aim.compiled
@@ -162,7 +136,7 @@ def _reached_in_cell(x, origin, scale, goal, guards, lead, ref, lanes, record):
             bet = min(np.float64(aim.aimed_bet(fortune * per_target, caution, rate, moments)), cap)
         if t < record.size:
             record[t] = bet
-        z = _unit(x[t], origin, scale)
+        z = aim.unit(x[t], origin, scale)
         for j in range(lanes.size):
             grown = fortunes[j] * (1.0 + bet * (z - lanes[j]))
             fortunes[j] = grown if grown > aim.DEAD else 0.0
@@ -203,7 +177,7 @@ def _reached_edges(x, origin, scale, goal, guards, lead, refs):
                 moments = min(variances[j] * (t + 1.0), squares[j] + priors[j] * guards[t])
                 bet = aim.aimed_bet(fortunes[j] * per_target, caution, rate, moments)
                 bets[j] = min(np.float64(bet), caps[j])
-        z = _unit(x[t], origin, scale)
+        z = aim.unit(x[t], origin, scale)
         for j in range(size):
             gap = z - refs[j]
             grown = fortunes[j] * (1.0 + bets[j] * gap)
@@ -221,8 +195,9 @@ def _reached_edges(x, origin, scale, goal, guards, lead, refs):
 @aim.compiled
 def _scan(x, origin, scale, goal, n_lead, edges):
     """Return the largest candidate below which every candidate of every cell reaches the goal."""
-    guards, lead = _guards(x, origin, scale), np.empty(n_lead)
-    _lead_bets(x, origin, scale, 1.0 / aim.target(x.size, goal), guards, lead)
+    _, variances, guards = aim.running(x, origin, scale)
+    lead = np.empty(n_lead)
+    _lead_bets(variances, guards, 1.0 / aim.target(x.size, goal), lead)
     g = 1
     while g < edges.size - 1:
         refs = edges[g : min(g + aim.GROUP, edges.size - 1)]
@@ -330,7 +305,7 @@ def _mixture_log(x, origin, scale, m, bets, log_weights):
     logs = log_weights.copy()
     products = np.ones(size)
     for t in range(x.size):
-        gap = _unit(x[t], origin, scale) - m
+        gap = aim.unit(x[t], origin, scale) - m
         for k in range(size):
             products[k] *= 1.0 + held[k] * gap
         if t % 32 == 31:  # one factor is at least 0.01: no product of 32 leaves the range

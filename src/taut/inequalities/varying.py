@@ -74,28 +74,6 @@ def varying_bets(stakes: Stakes, eta: float, m: float) -> np.ndarray:
     return record
 
 
-def fixed_stakes(x: np.ndarray, below: float, above: float) -> Stakes:
-    """Return stakes of blocks whose range is fixed, forecast by the mean and spread of the past.
-
-    Args:
-        x: Blocks in [-below, 1 + above], in the order of the bets, shape (blocks,).
-        below, above: Their range.
-    """
-    n = len(x)
-    mean, variance, guard = _running(np.ascontiguousarray(x, dtype=np.float64))
-    return Stakes(
-        x=x,
-        below=np.full(n, max(below, 0.0)),
-        above=np.full(n, max(above, 0.0)),
-        mean=mean,
-        variance=variance,
-        seen=np.arange(n, dtype=np.float64),
-        guard=guard,
-        kind=np.zeros(n, dtype=np.int64),
-        horizon=np.full(n, n, dtype=np.int64),
-    )
-
-
 def interleave(parts: list[Stakes]) -> Stakes:
     """Return the stakes of several kinds of blocks as one sequence, evenly mixed.
 
@@ -116,22 +94,6 @@ def _left(stakes: Stakes) -> np.ndarray:
         return (stakes.horizon - np.arange(len(stakes.x)))[:, None].astype(np.float64)
     is_kind = stakes.kind[:, None] == np.arange(kinds)
     return is_kind[::-1].cumsum(axis=0)[::-1].astype(np.float64)
-
-
-@aim.compiled
-def _running(x):
-    n = x.size
-    means, variances, guards = np.empty(n), np.empty(n), np.empty(n)
-    mean, spread, repeats = 0.5, 0.0, 0.0
-    for t in range(n):
-        means[t], variances[t] = mean, spread / max(t, 1)
-        guards[t] = aim.guard(repeats, t, mean, variances[t])
-        if t > 0:
-            repeats += x[t] == x[t - 1]
-        step = x[t] - mean
-        mean += step / (t + 1.0)
-        spread += step * (x[t] - mean)
-    return means, variances, guards
 
 
 @aim.compiled
