@@ -158,10 +158,10 @@ def _place_knots(past, judge, t):
 @aim.compiled
 def _resum(past, value, starts, judge, coefficient, sign, t):
     """Sum the blocks before t anew, under knots that have moved."""
-    past.value[:] = 0.0
-    past.feature[:] = 0.0
-    past.cross[:] = 0.0
-    past.square[:] = 0.0
+    past.value.fill(0.0)
+    past.feature.fill(0.0)
+    past.cross.fill(0.0)
+    past.square.fill(0.0)
     features = np.empty(past.feature.size)
     for u in range(t):
         _features(judge, coefficient, starts[u], starts[u + 1], sign, past, features)
@@ -228,15 +228,18 @@ def _centred(past, t):
 @aim.compiled
 def _solve(past, fit, t, horizon, log_term, top):
     """Fit the constant and the slopes to the blocks before t."""
-    fit.slopes[:] = 0.0
+    fit.slopes.fill(0.0)
     count, constant = past.count[0], 0.0
     cross, square = _centred(past, t)
     if top > 0.0 and square[0, 0] > _NONE:
         constant = min(max(cross[0] / square[0, 0], 0.0), top)
     fit.numbers[0] = constant
+    line, information = 0.0, 0.0
     for i in range(1, count + 1):
         cross[i] -= constant * square[i, 0]
-    line, information = cross[1:].sum(), square[1:, 1:].sum()
+        line += cross[i]
+        for k in range(1, count + 1):
+            information += square[i, k]
     if count == 0 or line <= 0.0 or information <= _NONE:
         return
     squares = past.value[1] - past.value[0] ** 2 / t
@@ -254,7 +257,8 @@ def _solve(past, fit, t, horizon, log_term, top):
 @aim.compiled
 def _descend(slopes, cross, square, knots, count, slope, pull, price):
     """Minimise b'Sb/2 - c'b + pull |b - slope|^2 / 2 + price * span over slopes b >= 0."""
-    slopes[:count] = slope
+    for j in range(count):
+        slopes[j] = slope
     for _ in range(_SWEEPS):
         moved = 0.0
         for j in range(count):
@@ -277,9 +281,11 @@ def _value_of(past, fit, t, top):
     for j in range(count):
         span += fit.slopes[j] * (past.knots[j + 1] - past.knots[j])
     if top > 0.0 and span > top:
-        fit.slopes[:count] *= top / span
+        for j in range(count):
+            fit.slopes[j] *= top / span
         span = top
-    numbers[1:] = 0.0
+    for i in range(1, numbers.size):
+        numbers[i] = 0.0
     numbers[1] = span
     if t == 0:
         return
