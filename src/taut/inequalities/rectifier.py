@@ -170,13 +170,13 @@ def joint_interval(
 
 
 def _horizons(n: int, horizon: int | np.ndarray | None) -> np.ndarray:
-    horizons = np.broadcast_to(np.asarray(n if horizon is None else horizon, dtype=np.int64), n)
+    horizons = np.full(n, n if horizon is None else horizon, dtype=np.int64)
     if np.any(np.diff(horizons) < 0) or np.any(horizons <= np.arange(n)):
         raise AssumptionError(
             f"horizon: expected at least {n} blocks, never falling, found {horizon}; "
             "keep the number that the sheet was drawn with."
         )
-    return np.ascontiguousarray(horizons)
+    return horizons
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +227,13 @@ def _stakes(part: RectifierBlocks, side: str, eta: float, horizons):
     lower = side == "lower"
     own = part.value if lower or part.upper_value is None else part.upper_value
     out, knots, levels = recalibration.learn(
-        (own - part.low) / width if lower else (part.high - own) / width,
-        part.starts,
-        part.judge,
-        part.coefficient,
+        _plain((own - part.low) / width if lower else (part.high - own) / width),
+        _plain(part.starts, np.int64),
+        _plain(part.judge),
+        _plain(part.coefficient),
         1.0 if lower else -1.0,
-        sunk if lower else risen,
-        risen if lower else sunk,
+        _plain(sunk if lower else risen),
+        _plain(risen if lower else sunk),
         horizons,
         (math.log(1.0 / eta), -float(ndtri(eta))),
         0.0 if part.centred else 1.0 / width,
@@ -252,6 +252,11 @@ def _stakes(part: RectifierBlocks, side: str, eta: float, horizons):
     )
     used = _from_side(part, side, x)
     return stakes, Recalibration(knots=knots, levels=levels * width, shares=shares, blocks=used)
+
+
+def _plain(values: np.ndarray, dtype=np.float64) -> np.ndarray:
+    """Return values as the one kind of array that the loops are compiled for."""
+    return np.require(values, dtype=dtype, requirements=["C", "W"])
 
 
 def _rectified(part: RectifierBlocks, ends: dict[str, _End]) -> Rectified:

@@ -93,7 +93,7 @@ def _left(stakes: Stakes) -> np.ndarray:
     if kinds == 1:
         return (stakes.horizon - np.arange(len(stakes.x)))[:, None].astype(np.float64)
     is_kind = stakes.kind[:, None] == np.arange(kinds)
-    return is_kind[::-1].cumsum(axis=0)[::-1].astype(np.float64)
+    return np.ascontiguousarray(is_kind[::-1].cumsum(axis=0)[::-1], dtype=np.float64)
 
 
 @aim.compiled
