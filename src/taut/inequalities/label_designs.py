@@ -119,15 +119,7 @@ def labelled_blocks(
         AssumptionError: A block without a labelled draw of a stratum or with two of one, a label
             outside [0, 1], a draw with fewer labelled rows than `labelled_share` says.
     """
-    labelled = draws.counts > 0
-    if not labelled.any():
-        raise AssumptionError("no draw carries a gold label; label some or leave gold out.")
-    _check_gold(draws)
-    if np.any(draws.counts[labelled] < labelled_share * draws.sizes[labelled] - 1e-9):
-        raise AssumptionError(
-            f"labelled_share: a labelled draw has less than {labelled_share} of its rows labelled; "
-            "declare the share that every labelled draw has by design."
-        )
+    labelled = _labelled(draws, labelled_share)
     block = deal_draws(labelled) if block is None else np.asarray(block, dtype=np.int64)
     strata = np.zeros(len(block), dtype=np.int64) if stratum is None else np.asarray(stratum)
     count, kinds = int(block.max()) + 1, int(strata.max()) + 1
@@ -146,6 +138,20 @@ def labelled_blocks(
     else:
         reach = (weights * (1.0 - labelled_share / np.maximum(mine, 1))).sum(axis=1)
     return _assemble(draws, block, count, value, each, ours, reach=reach)
+
+
+def _labelled(draws: LabelledDraws, share: float) -> np.ndarray:
+    """Return which draws are labelled; at least one, and each in at least this share of rows."""
+    _check_gold(draws)
+    labelled = draws.counts > 0
+    if not labelled.any():
+        raise AssumptionError("no draw carries a gold label; label some or leave gold out.")
+    if np.any(draws.counts[labelled] < share * draws.sizes[labelled] - 1e-9):
+        raise AssumptionError(
+            f"labelled_share: a labelled draw has less than {share} of its rows labelled; "
+            "declare the share that every labelled draw has by design."
+        )
+    return labelled
 
 
 def _stratum_weights(in_cell: np.ndarray, shares: np.ndarray | None, kinds: int) -> np.ndarray:

@@ -141,10 +141,11 @@ def _place_knots(past, judge, t):
     values = np.sort(judge[::stride])
     wanted = max(1, min(_SEGMENTS, int(math.sqrt(t))))
     knots, found = past.knots, 0
+    apart = 1e-9 * (values[-1] - values[0])
     for j in range(wanted + 1):
         level = _TAIL + (1.0 - 2.0 * _TAIL) * j / wanted
         knot = values[int(level * (values.size - 1) + 0.5)]
-        if found == 0 or knot > knots[found - 1] + 1e-9:
+        if found == 0 or knot > knots[found - 1] + apart:
             knots[found] = knot
             found += 1
     past.count[0] = found - 1
