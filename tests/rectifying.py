@@ -47,3 +47,11 @@ def rows_of(blocks, t):
 def replaced(blocks, **changes):
     fields = {name: getattr(blocks, name) for name in blocks.__dataclass_fields__}
     return rectifier.RectifierBlocks(**{**fields, **changes})
+
+
+def head_of(blocks, t):
+    """The first t blocks."""
+    cut = {"value": t, "floor": t, "ceiling": t, "stops": t, "starts": t + 1}
+    cut |= {"group_value": t, "group_floor": t, "group_ceiling": t}
+    cut |= {"judge": blocks.starts[t], "coefficient": blocks.starts[t]}
+    return replaced(blocks, **{name: getattr(blocks, name)[:end] for name, end in cut.items()})

@@ -59,19 +59,29 @@ def expected_last_block(make, cases, sides=SIDES):
     found = {}
     for side in sides:
         total = weight = 0.0
-        used = 0.0
+        used = factor = 0.0
         for chance, case in cases:
             blocks = make(case)
+            unit = (MEAN - blocks.low) / (blocks.high - blocks.low)
             stakes, learned = stakes_of(blocks, side, horizon=2000)  # range is cheap then
             assert -stakes.below[-1] - 1e-12 <= stakes.x[-1] <= 1 + stakes.above[-1] + 1e-12
+            assert -stakes.z_below[-1] - 1e-12 <= stakes.z[-1] <= stakes.z_above[-1] + 1e-12
+            factor += chance * largest_factor(stakes, unit if side == "lower" else 1 - unit)
             total += chance * learned.blocks[-1]
             weight += chance
             used = max(used, learned.shares[-1])
         assert math.isclose(weight, 1.0) and used > 0, (
             "the judge must be in use for the test to say"
         )
+        assert factor <= 1 + 1e-12, "the largest bet against the mean must be fair"
         found[side] = total
     return found
+
+
+def largest_factor(stakes, m):
+    """What the last block makes of a fortune that bets as much as it may against m."""
+    bet = 0.999 / max(m + stakes.below[-1], stakes.z_below[-1])
+    return (1 + bet * (stakes.x[-1] - m)) * (1 + bet * stakes.z[-1])
 
 
 def subsets(k, size):
@@ -232,8 +242,10 @@ def test_active_labels_at_even_chances_are_the_rectifier():
     assert np.allclose(active.coefficient, plain.coefficient)
     for lowest, highest in ((0.0, 0.3), (0.2, 0.9)):
         for side in ("floor", "ceiling"):
-            ends = [getattr(made, side) @ [1.0, lowest, highest] for made in (active, plain)]
-            assert np.allclose(*ends)
+            terms = getattr(plain, side) + getattr(plain, f"group_{side}")
+            assert np.allclose(
+                getattr(active, side) @ [1, lowest, highest], terms @ [1, lowest, highest]
+            )
 
 
 def test_a_difference_of_blocks_is_the_difference_of_their_means():
@@ -242,6 +254,8 @@ def test_a_difference_of_blocks_is_the_difference_of_their_means():
     first, second = graded(rng, 50, group=3), graded(rng, 50, group=2)
     joined = difference_blocks(first, second)
     assert np.array_equal(joined.value, first.value - second.value)
+    cut = joined.stops[:, None] - joined.starts[:-1, None]
+    assert np.all(cut == 2), "the labelled row of each comes first"
     knots, levels = np.array([0.1, 0.3, 0.6]), np.array([0.2, 0.5, 0.6])
     for t in (0, 17, 49):
         parts = []
@@ -250,7 +264,8 @@ def test_a_difference_of_blocks_is_the_difference_of_their_means():
             g = np.interp(made.judge[rows], knots, levels)
             parts.append(made.value[t] + (made.coefficient[rows] * g).sum())
         assert math.isclose(parts[0] - parts[1], parts[2])
-        low, high = (joined.floor[t] @ [1, 0.2, 0.6], joined.ceiling[t] @ [1, 0.2, 0.6])
+        low = (joined.floor + joined.group_floor)[t] @ [1, 0.2, 0.6]
+        high = (joined.ceiling + joined.group_ceiling)[t] @ [1, 0.2, 0.6]
         assert low <= parts[2] <= high and low >= -1 - 0.8
     assert (joined.low, joined.high) == (-1.0, 1.0)
 

@@ -11,6 +11,7 @@ from tests.rectifying import (
     ETA,
     SIDES,
     graded,
+    head_of,
     interval_of,
     replaced,
     rows_of,
@@ -47,8 +48,10 @@ def looks_back_only(stakes_of, blocks, places):
     before = stakes_of(blocks)
     for t in places:
         after = stakes_of(with_others_from(blocks, t, rng))
-        same = np.array_equal(before.x[:t], after.x[:t])
-        for name in ("below", "above", "mean", "variance", "guard"):
+        same = np.array_equal(before.x[:t], after.x[:t]) and np.array_equal(
+            before.z[:t], after.z[:t]
+        )
+        for name in ("below", "above", "z_below", "z_above", "mean", "variance", "guard"):
             same &= np.array_equal(getattr(before, name)[: t + 1], getattr(after, name)[: t + 1])
         if not same:
             return False
@@ -103,24 +106,19 @@ def test_each_block_uses_the_recalibration_of_the_blocks_before_it():
     stakes, learned = stakes_of(blocks, "lower")
     assert learned.shares[30:].min() > 0
     for t in (6, 10, 29, 30, 55, 69):
-        head = replaced(
-            blocks,
-            value=blocks.value[:t],
-            starts=blocks.starts[: t + 1],
-            judge=blocks.judge[: blocks.starts[t]],
-            coefficient=blocks.coefficient[: blocks.starts[t]],
-            floor=blocks.floor[:t],
-            ceiling=blocks.ceiling[:t],
-        )
-        before = stakes_of(head, "lower", horizon=70)[1]
+        before = stakes_of(head_of(blocks, t), "lower", horizon=70)[1]
         if len(before.knots) < 2:
             continue
         rows = rows_of(blocks, t)
-        g = np.interp(blocks.judge[rows], before.knots, before.levels)
-        control = learned.shares[t] * (blocks.coefficient[rows] * g).sum()
-        assert math.isclose(stakes.x[t], blocks.value[t] + control, abs_tol=1e-12)
-        span = learned.shares[t] * (before.levels[-1] - before.levels[0])
-        assert math.isclose(stakes.below[t], span * 6 / 7, abs_tol=1e-12)
+        g = learned.shares[t] * np.interp(blocks.judge, before.knots, before.levels)
+        control = blocks.coefficient * g
+        total = blocks.value[t] + control[rows].sum()
+        assert math.isclose(stakes.x[t] + stakes.z[t], total, abs_tol=1e-12)
+        # One labelled row and six others a block: each part lies about the groups' mean so far.
+        centre = control.reshape(70, 7)[:t, 1:].sum() / t
+        highest = learned.shares[t] * before.levels[-1] * 6 / 7
+        assert math.isclose(stakes.below[t], highest - centre, abs_tol=1e-12)
+        assert math.isclose(stakes.z_below[t], centre, abs_tol=1e-12)
 
 
 @pytest.mark.parametrize("n", [3, 60, 700])
@@ -130,6 +128,7 @@ def test_bets_look_back_only_and_keep_to_their_own_block(n):
     for m in (0.05, 0.47, 0.5, 0.93):
         bets = varying.varying_bets(stakes, ETA, m)
         assert np.all(bets * (m + stakes.below) <= 0.999 * (1 + 1e-12))
+        assert np.all(bets * stakes.z_below <= 0.999 * (1 + 1e-12))
         for t in sorted({0, 1, n // 40, n // 2, n - 1}):
             x = stakes.x.copy()
             x[t:] = 0.1
@@ -145,8 +144,9 @@ def test_the_fortune_at_the_end_is_real():
         bets = varying.varying_bets(stakes, ETA, end)
         with mpmath.workdps(40):
             fortune = best = mpmath.mpf(1)
-            for bet, value in zip(bets.tolist(), stakes.x.tolist(), strict=True):
-                fortune *= 1 + mpmath.mpf(bet) * (mpmath.mpf(value) - mpmath.mpf(end))
+            for bet, x, z in zip(bets, stakes.x, stakes.z, strict=True):
+                bet, z = mpmath.mpf(float(bet)), mpmath.mpf(float(z))
+                fortune *= (1 + bet * (mpmath.mpf(float(x)) - mpmath.mpf(end))) * (1 + bet * z)
                 best = max(best, fortune)
             assert best >= 1 / mpmath.mpf(ETA)
 
@@ -253,13 +253,17 @@ def test_intervals_hold_where_the_judge_deceives_at_length(world, n):
         assert_misses_at_most(misses_of(world, n, trials, delta, n), trials, delta, world.__name__)
 
 
-def by_hand(x, below, above=None):
+def by_hand(x, below, above=None, z=0.0):
     """Stakes of blocks whose ranges are given."""
     n = len(x)
+    z = np.broadcast_to(z, n).astype(float)
     return varying.Stakes(
         x,
         np.broadcast_to(below, n).astype(float),
         np.broadcast_to(below if above is None else above, n).astype(float),
+        z,
+        np.full(n, np.abs(z).max()),
+        np.full(n, np.abs(z).max()),
         *aim.running(x, 0.0, 1.0)[:2],
         np.arange(n, dtype=float),
         aim.running(x, 0.0, 1.0)[2],
@@ -301,8 +305,15 @@ def planted_groups(rng, n):
     return by_hand(gold + (own + others.sum(axis=1)) / 7 - own, 1.0), 0.5
 
 
+def planted_parts(rng, n):
+    """Two parts with caps of their own that are the same draw."""
+    x = (rng.random(n) < 0.5).astype(float)
+    return by_hand(x, 0.0, z=0.8 * (x - 0.5)), 0.5
+
+
 @pytest.mark.parametrize(
-    "mistake", [planted_own_block, planted_all_labels, planted_cap, planted_groups]
+    "mistake",
+    [planted_own_block, planted_all_labels, planted_cap, planted_groups, planted_parts],
 )
 def test_the_miss_check_rejects_planted_mistakes(mistake):
     """What must not be done is caught by the same check, at eta = 0.1."""
@@ -314,19 +325,6 @@ def test_the_miss_check_rejects_planted_mistakes(mistake):
 
 
 # --- Coming back for more labels, several kinds, widths --------------------------------------
-
-
-def head_of(blocks, t):
-    rows = blocks.starts[t]
-    return replaced(
-        blocks,
-        value=blocks.value[:t],
-        starts=blocks.starts[: t + 1],
-        judge=blocks.judge[:rows],
-        coefficient=blocks.coefficient[:rows],
-        floor=blocks.floor[:t],
-        ceiling=blocks.ceiling[:t],
-    )
 
 
 @pytest.mark.parametrize("horizon", [120, 700])

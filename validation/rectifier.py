@@ -13,7 +13,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -133,12 +133,35 @@ def _with_judge(log: Log, labels: int):
 
 
 def _with_oracle(log: Log, labels: int, weight: float):
-    """The blocks of one constant weight of E[r* | judge], with the range that its span gives."""
+    """The blocks of one constant weight of E[r* | judge], with the range that its span gives.
+
+    Its parts lie about the mean of E[r* | judge], which the oracle knows too.
+    """
     blocks = _with_judge(Log(log.gold, log.known, log.known), labels)
-    control = np.add.reduceat(blocks.coefficient * blocks.judge, blocks.starts[:-1])
-    values = blocks.value + weight * control
-    reach = weight * np.ptp(log.known)
-    return fixed_blocks(values, values, low=0, high=1, least=-reach, largest=1 + reach)
+    control = weight * blocks.coefficient * (blocks.judge - 0.5)
+    edges = np.ravel(np.c_[blocks.starts[:-1], blocks.stops])
+    own, group = np.add.reduceat(control, edges).reshape(-1, 2).T
+    lowest, highest = weight * (log.known.min() - 0.5), weight * (log.known.max() - 0.5)
+
+    def fixed(terms):
+        ends = np.zeros((labels, 3))
+        ends[:, 0] = terms @ [1.0, lowest, highest]
+        return ends
+
+    none = np.zeros(labels + 1, dtype=np.int64)
+    return replace(
+        blocks,
+        value=blocks.value + own,
+        group_value=group,
+        floor=fixed(blocks.floor),
+        ceiling=fixed(blocks.ceiling),
+        group_floor=fixed(blocks.group_floor),
+        group_ceiling=fixed(blocks.group_ceiling),
+        judge=np.empty(0),
+        coefficient=np.empty(0),
+        starts=none,
+        stops=none[1:],
+    )
 
 
 def _interval(blocks):

@@ -8,7 +8,7 @@ the wanted mean mu = E over draws of (mean over rows of (r* - cost)), whatever f
 the blocks before may have chosen it (`rectifier`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -101,10 +101,11 @@ def labelled_blocks(
     the labels' mean is that of all of them. Strata need blocks: one label after the other is no
     such sequence (strata with r* = 0 and r* = 1 raise the expected fortune by half in two steps).
 
-    Range: the labelled rows are part of the draw and of the block, so that g enters with at most
-    a = sum_h w_h (1 - labelled_share / draws of h in the block) times its span: with every draw
-    labelled whole, B is gold alone. Without shares which strata a block meets is chance, and a is
-    at most 1 - labelled_share / draws of the block.
+    Range: the labelled rows are part of the draw and of the block, so that they weigh at most
+    a = sum_h w_h (1 - labelled_share / draws of h in the block) against g: with every draw labelled
+    whole, B is gold alone. The other draws are independent of the labelled ones: their g and cost
+    are a part of their own. Without shares which strata a block meets is chance that moves both
+    parts: they are one then, and a is at most 1 - labelled_share / draws of the block.
 
     Args:
         draws: All draws, in the order of the bets.
@@ -127,17 +128,17 @@ def labelled_blocks(
     cell = np.where(used, block * kinds + strata, 0)
     in_cell = np.bincount(cell[used], minlength=count * kinds)
     _check_cells(np.bincount(cell[used & labelled], minlength=count * kinds), in_cell, kinds)
+    members = np.maximum(in_cell, 1).reshape(count, kinds)
     weights = _stratum_weights(in_cell.reshape(count, kinds), shares, kinds)
-    each = (weights.ravel() / np.maximum(in_cell, 1))[cell]  # weight of one draw of its cell
+    each = (weights / members).ravel()[cell]  # weight of one draw of its cell
     ours = np.where(labelled, weights.ravel()[cell], 0.0)
-    value = np.bincount(block[used], (ours * draws.gold_means())[used], count)
-    value -= np.bincount(block[used], (each * draws.cost_means())[used], count)
-    mine = in_cell.reshape(count, kinds)
-    if shares is None:
-        reach = 1.0 - labelled_share / mine.sum(axis=1)
-    else:
-        reach = (weights * (1.0 - labelled_share / np.maximum(mine, 1))).sum(axis=1)
-    return _assemble(draws, block, count, value, each, ours, reach=reach)
+    if kinds > 1 and shares is None:
+        # The strata met move the labelled draws and the others together: one part.
+        reach = 1.0 - labelled_share / in_cell.reshape(count, kinds).sum(axis=1)
+        return _assemble(draws, block, count, each, ours, against=reach, group=None)
+    against = (weights * (1.0 - labelled_share / members)).sum(axis=1)
+    group = (weights * (1.0 - 1.0 / members)).sum(axis=1)
+    return _assemble(draws, block, count, each, ours, against=against, group=group)
 
 
 def _labelled(draws: LabelledDraws, share: float) -> np.ndarray:
@@ -190,41 +191,58 @@ def _check_gold(draws: LabelledDraws) -> None:
         )
 
 
-def _assemble(draws, block, count, value, each, ours, *, reach) -> RectifierBlocks:
-    """Sort rows by block; a row's coefficient is its draw's weight over all less over labelled."""
+def _assemble(draws, block, count, each, ours, *, against, group) -> RectifierBlocks:
+    """Sort rows by block; a row's coefficient is its draw's weight over all less over labelled.
+
+    `against` is the most that labelled rows weigh against g, `group` the weight of the unlabelled
+    draws: theirs is a part of its own, or (None) one with the labelled draws'.
+    """
     low, high = draws.range
-    flat = np.zeros((count, 3))
-    floor, ceiling = flat + [low, 0, 0], flat + [high, 0, 0]
-    floor[:, 1], floor[:, 2] = reach, -reach
-    ceiling[:, 1], ceiling[:, 2] = -reach, reach
-    starts, judge, coefficient = _rows_by_block(draws, block, count, each, ours)
+    free = draws.cost_range
+    used, labelled = block >= 0, draws.counts > 0
+    gold = np.bincount(block[used], (ours * draws.gold_means())[used], count)
+    cost = each * draws.cost_means()
+    split = group is not None
+    theirs = group if split else np.zeros(count)
+    own_rows = labelled if split else np.ones(len(block), dtype=bool)
+    own_cost, group_cost = (
+        np.bincount(block[used & rows], cost[used & rows], count) for rows in (own_rows, ~own_rows)
+    )
+    # Of g: the labelled rows at most -against, the rest of their draws what makes up -group.
+    rest = against - theirs if split else against
+    starts, stops, judge, coefficient = _rows_by_block(draws, block, count, each, ours)
     return RectifierBlocks(
-        value=np.clip(value, low, high),  # rounding only
+        value=np.clip(gold - own_cost, -(1 - theirs) * free[1], 1 - (1 - theirs) * free[0]),
         starts=starts,
         judge=judge,
         coefficient=coefficient,
-        floor=floor,
-        ceiling=ceiling,
+        floor=np.c_[-(1 - theirs) * free[1], rest, -against],
+        ceiling=np.c_[1 - (1 - theirs) * free[0], -against, rest],
         low=low,
         high=high,
+        stops=stops if split else None,
+        group_value=-group_cost if split else None,
+        group_floor=np.c_[-theirs * free[1], theirs, np.zeros(count)] if split else None,
+        group_ceiling=np.c_[-theirs * free[0], np.zeros(count), theirs] if split else None,
     )
 
 
 def _rows_by_block(draws, block, count, each, ours):
-    """Return starts, judge and coefficients of the rows, block after block."""
+    """Return starts, where the group begins, judge and coefficients of rows, block after block."""
     if draws.judge is None:
-        return np.zeros(count + 1, dtype=np.int64), np.empty(0), np.empty(0)
+        none = np.zeros(count + 1, dtype=np.int64)
+        return none, none[1:], np.empty(0), np.empty(0)
     per_draw = each / draws.sizes
     per_label = ours / np.maximum(draws.counts, 1)
     sizes = draws.sizes
     coefficient = np.repeat(per_draw, sizes)
     coefficient -= np.where(np.isnan(draws.gold), 0.0, np.repeat(per_label, sizes))
-    of_row = np.repeat(block, sizes)
-    order = np.argsort(of_row, kind="stable")
-    order = order[np.searchsorted(of_row[order], 0) :]  # without draws left out
-    starts = np.searchsorted(of_row[order], np.arange(count + 1))
+    place = np.repeat(2 * block + (draws.counts == 0), sizes)  # labelled draws first
+    order = np.argsort(place, kind="stable")
+    order = order[np.searchsorted(place[order], 0) :]  # without draws left out
+    edges = np.searchsorted(place[order], np.arange(2 * count + 1)).astype(np.int64)
     judge = np.ascontiguousarray(draws.judge[order], dtype=np.float64)
-    return starts.astype(np.int64), judge, coefficient[order]
+    return edges[::2], edges[1::2], judge, coefficient[order]
 
 
 def chance_blocks(
@@ -304,7 +322,7 @@ def _inverse_blocks(draws, block, count, value, each, ours, group, least) -> Rec
     floor[:, 0], ceiling[:, 0] = low, 1.0 / least + (high - 1.0)
     floor[:, 1], floor[:, 2] = 1.0 - saved, saved - 1.0 / least
     ceiling[:, 1], ceiling[:, 2] = saved - 1.0 / least, 1.0 - saved
-    starts, judge, coefficient = _rows_by_block(draws, block, count, each, ours)
+    starts, _, judge, coefficient = _rows_by_block(draws, block, count, each, ours)
     return RectifierBlocks(
         value=value,
         starts=starts,
@@ -337,23 +355,49 @@ def difference_blocks(first: RectifierBlocks, second: RectifierBlocks) -> Rectif
             f"expected two equally long lists of centred blocks, found {len(first)} and "
             f"{len(second)}; compare candidates on the prompts that both have."
         )
-    sizes = np.stack([np.diff(first.starts), np.diff(second.starts)], axis=1)
-    order = np.argsort(
-        np.r_[
-            np.repeat(np.arange(len(first)), sizes[:, 0]),
-            np.repeat(np.arange(len(second)), sizes[:, 1]),
-        ],
-        kind="stable",
-    )
+    if (first.stops is None) != (second.stops is None):
+        first, second = _one_part(first), _one_part(second)
+    split = first.stops is not None
+    places = [_places(part) for part in (first, second)]
+    order = np.argsort(np.concatenate(places), kind="stable")
+    edges = np.searchsorted(np.concatenate(places)[order], np.arange(2 * len(first) + 1))
     return RectifierBlocks(
         value=first.value - second.value,
-        starts=np.r_[0, sizes.sum(axis=1).cumsum()].astype(np.int64),
+        starts=edges[::2].astype(np.int64),
         judge=np.r_[first.judge, second.judge][order],
         coefficient=np.r_[first.coefficient, -second.coefficient][order],
         floor=first.floor - second.ceiling,
         ceiling=first.ceiling - second.floor,
         low=first.low - second.high,
         high=first.high - second.low,
+        stops=edges[1::2].astype(np.int64) if split else None,
+        group_value=first.group_value - second.group_value if split else None,
+        group_floor=first.group_floor - second.group_ceiling if split else None,
+        group_ceiling=first.group_ceiling - second.group_floor if split else None,
+    )
+
+
+def _places(part: RectifierBlocks) -> np.ndarray:
+    """Return twice the block of each row, and one more for rows of its group."""
+    stops = part.starts[1:] if part.stops is None else part.stops
+    edges = np.empty(2 * len(part) + 1, dtype=np.int64)
+    edges[::2], edges[1::2] = part.starts, stops
+    return np.repeat(np.arange(2 * len(part)), np.diff(edges))
+
+
+def _one_part(part: RectifierBlocks) -> RectifierBlocks:
+    """Return the same blocks with the group's part joined to the labelled draws'."""
+    if part.stops is None:
+        return part
+    return replace(
+        part,
+        value=part.value + part.group_value,
+        floor=part.floor + part.group_floor,
+        ceiling=part.ceiling + part.group_ceiling,
+        stops=None,
+        group_value=None,
+        group_floor=None,
+        group_ceiling=None,
     )
 
 

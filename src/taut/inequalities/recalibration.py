@@ -36,9 +36,10 @@ _NONE = 1e-300
 class Past(NamedTuple):
     """Sums over the blocks so far under the present knots; index 0 is the constant, then ramps.
 
-    `value` holds the sum of the values and of their squares; `feature` the sums of the features,
-    `cross` of feature * value, `square` of feature * feature. `count` holds the number of segments.
-    `middle` holds the mean of each ramp over the judge's values seen.
+    `value` holds the sum of the values, of their squares, and of the groups' parts; `feature` the
+    sums of the features, `cross` of feature * value, `square` of feature * feature, `group` of the
+    groups' features. `count` holds the number of segments, `middle` the mean of each ramp over the
+    judge's values seen.
     """
 
     knots: np.ndarray
@@ -48,6 +49,7 @@ class Past(NamedTuple):
     feature: np.ndarray
     cross: np.ndarray
     square: np.ndarray
+    group: np.ndarray
 
 
 class Fit(NamedTuple):
@@ -55,41 +57,67 @@ class Fit(NamedTuple):
 
     `slopes` has shape (segments,). `numbers` holds: constant, span, the drop of the sum of squares
     linear and quadratic in the share of g, the sum of the control, degrees of freedom, the middle
-    of g over its lowest value, the sum of squares and of values with the constant alone.
+    of g over its lowest value, the sum of squares and of values with the constant alone; then the
+    mean of the groups' parts: without g, by a unit of lowest g, and by the share of g's rise.
     """
 
     slopes: np.ndarray
     numbers: np.ndarray
 
 
+class Rows(NamedTuple):
+    """Rows block after block, of labelled draws first; arrays as in `RectifierBlocks`.
+
+    `sign` (+1 or -1) multiplies the coefficients.
+    """
+
+    starts: np.ndarray
+    stops: np.ndarray
+    judge: np.ndarray
+    coefficient: np.ndarray
+    sign: float
+
+
+class Room(NamedTuple):
+    """How far each part may leave its place, as c0 + c1 * lowest g + c2 * highest g.
+
+    `below` and `above` say how far the labelled draws' part may leave [0, 1], `group_below` and
+    `group_above` how far the group's may leave 0; each of shape (blocks, 3).
+    """
+
+    below: np.ndarray
+    above: np.ndarray
+    group_below: np.ndarray
+    group_above: np.ndarray
+
+
 @aim.compiled
-def learn(value, starts, judge, coefficient, sign, below, above, horizon, eta_terms, top):
+def learn(value, group_value, rows, room, horizon, eta_terms, top):
     """Learn g block by block for one side and return the stakes of that side.
 
     Args:
-        value: Part of each block without the judge, on the unit scale of the side, shape (blocks,).
-        starts: Where each block's rows begin, shape (blocks + 1,).
-        judge, coefficient: Of the rows; `sign` (+1 or -1) multiplies the coefficients.
-        below, above: How far block t may leave [0, 1], as b0 + b1 * lowest g + b2 * highest g; each
-            of shape (blocks, 3).
+        value, group_value: Parts of each block without the judge, on the unit scale of the side
+            (the group's less its origin), shape (blocks,).
+        rows, room: The judge's rows, and the range of each block.
         horizon: Number of blocks that each bet reckons with, shape (blocks,).
         eta_terms: ln(1/eta) and the normal quantile of 1 - eta.
         top: Largest value that g may take where coefficients do not sum to 0 (g >= 0 then too); 0
             where they do: a constant in g is then nothing.
 
     Returns:
-        x, below, above, mean, variance, guard and share, each of shape (blocks,); then the knots
-        and the values there of the whole g that a next block would be offered a share of.
+        x, below, above, z, z_below, z_above, mean, variance, guard and share, each of shape
+        (blocks,); then the knots and the values there of the whole g that a next block would be
+        offered a share of.
     """
     n = value.size
-    out = np.zeros((7, n))
-    past, fit = _new_past(), Fit(np.zeros(_SEGMENTS), np.zeros(9))
-    features = np.empty(_SEGMENTS + 1)
+    out = np.zeros((10, n))
+    past, fit = _new_past(), Fit(np.zeros(_SEGMENTS), np.zeros(12))
+    features, group = np.empty(_SEGMENTS + 1), np.empty(_SEGMENTS + 1)
     moves, solves, repeats = _FIRST, _FIRST, 0.0
     for t in range(n + 1):
         if t >= moves:
-            _place_knots(past, judge[: starts[t]], t)
-            _resum(past, value, starts, judge, coefficient, sign, t)
+            _place_knots(past, rows.judge[: rows.starts[t]], t)
+            _resum(past, value, group_value, rows, t)
             moves = max(t + 1, int(t * _GROWTH))
             solves = t
         if t >= solves:
@@ -98,23 +126,52 @@ def learn(value, starts, judge, coefficient, sign, below, above, horizon, eta_te
         if t == n:
             break
         _value_of(past, fit, t, top)
-        share = _share(past, fit, t, below[t], above[t], horizon[t], eta_terms, top)
-        mean, variance = _forecast(past, fit, t, share)
-        lowest, span = _lowest(fit, share, top), share * fit.numbers[1]
-        _features(judge, coefficient, starts[t], starts[t + 1], sign, past, features)
-        x = value[t] + lowest * features[0]
+        share = _share(past, fit, t, room, horizon[t], eta_terms, top)
+        _features(rows, t, past, features, group)
+        x, z = value[t], group_value[t]
+        lowest = _lowest(fit, share, top)
+        x += lowest * (features[0] - group[0])
+        z += lowest * group[0]
         for j in range(past.count[0]):
-            x += share * fit.slopes[j] * features[1 + j]
-        low = max(0.0, below[t, 0] + below[t, 1] * lowest + below[t, 2] * (lowest + span))
-        high = max(0.0, above[t, 0] + above[t, 1] * lowest + above[t, 2] * (lowest + span))
-        out[0, t] = min(max(x, -low), 1.0 + high)  # rounding only
-        out[1, t], out[2, t], out[3, t], out[4, t] = low, high, mean, variance
-        out[5, t] = aim.guard(repeats, t, min(max(mean, 0.0), 1.0), variance)
-        out[6, t] = share
+            x += share * fit.slopes[j] * (features[1 + j] - group[1 + j])
+            z += share * fit.slopes[j] * group[1 + j]
+        low, high, group_low, group_high, centre = _room(past, fit, t, room, share, top)
+        mean, variance = _forecast(past, fit, t, share)
+        out[0, t] = min(max(x + centre, -low), 1.0 + high)  # rounding only
+        out[1, t], out[2, t] = low, high
+        out[3, t] = min(max(z - centre, -group_low), group_high)
+        out[4, t], out[5, t], out[6, t], out[7, t] = group_low, group_high, mean, variance
+        out[8, t] = aim.guard(repeats, t, min(max(mean, 0.0), 1.0), variance)
+        out[9, t] = share
         if t > 0:
             repeats += value[t] == value[t - 1]
-        _add(past, value[t], features)
+        _add(past, value[t], group_value[t], features, group)
     return out, past.knots[: past.count[0] + 1].copy(), _levels(past, fit, top)
+
+
+@aim.compiled
+def _room(past, fit, t, room, share, top):
+    """Return how far block t may leave its place with this share of g, and the group's centre.
+
+    The centre is the mean of the groups before: it moves from the group's part to the labelled
+    draws', so that each part lies about its own middle. Any centre is valid.
+    """
+    lowest = _lowest(fit, share, top)
+    highest = lowest + share * fit.numbers[1]
+    group_low = _at(room.group_below, t, lowest, highest)
+    group_high = _at(room.group_above, t, lowest, highest)
+    centre = 0.5 * (group_high - group_low)
+    if t > 0:
+        centre = fit.numbers[9] + lowest * fit.numbers[10] + share * fit.numbers[11]
+    centre = min(max(centre, -group_low), group_high)
+    low = max(0.0, _at(room.below, t, lowest, highest) - centre)
+    high = max(0.0, _at(room.above, t, lowest, highest) + centre)
+    return low, high, max(0.0, group_low + centre), max(0.0, group_high - centre), centre
+
+
+@aim.compiled
+def _at(terms, t, lowest, highest):
+    return terms[t, 0] + terms[t, 1] * lowest + terms[t, 2] * highest
 
 
 @aim.compiled
@@ -124,10 +181,11 @@ def _new_past():
         np.zeros(size),
         np.zeros(1, dtype=np.int64),
         np.zeros(_SEGMENTS),
-        np.zeros(2),
+        np.zeros(3),
         np.zeros(size),
         np.zeros(size),
         np.zeros((size, size)),
+        np.zeros(size),
     )
 
 
@@ -157,26 +215,36 @@ def _place_knots(past, judge, t):
 
 
 @aim.compiled
-def _resum(past, value, starts, judge, coefficient, sign, t):
+def _resum(past, value, group_value, rows, t):
     """Sum the blocks before t anew, under knots that have moved."""
     past.value.fill(0.0)
     past.feature.fill(0.0)
     past.cross.fill(0.0)
     past.square.fill(0.0)
-    features = np.empty(past.feature.size)
+    past.group.fill(0.0)
+    features, group = np.empty(past.feature.size), np.empty(past.feature.size)
     for u in range(t):
-        _features(judge, coefficient, starts[u], starts[u + 1], sign, past, features)
-        _add(past, value[u], features)
+        _features(rows, u, past, features, group)
+        _add(past, value[u], group_value[u], features, group)
 
 
 @aim.compiled
-def _features(judge, coefficient, start, stop, sign, past, features):
+def _features(rows, t, past, features, group):
+    """Fill the features of block t, of all its rows and of those of the group alone."""
+    _sum_ramps(rows, rows.stops[t], rows.starts[t + 1], past, group)
+    _sum_ramps(rows, rows.starts[t], rows.stops[t], past, features)
+    for i in range(past.count[0] + 1):
+        features[i] += group[i]
+
+
+@aim.compiled
+def _sum_ramps(rows, start, stop, past, features):
     """Fill the sums of coefficient, and of coefficient * ramp_j, over rows start..stop."""
     knots, count = past.knots, past.count[0]
     within, beyond = np.zeros(count + 1), np.zeros(count + 1)
     total = 0.0
     for i in range(start, stop):
-        value, weight = judge[i], sign * coefficient[i]
+        value, weight = rows.judge[i], rows.sign * rows.coefficient[i]
         total += weight
         if count == 0 or value <= knots[0]:
             continue
@@ -194,11 +262,14 @@ def _features(judge, coefficient, start, stop, sign, past, features):
 
 
 @aim.compiled
-def _add(past, value, features):
+def _add(past, own_value, group_value, features, group):
+    value = own_value + group_value
     past.value[0] += value
     past.value[1] += value * value
+    past.value[2] += group_value
     for i in range(past.count[0] + 1):
         past.feature[i] += features[i]
+        past.group[i] += group[i]
         past.cross[i] += features[i] * value
         for k in range(past.count[0] + 1):
             past.square[i, k] += features[i] * features[k]
@@ -295,6 +366,7 @@ def _value_of(past, fit, t, top):
     numbers[7] = past.value[1] - past.value[0] ** 2 / t
     numbers[7] += constant * (constant * square[0, 0] - 2.0 * cross[0])
     numbers[8] = past.value[0] + constant * past.feature[0]
+    numbers[9], numbers[10] = past.value[2] / t, past.group[0] / t
     if span == 0.0:
         return
     active = 0.0
@@ -303,6 +375,7 @@ def _value_of(past, fit, t, top):
         numbers[2] += slope * (cross[1 + j] - constant * square[1 + j, 0])
         numbers[4] += slope * (past.feature[1 + j] - past.middle[j] * past.feature[0])
         numbers[6] += slope * past.middle[j]
+        numbers[11] += slope * past.group[1 + j] / t
         active += slope > 0.0
         for k in range(count):
             numbers[3] += slope * square[1 + j, 1 + k] * fit.slopes[k]
@@ -331,7 +404,7 @@ def _lowest(fit, share, top):
 
 
 @aim.compiled
-def _share(past, fit, t, below, above, horizon, eta_terms, top):
+def _share(past, fit, t, room, horizon, eta_terms, top):
     """Return the share of g in {0, 1/4, .., 1} with the least forecast width on this side."""
     best, share = np.inf, 0.0
     if fit.numbers[1] == 0.0:
@@ -339,10 +412,8 @@ def _share(past, fit, t, below, above, horizon, eta_terms, top):
     for k in range(5):
         tried = 0.25 * k
         mean, variance = _forecast(past, fit, t, tried)
-        lowest = _lowest(fit, tried, top)
-        highest = lowest + tried * fit.numbers[1]
-        low = max(0.0, below[0] + below[1] * lowest + below[2] * highest)
-        distance = min(max(mean, 0.0), 1.0) + low
+        low, _, group_low, _, _ = _room(past, fit, t, room, tried, top)
+        distance = max(min(max(mean, 0.0), 1.0) + low, group_low)
         width = _width(distance, variance, horizon, eta_terms)
         if width < best:
             best, share = width, tried

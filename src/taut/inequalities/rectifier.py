@@ -12,8 +12,10 @@ group, are draws of the law whose mean is wanted, so both parts have the mean E 
     E[B_t | blocks before t] = E[value_t] + E g - E g = E[value_t].
 
 The bet on block t, made of blocks before t too, is capped by the range that g_t leaves *this*
-block, so its fortune against any mean at or above the true one is a nonnegative supermartingale
-(`varying`). Nothing is set aside to choose g, and where g_t = 0 nothing is paid for having a judge.
+block, so its fortune against any mean at or above the true one is a nonnegative supermartingale.
+The labelled draws' part of a block and its group's are independent: each then has a cap of its own,
+about half of what the span costs their sum (`varying`). Nothing is set aside to choose g, and where
+g_t = 0 nothing is paid for having a judge.
 
 How labels were drawn decides what the blocks are: see `label_designs` for whole and partly labelled
 draws, strata, known chances, active labels and paired differences.
@@ -45,9 +47,13 @@ class RectifierBlocks:
         starts: Where each block's rows begin in `judge`, shape (blocks + 1,).
         judge: The judge's value of each row, any scale, shape (rows,).
         coefficient: What g of the row is multiplied by, shape (rows,).
-        floor, ceiling: Least and largest possible block, as c0 + c1 * lowest g + c2 * highest g,
-            each of shape (blocks, 3); known before the block.
+        floor, ceiling: Least and largest possible block without its group's part, as
+            c0 + c1 * lowest g + c2 * highest g, each of shape (blocks, 3); known before the block.
         low, high: Range of the mean.
+        stops: Where the rows of the group begin in each block, shape (blocks,), if what they and
+            `group_value` add is independent of the rest of the block; None: all is one part.
+        group_value: What the group adds at g = 0, shape (blocks,); with `stops` alone.
+        group_floor, group_ceiling: Least and largest possible part of the group, as `floor`.
         centred: Coefficients sum to 0 in each block, so that a constant in g is nothing. Where
             not, g keeps to [0, 1].
     """
@@ -60,6 +66,10 @@ class RectifierBlocks:
     ceiling: np.ndarray
     low: float
     high: float
+    stops: np.ndarray | None = None
+    group_value: np.ndarray | None = None
+    group_floor: np.ndarray | None = None
+    group_ceiling: np.ndarray | None = None
     upper_value: np.ndarray | None = None
     centred: bool = True
 
@@ -205,7 +215,7 @@ def _end(parts, side: Literal["lower", "upper"], eta: float, horizons) -> _End:
     found = [_stakes(part, side, eta, horizons) for part in parts]
     stakes = found[0][0] if len(found) == 1 else varying.interleave([item[0] for item in found])
     end = varying.varying_end(stakes, eta)
-    return _End(end, _from_side(parts[0], side, stakes.x), found[0][1])
+    return _End(end, _from_side(parts[0], side, stakes.x + stakes.z), found[0][1])
 
 
 def _from_side(part: RectifierBlocks, side: str, x: np.ndarray) -> np.ndarray:
@@ -221,28 +231,34 @@ def _stakes(part: RectifierBlocks, side: str, eta: float, horizons):
 
     n, width = len(part), part.high - part.low
     horizons = np.full(n, n, dtype=np.int64) if horizons is None else horizons
-    # Leaving the range of the mean: how far below its low end, and how far above its high end.
-    sunk = np.c_[part.low - part.floor[:, 0], -part.floor[:, 1:] * width] / width
-    risen = np.c_[part.ceiling[:, 0] - part.high, part.ceiling[:, 1:] * width] / width
     lower = side == "lower"
     own = part.value if lower or part.upper_value is None else part.upper_value
+    sign, end = (1.0, part.low) if lower else (-1.0, part.high)
+    group_value = np.zeros(n) if part.group_value is None else sign * part.group_value / width
+    stops = part.starts[1:] if part.stops is None else part.stops
     out, knots, levels = recalibration.learn(
-        _plain((own - part.low) / width if lower else (part.high - own) / width),
-        _plain(part.starts, np.int64),
-        _plain(part.judge),
-        _plain(part.coefficient),
-        1.0 if lower else -1.0,
-        _plain(sunk if lower else risen),
-        _plain(risen if lower else sunk),
+        _plain(sign * (own - end) / width),
+        _plain(group_value),
+        recalibration.Rows(
+            _plain(part.starts, np.int64),
+            _plain(stops, np.int64),
+            _plain(part.judge),
+            _plain(part.coefficient),
+            sign,
+        ),
+        _room(part, lower),
         horizons,
         (math.log(1.0 / eta), -float(ndtri(eta))),
         0.0 if part.centred else 1.0 / width,
     )
-    x, below, above, mean, variance, guard, shares = out
+    x, below, above, z, z_below, z_above, mean, variance, guard, shares = out
     stakes = varying.Stakes(
         x=x,
         below=below,
         above=above,
+        z=z,
+        z_below=z_below,
+        z_above=z_above,
         mean=mean,
         variance=variance,
         seen=np.arange(n, dtype=np.float64),
@@ -250,8 +266,26 @@ def _stakes(part: RectifierBlocks, side: str, eta: float, horizons):
         kind=np.zeros(n, dtype=np.int64),
         horizon=horizons,
     )
-    used = _from_side(part, side, x)
+    used = _from_side(part, side, x + z)
     return stakes, Recalibration(knots=knots, levels=levels * width, shares=shares, blocks=used)
+
+
+def _room(part: RectifierBlocks, lower: bool):
+    """Return how far the parts of each block may leave their place, on the scale of a side."""
+    from taut.inequalities.recalibration import Room
+
+    width = part.high - part.low
+    none = np.zeros((len(part), 3))
+    group_floor = none if part.group_floor is None else part.group_floor
+    group_ceiling = none if part.group_ceiling is None else part.group_ceiling
+
+    def scaled(terms: np.ndarray, origin: float, sign: float) -> np.ndarray:
+        # g itself is on the unit scale there: only the constant term is divided.
+        return _plain(sign * np.c_[(terms[:, 0] - origin) / width, terms[:, 1:]])
+
+    sunk, risen = scaled(part.floor, part.low, -1.0), scaled(part.ceiling, part.high, 1.0)
+    down, up = scaled(group_floor, 0.0, -1.0), scaled(group_ceiling, 0.0, 1.0)
+    return Room(sunk, risen, down, up) if lower else Room(risen, sunk, up, down)
 
 
 def _plain(values: np.ndarray, dtype=np.float64) -> np.ndarray:

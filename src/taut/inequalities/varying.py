@@ -5,6 +5,12 @@ to block, as long as it is a function of the blocks before t (or fixed). The bet
 then capped by the range that *this* block has: it may lose at most `aim.STAKE` of the fortune. If
 E[block | past] <= m the fortune is a nonnegative supermartingale, whatever the forecasts are.
 
+A block may have two parts that are independent given the past, x_t and z_t: say of labelled draws
+and of others. One bet b on both, (1 + b (x - m)) (1 + b z), wins as a bet on their sum would, but
+its cap is that of each part alone. **Valid** [ours]: with E x = theta - c and E z = c given the
+past, its expectation is (1 + b (theta - m) - b c) (1 + b c) = 1 + b (theta - m) (1 + b c) - (b c)^2,
+at most 1 where theta <= m, as 1 + b z >= 0 always and so 1 + b c >= 0. Nobody need know c.
+
 Blocks of several kinds may take turns. With L_k blocks of kind k left, each of second moment v_k
 about the candidate, bets d / v_k with one d win soonest, and the information left is sum L_k / v_k.
 """
@@ -24,7 +30,9 @@ class Stakes(NamedTuple):
     Attributes:
         x: Blocks, in the order of the bets.
         below, above: How far this block may fall below 0 and rise above 1; at least 0.
-        mean, variance: Forecast of this block, from those before it.
+        z: Second part of each block, independent of x given the past; 0 where there is none.
+        z_below, z_above: How far this z may fall below 0 and rise above it; at least 0.
+        mean, variance: Forecast of x + z of this block, from those before it.
         seen: How many blocks of its kind came before.
         guard: Part of the prior that stands; see `aim.guard`.
         kind: Which kind it is, int64, from 0.
@@ -34,6 +42,9 @@ class Stakes(NamedTuple):
     x: np.ndarray
     below: np.ndarray
     above: np.ndarray
+    z: np.ndarray
+    z_below: np.ndarray
+    z_above: np.ndarray
     mean: np.ndarray
     variance: np.ndarray
     seen: np.ndarray
@@ -43,22 +54,22 @@ class Stakes(NamedTuple):
 
 
 def varying_end(stakes: Stakes, eta: float) -> float:
-    """Return a lower end for the mean of blocks that share E[x_t | x_1 .. x_(t-1)] = mean.
+    """Return a lower end for the mean of blocks that share E[x_t + z_t | those before] = mean.
 
     The mean lies below it with probability at most eta. It is the end of the confidence set of one
     fortune, found by scanning cells as in `betting.star_lower`; the fortune may be looked at after
     any number of its blocks, given that horizons stay as they were (theory §3.6, coming back).
 
     Args:
-        stakes: The blocks; x keeps to [-below, 1 + above], and everything but x is a function of
-            the blocks before.
+        stakes: The blocks; x keeps to [-below, 1 + above] and z to [-z_below, z_above], and
+            everything but x and z is a function of the blocks before.
         eta: Allowed probability of a miss on this side, in (0, 1).
     """
     if eta < aim.LEAST_ETA:
         return 0.0
     first, last = int(stakes.horizon[0]), int(stakes.horizon[-1])
     lead = aim.lead_size(first)
-    edges = aim.cells(first, stakes.x[:lead])
+    edges = aim.cells(first, (stakes.x + stakes.z)[:lead])
     goal = aim.goal(last, eta)
     return max(0.0, _scan(stakes, _left(stakes), goal, lead, edges) - _ROUNDING)
 
@@ -67,7 +78,7 @@ def varying_bets(stakes: Stakes, eta: float, m: float) -> np.ndarray:
     """Return the bets that `varying_end` makes against candidate mean m, shape (blocks,)."""
     first, last = int(stakes.horizon[0]), int(stakes.horizon[-1])
     lead = aim.lead_size(first)
-    edges = aim.cells(first, stakes.x[:lead])
+    edges = aim.cells(first, (stakes.x + stakes.z)[:lead])
     ref = np.array([edges[np.searchsorted(edges, m)]])
     record = np.zeros(len(stakes.x))
     _reached(stakes, _left(stakes), aim.goal(last, eta), lead, ref, np.array([m]), record)
@@ -99,7 +110,7 @@ def _left(stakes: Stakes) -> np.ndarray:
 @aim.compiled
 def _moment(s, t, ref, leads, prior):
     """Return the second moment of block t about the candidate `ref` that the bet reckons with."""
-    below, above = s.below[t], s.above[t]
+    below, above = s.below[t] + s.z_below[t], s.above[t] + s.z_above[t]
     if leads:  # before the cells are placed: one bet for all
         most, squares = 0.25 * (1.0 + below + above) ** 2, s.variance[t]
     else:
@@ -143,12 +154,13 @@ def _reached(s, left, goal, lead, refs, candidates, record):
                 information += left[t, k] / moments[k, j]
             share = per_target if leads else fortunes[j] * per_target
             aimed = aim.aimed_bet(share, caution, 1.0, information * moment * moment)
-            bet = min(np.float64(aimed), aim.STAKE / (ref + s.below[t]))
+            bet = min(np.float64(aimed), aim.STAKE / max(ref + s.below[t], s.z_below[t]))
             if j == 0 and t < record.size:
                 record[t] = bet
-            grown = fortunes[j] * (1.0 + bet * (s.x[t] - refs[j]))
+            turn = 1.0 + bet * s.z[t]
+            grown = fortunes[j] * turn * (1.0 + bet * (s.x[t] - refs[j]))
             fortunes[j] = grown if grown > aim.DEAD else 0.0
-            grown = ours[j] * (1.0 + bet * (s.x[t] - candidates[j]))
+            grown = ours[j] * turn * (1.0 + bet * (s.x[t] - candidates[j]))
             ours[j] = grown if grown > aim.DEAD else 0.0
             peaks[j] = max(peaks[j], ours[j])
         if t % 16 == 15 and peaks.min() >= goal and record.size == 0:
