@@ -8,8 +8,9 @@ E[block | past] <= m the fortune is a nonnegative supermartingale, whatever the 
 A block may have two parts that are independent given the past, x_t and z_t: say of labelled draws
 and of others. One bet b on both, (1 + b (x - m)) (1 + b z), wins as a bet on their sum would, but
 its cap is that of each part alone. **Valid** [ours]: with E x = theta - c and E z = c given the
-past, its expectation is (1 + b (theta - m) - b c) (1 + b c) = 1 + b (theta - m) (1 + b c) - (b c)^2,
-at most 1 where theta <= m, as 1 + b z >= 0 always and so 1 + b c >= 0. Nobody need know c.
+past, its expectation is (1 + b (theta - m) - b c) (1 + b c), which is 1 + b (theta - m) (1 + b c)
+less (b c)^2: at most 1 where theta <= m, as 1 + b z >= 0 always and so 1 + b c >= 0. Nobody need
+know c.
 
 Blocks of several kinds may take turns. With L_k blocks of kind k left, each of second moment v_k
 about the candidate, bets d / v_k with one d win soonest, and the information left is sum L_k / v_k.
