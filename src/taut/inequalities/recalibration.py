@@ -39,7 +39,7 @@ class Past(NamedTuple):
     `value` holds the sum of the values, of their squares, and of the groups' parts; `feature` the
     sums of the features, `cross` of feature * value, `square` of feature * feature, `group` of the
     groups' features. `count` holds the number of segments, `middle` the mean of each ramp over the
-    judge's values seen.
+    judge's values seen; `scratch` is room to work in.
     """
 
     knots: np.ndarray
@@ -50,15 +50,17 @@ class Past(NamedTuple):
     cross: np.ndarray
     square: np.ndarray
     group: np.ndarray
+    scratch: np.ndarray
 
 
 class Fit(NamedTuple):
-    """g = constant + sum_j slope_j * (ramp_j - middle_j), and what it does to the blocks so far.
+    """g = constant + sum_j slope_j * (ramp_j - middle_j), and what it does to a block so far.
 
-    `slopes` has shape (segments,). `numbers` holds: constant, span, the drop of the sum of squares
-    linear and quadratic in the share of g, the sum of the control, degrees of freedom, the middle
-    of g over its lowest value, the sum of squares and of values with the constant alone; then the
-    mean of the groups' parts: without g, by a unit of lowest g, and by the share of g's rise.
+    `slopes` has shape (segments,). `numbers` holds: the constant; the span; what the share of g's
+    rise takes off the variance, half the linear part and the quadratic one; what it adds to the
+    mean; degrees of freedom; the middle of g over its lowest value; what the constant adds to
+    variance and mean; the mean of the groups' parts: without g, by a unit of lowest g, and by the
+    share of g's rise.
     """
 
     slopes: np.ndarray
@@ -122,10 +124,10 @@ def learn(value, group_value, rows, room, horizon, eta_terms, top):
             solves = t
         if t >= solves:
             _solve(past, fit, t, horizon[min(t, n - 1)], eta_terms[0], top)
+            _value_of(past, fit, t, top)
             solves = t + max(1, t // (_OFTEN // 2)) if t >= _OFTEN else t + 1
         if t == n:
             break
-        _value_of(past, fit, t, top)
         share = _share(past, fit, t, room, horizon[t], eta_terms, top)
         _features(rows, t, past, features, group)
         x, z = value[t], group_value[t]
@@ -161,7 +163,7 @@ def _room(past, fit, t, room, share, top):
     group_low = _at(room.group_below, t, lowest, highest)
     group_high = _at(room.group_above, t, lowest, highest)
     centre = 0.5 * (group_high - group_low)
-    if t > 0:
+    if t >= _FIRST:
         centre = fit.numbers[9] + lowest * fit.numbers[10] + share * fit.numbers[11]
     centre = min(max(centre, -group_low), group_high)
     low = max(0.0, _at(room.below, t, lowest, highest) - centre)
@@ -186,6 +188,7 @@ def _new_past():
         np.zeros(size),
         np.zeros((size, size)),
         np.zeros(size),
+        np.zeros((2, size)),
     )
 
 
@@ -241,7 +244,11 @@ def _features(rows, t, past, features, group):
 def _sum_ramps(rows, start, stop, past, features):
     """Fill the sums of coefficient, and of coefficient * ramp_j, over rows start..stop."""
     knots, count = past.knots, past.count[0]
-    within, beyond = np.zeros(count + 1), np.zeros(count + 1)
+    within, beyond = past.scratch[0], past.scratch[1]
+    for j in range(count + 1):
+        within[j], beyond[j], features[j] = 0.0, 0.0, 0.0
+    if start == stop:
+        return
     total = 0.0
     for i in range(start, stop):
         value, weight = rows.judge[i], rows.sign * rows.coefficient[i]
@@ -347,7 +354,7 @@ def _descend(slopes, cross, square, knots, count, slope, pull, price):
 
 @aim.compiled
 def _value_of(past, fit, t, top):
-    """Fill what g does to the blocks before t; scale it first where its span exceeds `top`."""
+    """Fill what g does to a block before t; scale it first where its span exceeds `top`."""
     count, numbers = past.count[0], fit.numbers
     span = 0.0
     for j in range(count):
@@ -359,26 +366,21 @@ def _value_of(past, fit, t, top):
     for i in range(1, numbers.size):
         numbers[i] = 0.0
     numbers[1] = span
-    if t == 0:
-        return
     cross, square = _centred(past, t)
     constant = numbers[0]
-    numbers[7] = past.value[1] - past.value[0] ** 2 / t
-    numbers[7] += constant * (constant * square[0, 0] - 2.0 * cross[0])
-    numbers[8] = past.value[0] + constant * past.feature[0]
+    numbers[7] = constant * (constant * square[0, 0] - 2.0 * cross[0]) / t
+    numbers[8] = constant * past.feature[0] / t
     numbers[9], numbers[10] = past.value[2] / t, past.group[0] / t
-    if span == 0.0:
-        return
     active = 0.0
     for j in range(count):
         slope = fit.slopes[j]
-        numbers[2] += slope * (cross[1 + j] - constant * square[1 + j, 0])
-        numbers[4] += slope * (past.feature[1 + j] - past.middle[j] * past.feature[0])
+        numbers[2] += slope * (cross[1 + j] - constant * square[1 + j, 0]) / t
+        numbers[4] += slope * (past.feature[1 + j] - past.middle[j] * past.feature[0]) / t
         numbers[6] += slope * past.middle[j]
         numbers[11] += slope * past.group[1 + j] / t
         active += slope > 0.0
         for k in range(count):
-            numbers[3] += slope * square[1 + j, 1 + k] * fit.slopes[k]
+            numbers[3] += slope * square[1 + j, 1 + k] * fit.slopes[k] / t
     # Slopes are shrunk to one line: each beyond the first counts about half.
     numbers[5] = 1.5 + 0.5 * active
 
@@ -388,10 +390,12 @@ def _forecast(past, fit, t, share):
     """Return the mean and the variance to expect of a block with this share of g."""
     if t == 0:
         return 0.5, 0.0
-    drop = share * (2.0 * fit.numbers[2] - share * fit.numbers[3])
+    mean = past.value[0] / t
+    variance = past.value[1] / t - mean * mean + fit.numbers[7]
+    variance -= share * (2.0 * fit.numbers[2] - share * fit.numbers[3])
     optimism = 1.0 + _OPTIMISM * share * fit.numbers[5] / t
-    variance = max(fit.numbers[7] - drop, 0.0) / t * optimism
-    return (fit.numbers[8] + share * fit.numbers[4]) / t, variance
+    mean += fit.numbers[8] + share * fit.numbers[4]
+    return mean, max(variance, 0.0) * optimism
 
 
 @aim.compiled
