@@ -248,7 +248,7 @@ def test_intervals_hold_where_the_judge_deceives(world):
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.__name__)
 def test_intervals_hold_where_the_judge_deceives_at_length(world, n):
     """As above, at small delta too and for more numbers of labels."""
-    trials = 3000 if n < 100 else 500
+    trials = 2000 if n < 100 else 300
     for delta in (0.05, 0.2):
         assert_misses_at_most(misses_of(world, n, trials, delta, n), trials, delta, world.__name__)
 

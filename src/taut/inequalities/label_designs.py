@@ -250,7 +250,7 @@ def chance_blocks(
     *,
     block: np.ndarray,
     chance: np.ndarray,
-    least: float,
+    least: float | np.ndarray,
 ) -> RectifierBlocks:
     """Blocks of draws of which some are labelled by known chances: active labels among them.
 
@@ -273,7 +273,7 @@ def chance_blocks(
         block: Block of each draw, rising from 0, shape (draws,); at most one labelled draw each.
         chance: Chance that the draw is labelled, shape (draws,); used where it is.
         least: Smallest chance that the design allows times the draws of its block, G q >= least,
-            fixed beforehand; in (0, 1].
+            fixed before the block; in (0, 1], one for all or shape (blocks,).
 
     Raises:
         AssumptionError: A block with two labelled draws, a chance outside (0, 1] or below what
@@ -291,20 +291,31 @@ def chance_blocks(
             "block: expected blocks numbered from 0 without gaps, with at most one labelled draw "
             "each; a design that labels draws independently has one draw a block."
         )
-    scaled = chance * group[block]
-    used = chance[labelled]
-    if not 0.0 < least <= 1.0 or np.any((used <= 0.0) | (used > 1.0 + 1e-12)):
-        raise AssumptionError(f"chance: expected values in (0, 1] and least > 0, found {least}.")
-    if np.any(scaled[labelled] < least * (1.0 - 1e-9)):
-        raise AssumptionError(
-            f"least: a labelled draw had a chance of {scaled[labelled].min():g}/G, below the "
-            f"{least:g}/G that the design allows; give the design's own floor."
-        )
+    scaled, least = chance * group[block], np.broadcast_to(np.asarray(least, float), count)
+    _check_chances(chance[labelled], scaled[labelled], least, block[labelled])
     each = 1.0 / group[block]
     ours = np.where(labelled, 1.0 / np.where(labelled, scaled, 1.0), 0.0)
     value = np.bincount(block, ours * draws.gold_means(), count)
     value -= np.bincount(block, each * draws.cost_means(), count)
     return _inverse_blocks(draws, block, count, value, each, ours, group, least)
+
+
+def _check_chances(chance, scaled, least, block) -> None:
+    """Raise AssumptionError unless chances are chances and keep to the floor of their block."""
+    outside = (chance <= 0.0) | (chance > 1.0 + 1e-12)
+    if np.any((least <= 0.0) | (least > 1.0)) or np.any(outside):
+        raise AssumptionError(
+            "chance, least: expected values in (0, 1], found chances in "
+            f"[{chance.min(initial=1.0):g}, {chance.max(initial=1.0):g}], least in "
+            f"[{least.min():g}, {least.max():g}]."
+        )
+    below = np.flatnonzero(scaled < least[block] * (1.0 - 1e-9))
+    if len(below):
+        at = block[below[0]]
+        raise AssumptionError(
+            f"block {at}: its labelled draw had a chance of {scaled[below[0]]:g}/G, below the "
+            f"{least[at]:g}/G that the design allows; give the design's own floor."
+        )
 
 
 def _inverse_blocks(draws, block, count, value, each, ours, group, least) -> RectifierBlocks:
