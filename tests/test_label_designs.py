@@ -13,6 +13,7 @@ from taut.inequalities.label_designs import (
     chance_blocks,
     deal_draws,
     difference_blocks,
+    exact_binomial_fits,
     fixed_blocks,
     labelled_blocks,
 )
@@ -308,3 +309,9 @@ def test_refuses_what_no_design_gives():
         interval_of(replaced(blocks, value=np.array([0.5, 1.5])))
     with pytest.raises(AssumptionError, match="row 1: judge"):
         interval_of(replaced(blocks, judge=np.array([0.1, np.nan, 0.2, 0.3])))
+
+
+def test_the_exact_binomial_is_chosen_by_counts():
+    """Few labels, or fewer draws beside them than labels, leave 0/1 gold to Clopper-Pearson."""
+    assert exact_binomial_fits(59, 10_000) and exact_binomial_fits(500, 400)
+    assert not exact_binomial_fits(60, 60) and not exact_binomial_fits(500, 5000)
