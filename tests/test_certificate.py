@@ -300,10 +300,7 @@ def test_ends_that_cross_are_an_error():
         taut.audit(rollouts, **options)
     clipped = taut.audit(rollouts, target="clipped", **options)
     assert clipped.targets["objective"] is None
-    assert (
-        "above its upper end"
-        in clipped.document["targets"]["objective"]["unavailable"]
-    )
+    assert "above its upper end" in clipped.document["targets"]["objective"]["unavailable"]
 
 
 def test_paper_bound_is_theorem_one_on_all_prompts():

@@ -92,6 +92,7 @@ def test_a_file_that_has_more_counts_its_new_rows(log, expected, how):
             new.write_bytes(gzip.compress(data) if how == "gzip" else data)
         new.replace(path)
         found = follower(log, state=state, per_prompt=None)
+        found.look()
         found.look(final=how == "lines")
         assert (found.watch.arrivals.counted, found.watch.arrivals.pending) == (last, 0)
     assert monitor(found) == expected
@@ -122,6 +123,7 @@ def test_pipes_and_devices_are_named_and_left_alone(log, expected):
     (log / "null.jsonl").symlink_to("/dev/null")
     (log / "a.jsonl").write_text(text(rows(0, 60)))
     found = follower(log)
+    found.look()
     found.look(final=True)
     assert monitor(found) == expected
     notes = " ".join(found.document["log"]["notes"])
@@ -553,7 +555,7 @@ def test_prompts_that_recur_across_steps_make_an_estimate(log):
     """Training epochs: only --held-out keeps the status."""
     (log / "a.jsonl").write_text(text([*rows(0, 9, step=1), *rows(0, 9, step=2)]))
     for held_out, status in ((False, "estimated"), (True, "certified")):
-        found = follower(log, by="step", held_out=held_out)
+        found = follower(log, by="step", declare="held-out" if held_out else ())
         found.look()
         assert found.document["learned_status"] == status
 
@@ -565,17 +567,17 @@ def test_each_prompt_counts_once_in_its_series(log, settings):
     settings |= {"one_policy": True} if "by" in settings else {}
     first = rows(0, 9, step=1, run="a")
     (log / "a.jsonl").write_text(text([*first, *rows(9, 12, step=2, run="a")]))
-    found = follower(log, state=state, held_out=True, **settings)
+    found = follower(log, state=state, declare="held-out", **settings)
     found.look()
     before = monitor(found)
     with open(log / "a.jsonl", "a") as file:
         file.write(text(rows(0, 9, step=2, run="a")))
-    found = follower(log, state=state, held_out=True, **settings)
+    found = follower(log, state=state, declare="held-out", **settings)
     found.look()
     assert monitor(found) == before
     assert found.document["learned_status"] == "certified"
     assert (found.document["log"]["prompts"], found.document["log"]["revisits"]) == (12, 9)
-    again = follower(log, state=state, held_out=True, **settings).document
+    again = follower(log, state=state, declare="held-out", **settings).document
     assert again == {**found.document, "log": {**found.document["log"], "files": 0}}
 
 

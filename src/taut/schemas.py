@@ -2,6 +2,7 @@
 
 from taut.auditing.certificate import Certificate, Certificates, Health
 from taut.decisions.selection.result import Selection
+from taut.decisions.stopping.result import MonitorResult, WatchResult
 from taut.decisions.transport.result import Transport
 
-DOCUMENTS = (Certificate, Certificates, Health, Selection, Transport)
+DOCUMENTS = (Certificate, Certificates, Health, Selection, Transport, MonitorResult, WatchResult)
