@@ -105,6 +105,7 @@ class Follower:
         self._mapping = dict(mapping or {})
         self._path = state
         self._laws: dict[str, list[str]] = {}
+        self._texts: dict[int, int] = {}  # key of a prompt's text to that of its first id
         if state is not None and os.path.exists(state):
             self._restore(_read_state(state))
 
@@ -154,7 +155,8 @@ class Follower:
 
     def _rows(self, part: Part) -> Rows:
         columns, options = part.piece.columns, self.watch.options
-        prompt, reward = self._prompts(part), columns["reward"]
+        ids = hash_ids(columns["prompt_id"] if "prompt_id" in columns else columns["prompt"])
+        reward = columns["reward"]
         series = self._series(part, len(reward))
         low, high = options.reward_range
         self.clipped_rewards += int(((reward < low) | (reward > high)).sum())
@@ -162,8 +164,8 @@ class Follower:
             stream=part.known.stream,
             file=part.known.path,
             first=part.first,
-            key=self._keys(columns, prompt, series),
-            prompt=prompt,
+            key=self._keys(columns, ids, series),
+            prompt=self._prompts(part, ids),
             reward=self._units.unit_reward(reward),
             cost=self._cost(part, len(reward)),
             gold=self._units.unit_gold(columns.get("gold") if options.gold else None),
@@ -172,10 +174,17 @@ class Follower:
             closed=False,
         )
 
-    def _prompts(self, part: Part) -> np.ndarray:
-        """Return the key of what counts once: the prompt, or its draw where those are declared."""
-        columns = part.piece.columns
-        prompt = hash_ids(columns["prompt_id"] if "prompt_id" in columns else columns["prompt"])
+    def _prompts(self, part: Part, ids: np.ndarray) -> np.ndarray:
+        """Return the key of what counts once: the prompt, or its draw where those are declared.
+
+        Ids that share a text are one prompt: its key is the id that came first.
+        """
+        columns, prompt = part.piece.columns, ids
+        if "prompt_key" in columns:
+            texts = columns["prompt_key"].view(np.uint64)
+            known = self._texts
+            pairs = zip(texts.tolist(), ids.tolist(), strict=True)
+            prompt = np.array([known.setdefault(*pair) for pair in pairs], dtype=np.uint64)
         if self.watch.options.prompts != REPLACEMENT:
             return prompt
         if "group" not in columns:
@@ -185,9 +194,9 @@ class Follower:
             )
         return combine(prompt, hash_ids(columns["group"]))
 
-    def _keys(self, columns: Mapping, prompt: np.ndarray, series: list[str]) -> np.ndarray:
+    def _keys(self, columns: Mapping, ids: np.ndarray, series: list[str]) -> np.ndarray:
         """Return the draw that each row belongs to: never of two series, nor of two policies."""
-        key = combine(hash_ids(series), prompt)
+        key = combine(hash_ids(series), ids)
         for name in ("step", "group") if self.watch.options.one_policy else (*_LAWS, "group"):
             if name in columns:
                 values = columns[name]
@@ -240,6 +249,7 @@ class Follower:
             "mapping": self._mapping,
             "tail": self.tail.state,
             "laws": self._laws,
+            "texts": [[text, first] for text, first in self._texts.items()],
             "clipped_rewards": self.clipped_rewards,
         }
 
@@ -257,6 +267,7 @@ class Follower:
                 )
         self.tail.restore(state["tail"])
         self._laws = dict(state["laws"])
+        self._texts = dict(state["texts"])
         self.clipped_rewards = state["clipped_rewards"]
 
     @property

@@ -18,9 +18,9 @@ from taut.draws.declared import standing
 from taut.draws.design import Design, design, refuse_clipped_estimate
 from taut.draws.findings import Finding
 from taut.draws.labels import LabelKind, labelled_means
-from taut.draws.layout import REPLACEMENT, Whole, settle
+from taut.draws.layout import CELL_COLUMNS, REPLACEMENT, Whole, settle
 from taut.draws.rollouts import Rollouts
-from taut.inequalities.exact_tests import labels_blind_between
+from taut.inequalities.blind_labels import labels_blind_between
 from taut.inequalities.multiplicity import Verdict, verdicts
 from taut.logs.facts import LogFacts
 
@@ -267,11 +267,8 @@ def check_rows(
             estimate outside theirs.
     """
     if options.one_policy:
-        rollouts = replace(
-            rollouts,
-            step=None,
-            **{name: None for name in ("policy", "run") if name != options.by},
-        )
+        laws = dict.fromkeys(name for name in CELL_COLUMNS if name != options.by)
+        rollouts = replace(rollouts, **laws)
     if not options.gold:
         rollouts = replace(rollouts, gold=None, label_probability=None)
     whole = settle(rollouts)
@@ -344,12 +341,6 @@ def _checked(found: Design, options: WatchOptions, whole: Whole, order: Finding 
     if options.average and not whole.recurs:
         # The bound holds whatever policies learned from earlier prompts: those of theirs are new.
         named.pop(about.HELD_OUT, None)
-    if whole.same_text:
-        by = (
-            f"{whole.same_text} prompt ids have the text of another one and count as draws of "
-            "their own here; give each text one id, or audit the log, which joins them"
-        )
-        named[about.HELD_OUT] = _item(about.HELD_OUT, Standing.VIOLATED, by)
     if found.labels is not None and found.labels.kind is LabelKind.CHANCES:
         by = "rows had unequal chances of a label, which a watch does not weight: audit the log"
         named[about.RANDOM_LABELS] = _item(about.RANDOM_LABELS, Standing.VIOLATED, by)
