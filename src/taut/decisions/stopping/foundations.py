@@ -49,6 +49,7 @@ _CUT_OFF = {
     "text": "no response is missing because it was slower than those in the log",
     "stands": Standing.IN_DOUBT,
 }
+_SAY = "; say --whole-batches where they are not"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,9 @@ def rests_on(options: WatchOptions, seen: Seen, checked: Checked | None) -> tupl
     found = {item.name: item for item in checked.assumptions}
     order = found.get(about.ORDER)
     if order is not None and seen.shuffled:
-        found[about.ORDER] = order.model_copy(update=_CUT_OFF | {"by": order.by})
+        found[about.ORDER] = order.model_copy(update=_CUT_OFF | {"by": f"{order.by}{_SAY}"})
+        if options.whole_batches:
+            del found[about.ORDER]
     return tuple(_joined(item, found.get(item.name)) for item in arrived)
 
 
