@@ -639,6 +639,8 @@ def _shared_foundations(groups: Sequence[Mapping], ink: Ink) -> list[RenderableT
         for entry in worst.values():
             table.add_row(*_assumption_cells(entry, ink))
         lines += [_heading(ink, "What they rest on", "as it stands in the worst of them"), table]
+        declare = {wording.to_declare(look(group, "certificate") or {}): None for group in groups}
+        lines += [ink.text(line) for line in declare if line][:1]
     return lines + _health({"health": list(checks.values())}, ink)
 
 
@@ -725,7 +727,8 @@ def _group_table(rows: Sequence[_GroupRow], by: str, ink: Ink, units: str) -> Ta
     axis = axis_for(known) if known else axis_for([0.0, 1.0])
     columns = (NUMBER, NUMBER, NUMBER, PICTURE, NUMBER, LABEL)
     table = _grid(*columns, expand=True, gap=1 if ink.narrow else 2)
-    titles = (by.replace("_", " "), "prompts / gold", "measured", "", "lower to upper", "status")
+    counted = "gold" if ink.narrow else "prompts / gold"  # the labelled ones decide the width
+    titles = (by.replace("_", " "), counted, "measured", "", "lower to upper", "status")
     table.add_row(*(ink.text(title, "dim") for title in titles))
     best = _best_floor(rows)
     for row in rows:
@@ -736,7 +739,8 @@ def _group_table(rows: Sequence[_GroupRow], by: str, ink: Ink, units: str) -> Ta
         shown = interval(*bounds, digits) if bounds else "no labels"
         measured = "–" if row.measured is None else near(row.measured, digits)
         span = Span(ink, axis, bounds, point=row.measured, style=style)
-        cells = (ink.text(row.value, strong), ink.text(row.draws), ink.text(measured), span)
+        draws = row.draws.rpartition(" / ")[2] if ink.narrow else row.draws
+        cells = (ink.text(row.value, strong), ink.text(draws), ink.text(measured), span)
         table.add_row(*cells, ink.text(shown, strong), ink.status(status))
     table.add_row("", "", "", Ruler(ink, axis, labels=False), "", "")
     table.add_row("", "", "", Ruler(ink, axis, labels=True), ink.text(units, "dim"), "")
