@@ -9,9 +9,9 @@ import pytest
 import taut
 from check import misses_more_than
 from taut import cli
-from taut.decisions.stopping.foundations import check_rows, share_of_look
 from taut.decisions.stopping.options import WatchOptions
 from taut.decisions.stopping.result import WatchResult
+from taut.decisions.stopping.rows import check_rows, share_of_look
 from taut.draws.rollouts import Rollouts
 from taut.engines.follow import Follower
 from taut.errors import AssumptionError, LogError, UsageError
@@ -138,6 +138,22 @@ def test_a_doubt_stays_and_levels_are_spent_over_looks(path):
     assert watched(path, **settings).result.status == "certified"  # by itself it sees nothing
     assert sum(1 / share_of_look(j, several=True) for j in range(1, 10_000)) < 1
     assert share_of_look(1, several=False) == 1
+
+
+def test_recorded_unequal_chances_of_a_label_are_not_averaged_away():
+    """A watch does not weight labels: what an audit can weigh is an estimate here."""
+    rng = np.random.default_rng(0)
+    chance = np.where(np.arange(200) % 2, 0.9, 0.3)
+    reward = rng.random(200)
+    rows = Rollouts.from_arrays(
+        prompt_id=[f"p{i}" for i in range(200)],
+        reward=reward,
+        gold=np.where(rng.random(200) < chance, reward, np.nan),
+        label_probability=chance,
+    )
+    said = check_rows(rows, WatchOptions(reward_range=(0, 1), gold=True), ordered=False)["all"]
+    item = next(item for item in said.assumptions if item.name == "random-labels")
+    assert item.stands == "violated" and "unequal chances" in item.by
 
 
 # --- order ----------------------------------------------------------------------------------------

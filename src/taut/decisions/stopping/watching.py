@@ -25,7 +25,7 @@ from taut.decisions.stopping.result import (
     WatchSettings,
 )
 from taut.draws.assumptions import Assumption, status_of
-from taut.draws.layout import SAMPLE
+from taut.draws.modes import SAMPLE
 from taut.draws.units import Scale
 from taut.errors import UsageError
 from taut.logs.facts import LogFacts, facts_metadata, stored_facts
