@@ -102,8 +102,9 @@ def test_standings_and_counts_are_those_of_an_audit(path):
         assert {name: mine[name] for name in shared} == {name: theirs[name] for name in shared}
         assert found.status == audit.status
         counts = (found.log.prompts, found.log.draws, found.log.cells, found.log.rollouts)
+        counts += (found.log.labels,)
         log = audit.log
-        assert counts == (log.prompts, log.draws, log.cells, log.rollouts)
+        assert counts == (log.prompts, log.draws, log.cells, log.rollouts, log.labels)
 
 
 def test_labels_by_outcome_are_seen_before_a_gate_passes(path, monkeypatch, capsys):

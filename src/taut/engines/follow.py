@@ -119,7 +119,7 @@ class Follower:
             LogError, AssumptionError: The log cannot be counted; the state is that of before.
         """
         if final and self.watch.arrivals is None:
-            self.watch.finished()
+            self.watch.await_end()
         for part in self.tail.look(final=final, settled=self._settled):
             if part.piece is None:
                 self.watch.close(part.known.stream)

@@ -74,12 +74,14 @@ class Checked:
         assumptions: Each with how it stands.
         health: Checks of the rows.
         cells, prompts: Of the rows: steps, policies and runs; distinct prompts.
+        labels: How labelled rows lie in their draws.
     """
 
     assumptions: tuple[Assumption, ...] = ()
     health: tuple[Check, ...] = ()
     cells: int | None = None
     prompts: int | None = None
+    labels: str | None = None
 
     @property
     def state(self) -> dict:
@@ -89,6 +91,7 @@ class Checked:
             "health": [item.model_dump(mode="json") for item in self.health],
             "cells": self.cells,
             "prompts": self.prompts,
+            "labels": self.labels,
         }
 
     @classmethod
@@ -99,6 +102,7 @@ class Checked:
             health=tuple(Check(**item) for item in state["health"]),
             cells=state["cells"],
             prompts=state["prompts"],
+            labels=state["labels"],
         )
 
 

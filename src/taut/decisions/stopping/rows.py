@@ -135,6 +135,7 @@ def _checked(found: Design, options: WatchOptions, whole: Whole, order: Finding 
         health=found.checks,
         cells=found.layout.cell_count,
         prompts=found.layout.prompts,
+        labels=str(LabelKind.NONE if found.labels is None else found.labels.kind),
     )
 
 

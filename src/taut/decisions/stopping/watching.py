@@ -90,7 +90,7 @@ class Watch:
             self._waiting[series] = _Group()
         return self.monitors[series]
 
-    def finished(self) -> None:
+    def await_end(self) -> None:
         """Say, before any rows, that the log is finished: draws then wait for `finish`.
 
         They count in an order made from prompt ids alone, so that the order of rows, which may be
@@ -120,7 +120,7 @@ class Watch:
         """Say that the log is finished: draws and labels that wait for others count as they are."""
         if self.arrivals is not None:
             self._count(self.arrivals.finish(), last=True)
-            self._release()
+        self._release()
         for series, group in self._waiting.items():
             rest = [self._reward(unit) for unit in group.rest(self.options.unlabelled)]
             self._feed(self.monitors[series], rest)
@@ -128,7 +128,7 @@ class Watch:
     def _release(self) -> None:
         """Count draws that waited for the end of the log."""
         held, self._held = self._held, None
-        if held is None:
+        if not held:
             return
         keys = scramble(np.array([draw.prompt for draw in held], dtype=np.uint64))
         order = range(len(held)) if self.arrivals.by_launch else np.argsort(keys, kind="stable")
@@ -292,9 +292,11 @@ class Watch:
                 **dict.fromkeys(("rollouts", "prompts", "draws", "revisits", "pending_prompts"), 0),
                 cells=None,
                 labelled_prompts=0,
+                labels=None,
                 waiting_for=None,
                 order=order,
             )
+        labels = list({found.labels for found in self.checked.values()})
         return WatchLog(
             **log,
             rollouts=arrivals.rows,
@@ -304,6 +306,7 @@ class Watch:
             revisits=arrivals.revisits,
             pending_prompts=arrivals.pending,
             labelled_prompts=self._labelled,
+            labels=labels[0] if len(labels) == 1 else None,
             waiting_for=arrivals.waiting_for(),
             order="launch" if arrivals.by_launch else order,
         )
@@ -333,6 +336,7 @@ class Watch:
                 prompts=self._prompts(counted, [checked]),
                 draws=counted,
                 cells=checked.cells,
+                labels=checked.labels,
             ),
             assumptions=self.rests_on(name),
             health=checked.health,
