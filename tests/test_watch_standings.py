@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,22 @@ from taut.engines.follow import Follower
 from taut.errors import AssumptionError, LogError, UsageError
 from taut.results import load
 
+# `validation` lies beside `tests`, in the root of the repository.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from validation.layouts import adapter
+from validation.layouts.cells import cells
+
 ALL = "held-out,complete,random-labels"
+# Layouts that a watch takes whole: one policy, or one series for each.
+WATCHED = [
+    cell
+    for cell in cells()
+    if cell.command.startswith("watch")
+    and cell.family in ("labels", "layouts", "labels by outcome", "lost rows", "units")
+    and cell.kind != "wide"
+    and cell.name not in ("gold outside", "order of finishing")
+]
 
 
 def items(count=120, size=2, seed=0, **more):
@@ -105,6 +121,29 @@ def test_standings_and_counts_are_those_of_an_audit(path):
         counts += (found.log.labels,)
         log = audit.log
         assert counts == (log.prompts, log.draws, log.cells, log.rollouts, log.labels)
+
+
+@pytest.mark.parametrize("cell", WATCHED[::4], ids=str)
+def test_a_finished_log_is_judged_as_an_audit_judges_it(cell, tmp_path):
+    """Layouts, labels and breaches: the same draws, label design, standings and status."""
+    log = cell.log(0)
+    adapter._file(log.columns, str(tmp_path))
+    by = cell.command.partition("--by ")[2] or None
+    given = {"declare": log.declare, **log.settings}
+    rows = taut.read_rollouts(str(tmp_path))
+    audits = taut.audit_by(rows, by, **given) if by else {None: taut.audit(rows, **given)}
+    found = watched(tmp_path, by=by, **given).result
+    theirs = {key if key is None else str(key): audit for key, audit in audits.items()}
+    assert theirs.keys() == {item.value for item in found.series}
+    for item in found.series:
+        audit = theirs[item.value]
+        stands = {entry.name: entry.stands for entry in audit.assumptions}
+        for entry in item.assumptions:
+            assert stands.get(entry.name, entry.stands) == entry.stands, entry
+        log = audit.log
+        counts = (item.log.prompts, item.log.draws, item.log.cells, item.log.labels)
+        assert counts == (log.prompts, log.draws, log.cells, log.labels)
+        assert item.interval.status == (audit.status if item.n else "vacuous")
 
 
 def test_labels_by_outcome_are_seen_before_a_gate_passes(path, monkeypatch, capsys):
