@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import taut
@@ -311,28 +313,33 @@ def test_draws_with_replacement_are_told_apart_by_group(path):
         watched(written(path, items()), prompts="with-replacement")
 
 
-def test_ids_that_share_a_text_count_once(path, monkeypatch):
+def test_ids_that_share_a_text_count_once(path):
     """The same text under other ids is no other prompt, also after a restart."""
-    from dataclasses import replace
-
-    from taut.engines.tail import Tail
-
-    plain = Tail._part
-
-    def keyed(self, known, piece):
-        part = plain(self, known, piece)
-        keys = [int(name[1:]) % 40 for name in piece.columns["prompt_id"].to_pylist()]
-        columns = piece.columns | {"prompt_key": np.array(keys, dtype=np.int64)}
-        return replace(part, piece=replace(piece, columns=columns))
-
-    monkeypatch.setattr(Tail, "_part", keyed)
-    monkeypatch.setattr(Follower, "_check_rows", lambda self: None)
     state = path.parent / "state.json"
-    found = watched(written(path, items(80)), final=False, state=state, per_prompt=2)
+    rows = [row | {"prompt": f"text {int(row['prompt_id'][1:]) % 40}"} for row in items(80)]
+    found = watched(written(path, rows), final=False, state=state, per_prompt=2)
     assert (found.result.log.draws, found.result.log.revisits) == (40, 40)
-    written(path, [row | {"prompt_id": f"p{80 + i // 2}"} for i, row in enumerate(items(5))])
+    written(path, [row | {"prompt_id": f"q{i // 2}"} for i, row in enumerate(rows[:10])])
     again = watched(path, final=False, state=state, per_prompt=2)
     assert (again.result.log.draws, again.result.log.revisits) == (40, 45)
+    assert watched(path).result.log.prompts == 40
+
+
+def test_what_a_log_says_of_itself_is_on_record(path):
+    """A taut.toml beside the log declares as --declare does, at once and after a restart."""
+    (path.parent / "taut.toml").write_text("held_out = true\ncomplete = true\n")
+    settings = {"declare": "random-labels", "whole_batches": True, "final": False, "per_prompt": 2}
+    state = path.parent / "state.json"
+    for first in (0, 50):
+        rows = [row for row in items() if first <= int(row["prompt_id"][1:]) < first + 50]
+        found = watched(written(path, rows), state=state, **settings).result
+        assert found.status == "certified" and found.log.draws == first + 50
+        assert assumption(found, "complete").by == "taut.toml"
+    assert watched(path, declare="random-labels").result.status == "certified"
+    table = pa.Table.from_pylist(items())
+    path.unlink()
+    pq.write_table(table, path.parent / "a.parquet")
+    assert watched(path.parent / "a.parquet", declare="random-labels").result.status == "certified"
 
 
 # --- documents ------------------------------------------------------------------------------------

@@ -124,6 +124,8 @@ class Follower:
             if part.piece is None:
                 self.watch.close(part.known.stream)
             else:
+                if part.first == 1:
+                    self.watch.take_facts(part.piece.facts)
                 self.watch.add(self._rows(part))
         if final:
             self.watch.finish()

@@ -25,10 +25,10 @@ import pyarrow.compute as pc
 
 from taut.engines.local import check_same, in_order, solid
 from taut.errors import LogError
-from taut.logs.jsonl import MAX_LINE
 from taut.logs.keys import hash_ids, row_keys
 from taut.logs.plan import check_mapping
 from taut.logs.read import Request, tasks
+from taut.logs.readers.jsonl import MAX_LINE
 from taut.logs.reduce import Reduced
 from taut.logs.sources import Source, sniff, unreadable, walk
 
@@ -110,7 +110,9 @@ class Tail:
         self._ignored = {os.path.realpath(name) for name in ignore}
         paths = dict(check_mapping(mapping))
         paths.pop("features", None)
-        self._request = Request(paths=paths)
+        self._request = Request(
+            paths=paths, mapped=frozenset(mapping or ()), wanted=frozenset({"prompt"})
+        )
         self.known: dict[str, Known] = {}
         self._first: tuple[str, frozenset[str]] | None = None  # a file, and its columns
         self.files, self.incomplete, self.notes = 0, set(), []
@@ -176,8 +178,10 @@ class Tail:
                 left = known.rows
                 for piece in self._once_more(known, file):
                     taken = {name: values[:left] for name, values in piece.columns.items()}
+                    # What a file says of itself it says once.
+                    facts = piece.facts if left == known.rows else None
                     left -= len(taken["reward"])
-                    yield replace(piece, columns=taken)
+                    yield replace(piece, columns=taken, facts=facts)
                     if not left:
                         break
 
@@ -189,7 +193,7 @@ class Tail:
         end = known.offset if known.grows else None
         for data in _whole_lines(_bytes(source, file, 0, end), last=True):
             if not data.isspace():
-                lines = replace(source, size=len(data), format="jsonl", codec=None, data=data)
+                lines = Source(name=known.path, size=len(data), format="jsonl", data=data)
                 yield from self._pieces(lines)
 
     @property
@@ -320,7 +324,7 @@ class Tail:
                 known.crc = zlib.crc32(keys[left:].tobytes(), known.crc)
                 known.offset += keys.size - left
                 rows = {name: values[left:] for name, values in piece.columns.items()}
-                yield self._part(known, Reduced(rows))
+                yield self._part(known, replace(piece, columns=rows))
             left = max(left - keys.size, 0)
         if left:
             raise _rewritten(known)
@@ -334,8 +338,8 @@ class Tail:
 
     def _pieces(self, source: Source) -> Iterator[Reduced]:
         threads = min(os.cpu_count() or 1, 8)
-        for _, pieces in in_order(tasks(source, self._request), threads):
-            yield from pieces
+        for task, pieces in in_order(tasks(source, self._request), threads):
+            yield from (replace(piece, facts=task.plan.facts) for piece in pieces)
 
     # --- state -----------------------------------------------------------------------------------
 

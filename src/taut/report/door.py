@@ -21,6 +21,7 @@ def terminal_report(document: Mapping) -> RenderableType:
     reports: dict[str, Callable[[Mapping], RenderableType]] = {
         "taut.certificate": certificate.certificate_report,
         "taut.certificates": certificate.groups_report,
+        "taut.transport": certificate.transport_report,
         "taut.selection": selection.selection_report,
         "taut.threshold": threshold.threshold_report,
         "taut.plan": budget.plan_report,

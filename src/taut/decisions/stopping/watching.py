@@ -28,7 +28,7 @@ from taut.draws.assumptions import Assumption, status_of
 from taut.draws.modes import SAMPLE
 from taut.draws.units import Scale
 from taut.errors import UsageError
-from taut.logs.facts import LogFacts, facts_metadata, stored_facts
+from taut.logs.facts import LogFacts, facts_metadata, merge_facts, stored_facts
 from taut.logs.keys import scramble
 from taut.types import Status, weakest
 from taut.version import __version__
@@ -208,6 +208,11 @@ class Watch:
     def blocks(self) -> int:
         """Blocks in all monitors."""
         return sum(monitor.n for monitor in self.monitors.values())
+
+    def take_facts(self, facts: LogFacts | None) -> None:
+        """Take what one more file of the log records of itself."""
+        facts = facts or LogFacts()
+        self.facts = facts if self.facts is None else merge_facts(self.facts, facts)
 
     def take_check(self, found: Mapping[str, Checked], facts: LogFacts | None) -> None:
         """Take what a look at all rows found; what earlier ones doubted stays in doubt.
@@ -390,7 +395,8 @@ class Watch:
         self._waiting = {name: _Group(**item) for name, item in state["waiting"].items()}
         self._streams, self.lost = list(state["streams"]), state["lost"]
         recorded = {name.encode(): text.encode() for name, text in state["log_facts"].items()}
-        self.facts = stored_facts(recorded, "the state") if recorded else None
+        known = stored_facts(recorded, "the state")
+        self.facts = None if self.arrivals is None else known
         self.checks = state["checks"]
         self.checked = {name: Checked.from_state(found) for name, found in state["checked"].items()}
         for name in _FACTS:

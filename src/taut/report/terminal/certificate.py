@@ -115,6 +115,18 @@ def health_report(checks: Sequence[Mapping], log: Mapping | None = None) -> Rend
     return Report(lambda ink: _health_page(list(checks), log or {}, ink))
 
 
+def transport_report(document: Mapping) -> RenderableType:
+    """Return the report of a reward that was calibrated on older data.
+
+    Args:
+        document: The JSON contract `taut.transport/2`.
+    """
+    shown = {"transport": document} | {k: document[k] for k in ("assumptions", "health")}
+    return Report(
+        lambda ink: _spaced([_transport(shown, ink), _foundations(shown, ink), _health(shown, ink)])
+    )
+
+
 def print_report(
     renderable: RenderableType, *, file: IO[str] | None = None, width: int | None = None
 ) -> None:
