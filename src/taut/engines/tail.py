@@ -207,7 +207,9 @@ class Tail:
         """Return the files of the log that are there, each once whatever links lead to it."""
         found: dict[tuple[int, int], tuple[str, list[int]]] = {}
         for source in self.sources:
-            for name in sorted(names(source), key=lambda name: (name not in self.known, name)):
+            for name in sorted(
+                names(source, self.notes), key=lambda name: (name not in self.known, name)
+            ):
                 try:
                     stat = os.stat(name)
                 except FileNotFoundError:
@@ -378,11 +380,16 @@ def _opened(name: str) -> Iterator[int]:
         os.close(file)
 
 
-def names(source: str) -> Iterator[str]:
-    """Yield what may be files of a log: in a folder, of a pattern, or of a name."""
+def names(source: str, notes: list[str] | None = None) -> Iterator[str]:
+    """Yield what may be files of a log: in a folder, of a pattern, or of a name.
+
+    Args:
+        source: As the user wrote it.
+        notes: Takes what is passed over.
+    """
     for name in glob.glob(source, recursive=True) if glob.has_magic(source) else [source]:
         if os.path.isdir(name):
-            yield from walk(name)
+            yield from walk(name, notes)
         else:
             yield name
 
