@@ -18,7 +18,7 @@ from taut.decisions.stopping.rows import check_rows, share_of_look
 from taut.draws.rollouts import Rollouts
 from taut.engines.follow import Follower
 from taut.errors import AssumptionError, LogError, UsageError
-from taut.results import load
+from taut.schemas import load
 
 # `validation` lies beside `tests`, in the root of the repository.
 sys.path.insert(0, str(Path(__file__).parents[1]))

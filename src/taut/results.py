@@ -8,12 +8,9 @@ import json
 import math
 from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
-
-from taut.errors import LogError
 
 
 def tidy(value: Any) -> Any:
@@ -82,26 +79,6 @@ class Document(Part):
     def from_json(cls, text: str | bytes) -> Self:
         """Read a result back from its JSON."""
         return cls.model_validate_json(text)
-
-
-def load(path: str | Path) -> Document:
-    """Read a result back from a JSON file that taut wrote.
-
-    Raises:
-        LogError: The file is no JSON, or of a schema that this version does not read.
-    """
-    import taut.schemas  # noqa: F401  (every model, so that it is known)
-
-    text = Path(path).read_bytes()
-    try:
-        name = json.loads(text).get("schema")
-    except (ValueError, AttributeError) as error:
-        raise LogError(f"{path}: expected a JSON document that taut wrote: {error}.") from error
-    model = Document.SCHEMAS.get(str(name))
-    if model is None:
-        known = ", ".join(sorted(Document.SCHEMAS))
-        raise LogError(f"{path}: schema {name!r}; this version reads {known}.")
-    return model.from_json(text)
 
 
 def fields_of(record: Any) -> dict[str, Any]:
