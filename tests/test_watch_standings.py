@@ -249,6 +249,14 @@ def test_the_test_of_order_accuses_no_honest_log():
     assert not misses_more_than(accused, 60, 1e-3) and sorted_ones == 60
 
 
+def test_an_average_over_policies_keeps_the_order_of_time(path):
+    """Later policies may learn from earlier draws: a finished log counts as it came."""
+    rows = [row | {"step": i // 60} for i, row in enumerate(items())]
+    found = watched(written(path, rows), average=True).result
+    assert (found.log.order, assumption(found, "order").stands) == ("rows", "assumed")
+    assert found.status == "conditional" and assumption(found, "held-out").stands == "declared"
+
+
 # --- units ----------------------------------------------------------------------------------------
 
 

@@ -169,14 +169,14 @@ def _held_out(options: WatchOptions, seen: Seen) -> Assumption:
 
 
 def _one_law(options: WatchOptions) -> Assumption:
-    text = "one policy made all rows of an interval; of several visits to a prompt the first counts"
+    text = "one policy made all rows of an interval; of several visits to a prompt one counts"
     stands, by = Standing.CHECKED, "step, policy and run do not change within it"
     if options.one_policy:
         stands, by = Standing.DECLARED, "--one-policy"
     if options.average:
         text = (
             "the running average over the prompts so far is meant, whatever the policy became; of "
-            "several visits to a prompt the first counts"
+            "several visits to a prompt one counts"
         )
         by = "--average: a bound that needs no common law"
     return _item(about.ONE_LAW, stands, by, text)

@@ -94,9 +94,11 @@ class Watch:
         """Say, before any rows, that the log is finished: draws then wait for `finish`.
 
         They count in an order made from prompt ids alone, so that the order of rows, which may be
-        that of finishing, decides nothing; `launch` is such an order already.
+        that of finishing, decides nothing; `launch` is such an order already. An average over
+        policies that learn from earlier draws needs the order of time.
         """
-        self._held = []
+        if not self.options.average:
+            self._held = []
 
     def add(self, rows: Rows) -> None:
         """Take some rows and count the draws that are complete.
@@ -109,6 +111,7 @@ class Watch:
             self.arrivals = Arrivals(
                 per_prompt=self.options.per_prompt, by_launch=rows.launch is not None
             )
+            self.arrivals.at_once = self._held is not None
         self._count(self.arrivals.add(rows))
 
     def close(self, stream: int) -> None:
@@ -130,11 +133,12 @@ class Watch:
         held, self._held = self._held, None
         if not held:
             return
-        keys = scramble(np.array([draw.prompt for draw in held], dtype=np.uint64))
-        order = range(len(held)) if self.arrivals.by_launch else np.argsort(keys, kind="stable")
-        self._count((held[place] for place in order), last=True)
-        # Which of several visits to a prompt came first may hang on outcomes.
-        self._shuffled = not self.arrivals.by_launch and not self.arrivals.revisits
+        self.arrivals.at_once, in_order = False, self.arrivals.by_launch
+        keys = scramble(np.array([draw.key for draw in held], dtype=np.uint64))
+        order = range(len(held)) if in_order else np.argsort(keys, kind="stable")
+        draws = (held[place] for place in order)
+        self._count((draw for draw in draws if self.arrivals.admit(draw)), last=True)
+        self._shuffled = not in_order
 
     def _count(self, draws: Iterable[Draw], *, last: bool = False) -> None:
         if self._held is not None:
