@@ -5,11 +5,12 @@ from pathlib import Path
 
 from taut.auditing.certificate import Certificate, Certificates, Health
 from taut.decisions.selection.result import Selection
+from taut.decisions.stopping.result import MonitorResult, WatchResult
 from taut.decisions.transport.result import Transport
 from taut.errors import LogError
 from taut.results import Document
 
-DOCUMENTS = (Certificate, Certificates, Health, Selection, Transport)
+DOCUMENTS = (Certificate, Certificates, Health, Selection, Transport, MonitorResult, WatchResult)
 
 
 def load(path: str | Path) -> Document:

@@ -26,6 +26,7 @@ def terminal_report(document: Mapping) -> RenderableType:
         "taut.threshold": threshold.threshold_report,
         "taut.plan": budget.plan_report,
         "taut.watch": monitor.watch_report,
+        "taut.monitor": monitor.monitor_report,
         "taut.lab": lab.lab_report,
         "taut.health": lambda found: certificate.health_report(found["health"], found["log"]),
     }
