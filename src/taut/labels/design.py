@@ -7,6 +7,7 @@ to be guessed from which rows happen to have a label.
 
 from typing import Literal
 
+import numpy as np
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -29,18 +30,20 @@ class Scale(_Record):
     Attributes:
         kind: "yes-no" (high and low), "choices" (each whole number of the range), "number".
         low, high: The gold range.
+        question: What is asked, in one line; shown on the page.
     """
 
     kind: ScaleKind = "yes-no"
     low: float = 0.0
     high: float = 1.0
+    question: str = ""
 
     @model_validator(mode="after")
     def _check(self) -> "Scale":
         if not self.low < self.high:
             raise ValueError(f"scale: expected LOW < HIGH, found {self.low:g} and {self.high:g}")
         whole = float(self.low).is_integer() and float(self.high).is_integer()
-        if self.kind == "choices" and not (whole and 0 <= self.low and self.high <= 9):
+        if self.kind == "choices" and not (whole and self.low >= 0 and self.high <= 9):
             raise ValueError(
                 "scale: choices are whole numbers of one digit, 0 to 9; use a number for "
                 f"{self.low:g} to {self.high:g}"
@@ -48,7 +51,7 @@ class Scale(_Record):
         return self
 
 
-class LogFacts(_Record):
+class DrawnFrom(_Record):
     """Which log was drawn from.
 
     Attributes:
@@ -128,7 +131,7 @@ class SheetDesign(_Record):
     version: Literal[1] = VERSION
     way: Way = "one"
     seed: int = 0
-    log: LogFacts
+    log: DrawnFrom
     by_group: bool = False
     parts: tuple[Part, ...] = Field(min_length=1)
     by: str | None = None
@@ -168,6 +171,18 @@ class SheetDesign(_Record):
     def fresh(self) -> bool:
         """Whether no control of an earlier part was labelled later (`Part.most`)."""
         return len({part.most for part in self.parts}) == 1
+
+    def part_of(self, units: np.ndarray) -> np.ndarray:
+        """Return the part that each unit belongs to, as an index into `parts`, shape (units,)."""
+        return np.searchsorted([part.stop for part in self.parts], units, side="right")
+
+    def horizons(self) -> np.ndarray:
+        """Return for each unit how many were to be labelled at its time, shape (units,).
+
+        The horizon of a bet that is continued, not recomputed, as sheets follow each other.
+        """
+        stops = np.array([part.stop for part in self.parts])
+        return stops[self.part_of(np.arange(self.units))]
 
     @property
     def declared_shares(self) -> bool:

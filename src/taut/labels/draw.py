@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from taut.errors import LogError, UsageError
-from taut.labels.design import LogFacts, Part, Scale, SheetDesign, Stratum, Way
+from taut.labels.design import DrawnFrom, Part, Scale, SheetDesign, Stratum, Way
 from taut.logs.keys import combine, hash_ids, scramble
 
 # Orders of their own: the audit's calibration split and bets hash the same keys with other words.
@@ -55,7 +55,7 @@ class Population:
                 "has too; were files given twice? Name each once, or write distinct ids."
             )
 
-    def facts(self) -> LogFacts:
+    def facts(self) -> DrawnFrom:
         """Return the record by which a log is known again, whatever the order of its rows."""
         key = combine(self.rollout, self.draw)
         cells: dict[str, int] = {}
@@ -66,7 +66,7 @@ class Population:
         total = int(np.add.reduce(key, dtype=np.uint64))
         mixed = int(np.bitwise_xor.reduce(scramble(key)))
         draws = len(np.unique(self.draw))
-        return LogFacts(
+        return DrawnFrom(
             hash=f"{total:016x}{mixed:016x}", rollouts=len(key), draws=draws, cells=cells
         )
 
@@ -132,6 +132,10 @@ class Deal:
                 "expected a property of the prompt. A prompt is one draw, whatever policy answers."
             )
         return of_draw
+
+    def draw_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the draw that some rows belong to, as an index into `sizes`."""
+        return self._draw_of_row[rows]
 
     def members(self, start: int, stop: int, *, most: int) -> np.ndarray:
         """Return the draws of blocks start to stop, heads first, shape (blocks, draws a block)."""

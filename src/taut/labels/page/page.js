@@ -371,6 +371,8 @@
         choice(value, String(value), [String(value)]);
       }
     } else numberField();
+    $("question").textContent = scale.question;
+    $("question").hidden = !scale.question;
   }
 
   // --- Out and in -------------------------------------------------------------------------------
