@@ -69,6 +69,12 @@ class Labels:
     chance: np.ndarray
     returned: Returned
 
+    def first_rows(self) -> np.ndarray:
+        """Return the first labelled row of each unit: independent rows, in random order."""
+        given = ~np.isnan(self.gold[self.rows])
+        _, first = np.unique(self.unit[given], return_index=True)
+        return self.rows[given][first]
+
 
 def join(
     answers: Answers,
@@ -148,6 +154,42 @@ def one_design(answers: Answers) -> SheetDesign | None:
                 f"{answers.files[answers.designs.index(longest)]}; labels of one order together."
             )
     return longest
+
+
+def by_annotator(answers: Answers) -> tuple[np.ndarray, list[str], tuple[float, float]]:
+    """Lay labels out as items by annotators, and return the range that they keep to.
+
+    Of a unit with several rollouts (a whole prompt) the first with most labels is an item, as
+    rollouts of one prompt are not independent.
+
+    Returns:
+        Labels, shape (items, annotators), NaN where there is none; names; and the scale of the
+        sheet, else 0 and 1.
+
+    Raises:
+        LogError: Labels have no annotators, no ids, or leave the range.
+    """
+    names = sorted({name for name in answers.annotator if name})
+    if answers.rollout_id is None or len(names) < 2:
+        raise LogError(
+            f"expected labels with 'rollout_id' of two annotators at least (column 'annotator'), "
+            f"found {', '.join(names) or 'none'}; name them on the page or in the file."
+        )
+    design = one_design(answers)
+    ends = (design.scale.low, design.scale.high) if design else (0.0, 1.0)
+    keys = hash_ids(answers.rollout_id)
+    distinct, first, index = np.unique(keys, return_index=True, return_inverse=True)
+    _check_twice(answers, index)
+    table = np.full((len(distinct), len(names)), np.nan)
+    column = np.array([names.index(name) if name else -1 for name in answers.annotator])
+    given = (column >= 0) & ~np.isnan(answers.label)
+    table[index[given], column[given]] = answers.label[given]
+    if np.any((table[~np.isnan(table)] < ends[0]) | (table[~np.isnan(table)] > ends[1])):
+        raise LogError(f"expected labels from {ends[0]:g} to {ends[1]:g}; say what others mean.")
+    unit = answers.unit[first]
+    unit = np.where(unit < 0, -1 - np.arange(len(unit)), unit)
+    order = np.lexsort((distinct, -(~np.isnan(table)).sum(axis=1), unit))
+    return table[order[np.unique(unit[order], return_index=True)[1]]], names, ends
 
 
 def add_gold(pieces: Iterable, gold: np.ndarray) -> Iterator:

@@ -1,0 +1,315 @@
+"""Which rollouts to label next: chances that follow where the judge was seen to err.
+
+Of each fresh block of G draws one, J, is labelled, with chance q_J >= c / G (theory §3.6). q is a
+function of the labels so far and of the judge's scores in the block itself, so that
+
+    B = mean of g over the block + (r*_J - g_J) / (G q_J)
+
+is unbiased given the past whatever the chances are. They pay where the judge's doubt tells where it
+errs, and cost where it tells nothing: inverse chances make blocks that reach further. So both are
+forecast, on labels that the chances were not learned from, and uniform is taken where it wins.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from taut.bounds.sampling import end_forecast
+from taut.errors import UsageError
+from taut.labels.design import Part, SheetDesign
+from taut.labels.draw import Deal, Drawn, Population, check_log
+from taut.logs.keys import scramble
+
+FEWEST = 40  # labels to learn from
+FLOORS = (0.3, 0.5, 0.7)  # c; less makes single blocks too mighty for short runs
+_GAIN = 0.97  # forecast width that active must reach, of uniform's: it is an estimate
+_FOLDS = 5
+_PRIOR = 5.0  # labels that the overall level counts for, in each bin
+_BIN = 15  # labels a bin
+_WORD = np.uint64(0x6C6162656C5F716A)
+
+
+class Forecast(BaseModel):
+    """What the next labels are forecast to give; never a bound.
+
+    Attributes:
+        labels: Labels so far that were learned from.
+        uniform, active: Forecast width of E r*, gold units, after the next labels.
+        floor: c of the active chances; 1 where uniform was taken.
+        taken: Which of them.
+        reason: Why.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: int
+    uniform: float
+    active: float | None
+    floor: float
+    taken: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What the judge says of each rollout.
+
+    Attributes:
+        judge: Its score, any scale, shape (rollouts,).
+        doubt: What tells where it errs, any scale; the score itself by default.
+    """
+
+    judge: np.ndarray
+    doubt: np.ndarray | None = None
+
+    @property
+    def signal(self) -> np.ndarray:
+        """What the chances follow."""
+        return self.judge if self.doubt is None else self.doubt
+
+
+class _Past(NamedTuple):
+    rows: np.ndarray  # labelled rows
+    gold: np.ndarray  # unit scale
+    weight: np.ndarray  # 1 / chance, scaled to mean 1
+    blocks: np.ndarray  # members of each row's block, draws, shape (labels, G)
+
+
+class _Doubt(NamedTuple):
+    """Size of the judge's error by the signal: constant in each bin."""
+
+    edges: np.ndarray
+    sizes: np.ndarray
+
+    def __call__(self, signal: np.ndarray) -> np.ndarray:
+        return self.sizes[np.searchsorted(self.edges, signal, side="right")]
+
+
+def draw_next(
+    population: Population,
+    design: SheetDesign,
+    n: int,
+    *,
+    gold: np.ndarray,
+    rows: np.ndarray,
+    unit: np.ndarray,
+    chance: np.ndarray,
+    scores: Scores,
+    delta: float = 0.05,
+) -> tuple[SheetDesign, Drawn, Forecast]:
+    """Choose the next n rollouts to label, behind a sheet's.
+
+    Args:
+        population: The log.
+        design: Of the sheet so far, way "one".
+        n: Labels wanted.
+        gold: Gold units, NaN where there is no label, shape (rollouts,).
+        rows, unit, chance: What was drawn so far (`taut.labels.merge.Labels`).
+        scores: The judge's.
+        delta: Of the certificate that is forecast.
+
+    Raises:
+        UsageError: Another way of drawing, or no fresh draws are left.
+
+    Source: theory §3.6; cf. Zrnic & Candes (2024).
+    """
+    check_log(population, design)
+    start = design.units
+    if design.way != "one":
+        raise UsageError(
+            f"label next: expected a sheet of one rollout a prompt, found way '{design.way}'; "
+            "draw one without --rows, --whole or --by."
+        )
+    if not design.fresh or start + n > design.most:
+        left = max(0, design.most - start) if design.fresh else 0
+        raise UsageError(
+            f"label next: {n} fresh blocks are needed, {left} are left: the other draws serve the "
+            "labels so far as controls. Draw the first sheet with --most, the labels that you may "
+            "ever ask for; or go on with `taut label draw --after`."
+        )
+    deal = Deal(population, design.seed)
+    past = _past(deal, design, gold, rows, unit, chance)
+    blocks = deal.members(start, start + n, most=design.most)
+    forecast, doubt = _choose(deal, design, past, scores, n, delta)
+    active = forecast.taken == "active"
+    if active:
+        share = _shares(deal, blocks, doubt, scores.signal)
+        chances = forecast.floor / design.block + (1 - forecast.floor) * share
+    else:
+        chances = np.zeros(blocks.shape)
+        chances[:, 0] = 1.0  # the head: as random as any
+    chosen = _pick(chances, np.arange(start, start + n), design.seed)
+    draws = blocks[np.arange(n), chosen]
+    q = chances[np.arange(n), chosen] if active else np.full(n, 1 / design.block)
+    part = Part(
+        start=start,
+        stop=start + n,
+        most=design.most,
+        active=active,
+        floor=forecast.floor,
+        labels=forecast.labels,
+    )
+    drawn = Drawn(
+        rows=deal.one_row_of(draws), unit=np.arange(start, start + n), chance=q / deal.sizes[draws]
+    )
+    if not active:
+        drawn = Drawn(
+            rows=drawn.rows,
+            unit=drawn.unit,
+            chance=np.full(n, (start + n) / deal.draws) / deal.sizes[draws],
+        )
+    return design.model_copy(update={"parts": (*design.parts, part)}), drawn, forecast
+
+
+def _past(deal: Deal, design: SheetDesign, gold, rows, unit, chance) -> _Past:
+    given = ~np.isnan(gold[rows])
+    rows, unit, chance = rows[given], unit[given], chance[given]
+    low, high = design.scale.low, design.scale.high
+    active = np.array([part.active for part in design.parts])[design.part_of(unit)]
+    # How much more often than evenly its draw was chosen within the block.
+    lean = np.where(active, chance * deal.sizes[deal.draw_of(rows)] * design.block, 1.0)
+    weight = 1 / lean
+    members = deal.members(0, design.most, most=design.most)[unit]
+    return _Past(rows, (gold[rows] - low) / (high - low), weight / weight.mean(), members)
+
+
+def _choose(deal: Deal, design: SheetDesign, past: _Past, scores: Scores, n: int, delta: float):
+    """Forecast both ways; return what to do, and the doubt that active chances follow."""
+    labels, scale = len(past.rows), design.scale.high - design.scale.low
+    if labels < FEWEST or design.block < 2:
+        why = (
+            f"{labels} labels are too few to learn where the judge errs"
+            if labels < FEWEST
+            else "no draws are left to choose among"
+        )
+        width = _width(labels + n, 0.25, 1.0, 0.5, delta) * scale
+        return _said(labels, width, None, 1.0, why), None
+    errors, sizes = _held_out(deal, past, scores)
+    uniform = float((past.weight * errors**2).mean())
+    mean = float(np.clip((past.weight * past.gold).mean(), 0.0, 1.0))
+    spread = _judge_spread(past, scores) / design.block
+    plain = _width(labels + n, uniform + spread, 1.0, mean, delta) * scale
+    best, floor = np.inf, 1.0
+    for c in FLOORS:
+        lean = c + (1 - c) * sizes  # G q of each labelled draw
+        second = float((past.weight * errors**2 / lean).mean())
+        mixed = (labels * uniform + n * second) / (labels + n) + spread
+        width = _width(labels + n, mixed, 1 / c, mean, delta) * scale
+        if width < best:
+            best, floor = width, c
+    # What the next labels by themselves are worth decides: few of them hardly move the whole.
+    lean = floor + (1 - floor) * sizes
+    second = float((past.weight * errors**2 / lean).mean()) + spread
+    alone = _width(n, second, 1 / floor, mean, delta) / _width(
+        n, uniform + spread, 1.0, mean, delta
+    )
+    if best < plain and alone < _GAIN:
+        why = f"the judge's doubt tells where it errs: a block's variance falls to {second:.3g}"
+        said = _said(labels, plain, best, floor, f"{why} from {uniform + spread:.3g}")
+        return said, _doubt(past, scores, np.arange(labels))
+    why = "the judge's doubt tells too little of where it errs to pay for uneven chances"
+    return _said(labels, plain, best, 1.0, why), None
+
+
+def _said(labels: int, uniform: float, active: float | None, floor: float, why: str) -> Forecast:
+    return Forecast(
+        labels=labels,
+        uniform=uniform,
+        active=active,
+        floor=floor,
+        taken="active" if floor < 1 else "uniform",
+        reason=why,
+    )
+
+
+def _width(blocks: int, variance: float, reach: float, mean: float, delta: float) -> float:
+    ends = (
+        end_forecast(distance + reach - 1, variance, blocks=blocks, eta=delta / 2)
+        for distance in (mean, 1 - mean)
+    )
+    return float(min(1.0, sum(ends)))
+
+
+def _held_out(deal: Deal, past: _Past, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    """Error of g on each label, and its draw's doubt over its block's mean, both learned without.
+
+    Labels are dealt to folds as they stand: their order is random.
+    """
+    folds = np.arange(len(past.rows)) % _FOLDS
+    errors, sizes = np.empty(len(folds)), np.empty(len(folds))
+    for fold in range(_FOLDS):
+        out, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        fit = _recalibration(past, scores, rest)
+        errors[out] = past.gold[out] - fit(scores.judge[past.rows[out]])
+        doubt = _doubt(past, scores, rest)
+        share = _shares(deal, past.blocks[out], doubt, scores.signal)
+        mine = past.blocks[out] == deal.draw_of(past.rows[out])[:, None]
+        sizes[out] = share[mine] * past.blocks.shape[1]
+    return errors, sizes
+
+
+def _recalibration(past: _Past, scores: Scores, chosen: np.ndarray):
+    """Gold by the judge's score: means in bins, drawn towards a straight line."""
+    judge, gold = scores.judge[past.rows[chosen]], past.gold[chosen]
+    weight = past.weight[chosen]
+    if np.ptp(judge) == 0:
+        level = float((weight * gold).sum() / weight.sum())
+        return lambda values: np.full(len(values), level)
+    line = np.polynomial.polynomial.polyfit(judge, gold, 1, w=np.sqrt(weight))
+    edges = _edges(judge)
+    bins = np.searchsorted(edges, judge, side="right")
+    rest = gold - np.polynomial.polynomial.polyval(judge, line)
+    shift = np.bincount(bins, weight * rest, len(edges) + 1) / (
+        np.bincount(bins, weight, len(edges) + 1) + _PRIOR
+    )
+
+    def fit(values: np.ndarray) -> np.ndarray:
+        straight = np.polynomial.polynomial.polyval(values, line)
+        return np.clip(straight + shift[np.searchsorted(edges, values, side="right")], 0.0, 1.0)
+
+    return fit
+
+
+def _doubt(past: _Past, scores: Scores, chosen: np.ndarray) -> _Doubt:
+    fit = _recalibration(past, scores, chosen)
+    rows = past.rows[chosen]
+    square = (past.gold[chosen] - fit(scores.judge[rows])) ** 2
+    signal, weight = scores.signal[rows], past.weight[chosen]
+    edges = _edges(signal)
+    bins = np.searchsorted(edges, signal, side="right")
+    level = float((weight * square).sum() / weight.sum())
+    total = np.bincount(bins, weight * square, len(edges) + 1) + _PRIOR * level
+    mean = total / (np.bincount(bins, weight, len(edges) + 1) + _PRIOR)
+    return _Doubt(edges, np.sqrt(np.maximum(mean, 1e-12)))
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """Edges of bins with as many past labels each."""
+    bins = int(np.clip(len(values) // _BIN, 1, 10))
+    return np.unique(np.quantile(values, np.arange(1, bins) / bins))
+
+
+def _shares(deal: Deal, blocks: np.ndarray, doubt: _Doubt, signal: np.ndarray) -> np.ndarray:
+    """Each draw's share of its block's doubt; a draw's is the root mean square of its rows'."""
+    flat = blocks.ravel()
+    rows, whose = deal.rows_of(flat)
+    square = np.bincount(whose, doubt(signal[rows]) ** 2, len(flat)) / deal.sizes[flat]
+    sizes = np.sqrt(square).reshape(blocks.shape)
+    return sizes / sizes.sum(axis=1, keepdims=True)
+
+
+def _judge_spread(past: _Past, scores: Scores) -> float:
+    """Variance of g between draws, which a block's mean of g has 1 / G of."""
+    fit = _recalibration(past, scores, np.arange(len(past.rows)))
+    return float(np.var(fit(scores.judge[past.rows])))
+
+
+def _pick(chances: np.ndarray, units: np.ndarray, seed: int) -> np.ndarray:
+    """One member of each block by its chances, from a hash of seed and unit."""
+    start = scramble(scramble(np.uint64(seed % 2**64)) ^ _WORD)
+    uniform = (scramble(units.astype(np.uint64) ^ start) >> np.uint64(11)) * 2.0**-53
+    heights = np.cumsum(chances, axis=1)
+    place = (heights <= (uniform * heights[:, -1])[:, None]).sum(axis=1)
+    return np.minimum(place, chances.shape[1] - 1)
