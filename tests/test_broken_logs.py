@@ -12,7 +12,7 @@ import pytest
 
 from taut.engines.local import convert, read_rollouts
 from taut.errors import LogError
-from taut.logs import jsonl
+from taut.logs.readers import jsonl
 
 GOOD = {"prompt_id": "a", "reward": 0.5, "policy_logprob": -2.0, "ref_logprob": -3.0}
 LISTS = {

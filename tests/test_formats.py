@@ -17,7 +17,7 @@ from taut.errors import LogError, UsageError
 from taut.logs.frameworks import recognise
 from taut.logs.keys import prefix_keys
 from taut.logs.origin import FORMATS, FRAMEWORKS, Origin
-from taut.logs.reduce import Tokens, first_marked, select_tokens
+from taut.logs.tokens import Tokens, first_marked, select_tokens
 
 
 def write_lines(path, rows):

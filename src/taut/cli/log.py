@@ -37,7 +37,7 @@ def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, reward
 def convert(log, mapping, lenient, token_clip, quiet, output):
     """Reduce any LOG to native Parquet: token lists become sequence sums, once."""
     from taut.engines.local import convert as convert_log
-    from taut.logs.parquet import origin_of
+    from taut.logs.readers.parquet import origin_of
 
     with progress_line(quiet) as progress:
         rows = convert_log(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from taut.errors import LogError
+from taut.logs.facts import LogFacts
 from taut.logs.keys import combine, hash_ids, row_keys, scramble
 from taut.logs.origin import Origin
 
@@ -45,9 +46,21 @@ class Rollouts:
         token_clip: The constant at which token log-ratios were clipped while reading, nats.
         token_clips: Several such constants, nats.
         token_clipped_sums: For those, sums as above, shape (rollouts, constants).
+        text_key: uint64 key of the prompt's text or messages, where the log has them: rows of one
+            text are one prompt, whatever their ids.
+        rollout_id: uint64 key that names each row, where it was asked for.
+        rollout_names: The ids behind those keys as text, where they were asked for.
+        failed: The log says that something went wrong in this rollout, bool.
+        label_probability: Chance of a label; NaN where unknown.
+        kept_columns, kept_names: Columns kept to slice by, and for each the texts of its values.
+        kept: For those, index into `kept_names` of each, int32, shape (rollouts, columns).
+        part_names, parts: Parts of the reward, reward units, shape (rollouts, parts); NaN where
+            a part is missing.
         rejected_rows: Rows left out by a lenient reader.
         sources: File names, shown in reports.
         origin: The framework that wrote the log; None for a native one.
+        facts: What the log knows about itself.
+        notes: What the reader did that people should know, one line each.
     """
 
     prompt: np.ndarray
@@ -65,6 +78,16 @@ class Rollouts:
     truncated: np.ndarray | None = None
     features: np.ndarray | None = None
     token_clipped_sums: np.ndarray | None = None
+    text_key: np.ndarray | None = None
+    rollout_id: np.ndarray | None = None
+    rollout_names: np.ndarray | None = None
+    failed: np.ndarray | None = None
+    label_probability: np.ndarray | None = None
+    kept: np.ndarray | None = None
+    parts: np.ndarray | None = None
+    kept_columns: tuple[str, ...] = ()
+    kept_names: tuple[tuple[str, ...], ...] = ()
+    part_names: tuple[str, ...] = ()
     policy_names: tuple[str, ...] = ()
     run_names: tuple[str, ...] = ()
     token_clip: float | None = None
@@ -72,6 +95,8 @@ class Rollouts:
     rejected_rows: int = 0
     sources: tuple[str, ...] = field(default=(), compare=False)
     origin: Origin | None = field(default=None, compare=False)
+    facts: LogFacts = field(default=LogFacts(), compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.prompt)

@@ -1,9 +1,11 @@
 """How one file lies: which of its columns stand for which native ones."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import pyarrow as pa
 
 from taut.logs.origin import Origin
 from taut.logs.reduce import Chunk
@@ -49,7 +51,31 @@ def messages_text(messages: list) -> str:
 
     Parquet gives every message the keys of all; JSON lines do not.
     """
-    return json.dumps(_filled(messages), sort_keys=True, ensure_ascii=False)
+    return json.dumps(_filled(messages), sort_keys=True, ensure_ascii=False, default=_bytes_or_text)
+
+
+def _bytes_or_text(value) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def failed(value) -> bool:
+    """Say whether an `error` of a rollout says that something went wrong: it is not empty."""
+    return value not in (None, False, "", 0) and value != {} and value != []
+
+
+def labels(values: Sequence) -> pa.Array:
+    """Return values to slice by as texts; null where there is none."""
+    return pa.array([_label(value) for value in values], type=pa.large_string())
+
+
+def _label(value) -> str | None:
+    if value is None or isinstance(value, str):
+        return value and value.encode("utf-8", "replace").decode()
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return messages_text(value) if isinstance(value, dict | list) else str(value)
 
 
 def _filled(value):

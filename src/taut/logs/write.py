@@ -4,7 +4,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -13,8 +13,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taut.errors import LogError
+from taut.logs.facts import LogFacts, facts_metadata, merge_facts
 from taut.logs.reduce import Reduced, Rejected
-from taut.logs.schema import COLUMNS, NATIVE, ORIGIN_KEY, REJECTED_KEY, TOKEN_CLIP_KEY, Kind
+from taut.logs.schema import (
+    COLUMNS,
+    KEPT,
+    NATIVE,
+    ORIGIN_KEY,
+    PART,
+    REJECTED_KEY,
+    TOKEN_CLIP_KEY,
+    Kind,
+    column,
+)
 
 ROW_GROUP = 8192  # rows; small enough to read in pieces, large enough to compress
 LIST_ROW_GROUP = 4096  # rows with token lists
@@ -24,9 +35,12 @@ _TYPES: dict[Kind, pa.DataType] = {
     "int": pa.int64(),
     "bool": pa.bool_(),
     "text": pa.string(),
+    "label": pa.string(),
+    "messages": pa.string(),
+    "failure": pa.bool_(),
 }
 # How reduced columns say "no value", written as null.
-_NO_VALUE = {"gold": np.nan, "n_tokens": -1}
+_NO_VALUE = {"gold": np.nan, "n_tokens": -1, "label_probability": np.nan}
 
 
 def write_native(
@@ -35,6 +49,8 @@ def write_native(
     *,
     token_clip: float | None = None,
     inputs: Sequence[str] = (),
+    mapping: Mapping[str, str] | None = None,
+    facts: LogFacts | None = None,
 ) -> int:
     """Write a reduced native log: Parquet, one value per rollout and column, float64 and zstd.
 
@@ -46,6 +62,8 @@ def write_native(
         path: File to write; replaced if it exists.
         token_clip: What `token_clipped_log_ratio` was clipped at, nats, kept in the file.
         inputs: Files that must not be overwritten.
+        mapping: How the columns of the original log were named, kept in the file.
+        facts: What the log knows about itself, beside what the pieces say of their files.
 
     Returns:
         The number of rollouts written.
@@ -58,7 +76,7 @@ def write_native(
     path = os.fspath(path)
     refuse_overwrite(path, inputs)
     with whole_file(path) as file:
-        return _write(pieces, file, path, token_clip)
+        return _write(pieces, file, path, token_clip, mapping or {}, facts)
 
 
 def write_rollouts(
@@ -95,6 +113,7 @@ def write_rollouts(
             use_dictionary=[name for name in names if pa.types.is_string(table[name].type)],
             use_byte_stream_split=[f"{name}.list.element" for name in lists],
             row_group_size=LIST_ROW_GROUP if lists else ROW_GROUP,
+            write_page_checksum=True,
         )
 
 
@@ -105,20 +124,32 @@ def _list_array(rows: Sequence[np.ndarray]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values), type=kind)
 
 
-def _write(pieces: Iterable[Reduced], file: BinaryIO, path: str, token_clip: float | None) -> int:
+def _write(
+    pieces: Iterable[Reduced],
+    file: BinaryIO,
+    path: str,
+    token_clip: float | None,
+    mapping: Mapping[str, str],
+    given: LogFacts | None,
+) -> int:
     writer, held, rows, left_out, origin = None, [], 0, 0, None
+    facts = [] if given is None else [given]
     try:
         for piece in pieces:
             table = _table(piece.columns, path, held[0].schema if held else None)
             if writer is None:
                 extra = {TOKEN_CLIP_KEY: repr(float(token_clip))} if token_clip else None
                 writer = pq.ParquetWriter(
-                    file, table.schema.with_metadata(extra), compression="zstd"
+                    file,
+                    table.schema.with_metadata(extra),
+                    compression="zstd",
+                    write_page_checksum=True,
                 )
                 held = [table.schema.empty_table()]
             origin = origin or piece.origin
             rows += table.num_rows
             left_out += piece.left_out
+            facts += [] if piece.facts is None else [piece.facts]
             held.append(table)
             held = _flush(writer, held, at_least=ROW_GROUP)
         if writer is None:
@@ -128,6 +159,10 @@ def _write(pieces: Iterable[Reduced], file: BinaryIO, path: str, token_clip: flo
             writer.add_key_value_metadata({REJECTED_KEY: str(left_out)})
         if origin:
             writer.add_key_value_metadata({ORIGIN_KEY: orjson.dumps(asdict(origin)).decode()})
+        known = merge_facts(*facts)
+        known = replace(known, mapping={**known.mapping, **mapping})
+        if known:
+            writer.add_key_value_metadata(facts_metadata(known))
         return rows
     finally:
         if writer is not None:
@@ -150,10 +185,17 @@ def _flush(writer: pq.ParquetWriter, held: list[pa.Table], *, at_least: int) -> 
 
 
 def _table(columns: Mapping[str, Sequence], path: str, schema: pa.Schema | None) -> pa.Table:
-    names = [column.name for column in COLUMNS if column.name in columns]
-    arrays = [_array(name, columns[name]) for name in names]
+    kept = {name: name.removeprefix(KEPT) for name in columns if name.startswith(KEPT)}
+    kept |= {name: f"rewards.{name[len(PART) :]}" for name in columns if name.startswith(PART)}
+    own = [column.name for column in COLUMNS if column.name in columns]
+    arrays = [_array(name, columns[name]) for name in (*own, *kept)]
+    names = [*own, *kept.values()]
     if schema is None:
         return pa.table(arrays, names=names)
+    for name in sorted(set(names) ^ set(schema.names)):
+        raise LogError(
+            f"{path}: expected '{name}' in all files or in none; convert the files one by one."
+        )
     for name, array in zip(names, arrays, strict=True):
         if name in schema.names and array.type != schema.field(name).type:
             raise LogError(
@@ -164,7 +206,7 @@ def _table(columns: Mapping[str, Sequence], path: str, schema: pa.Schema | None)
 
 
 def _array(name: str, values: Sequence) -> pa.Array:
-    kind = NATIVE[name].kind
+    kind = column(name).kind
     if kind == "id":
         array = values if isinstance(values, pa.Array) else pa.array(values)
         return array.cast(pa.int64() if pa.types.is_integer(array.type) else pa.string())
@@ -173,7 +215,10 @@ def _array(name: str, values: Sequence) -> pa.Array:
     mask = None
     if name in _NO_VALUE:
         values = np.asarray(values)
-        mask = np.isnan(values) if name == "gold" else values == _NO_VALUE[name]
+        none = _NO_VALUE[name]
+        mask = np.isnan(values) if np.isnan(none) else values == none
+    if name.startswith(PART):
+        mask = np.isnan(values)
     return pa.array(values, type=_TYPES[kind], mask=mask)
 
 

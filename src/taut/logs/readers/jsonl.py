@@ -10,12 +10,13 @@ import orjson
 import pyarrow as pa
 
 from taut.errors import LogError
-from taut.logs.layout import Holds, Layouts, messages_text
+from taut.logs.layout import Holds, Layout, Layouts, failed, labels, messages_text
 from taut.logs.plan import Plan, make_plan
-from taut.logs.reduce import Chunk, Problems, Tokens, Values
-from taut.logs.scan import PADDING, REPEATED, SLOW, count_lines, last_line_end, scan
+from taut.logs.readers.scan import PADDING, REPEATED, SLOW, count_lines, last_line_end, scan
+from taut.logs.reduce import Chunk, Problems, Values
 from taut.logs.schema import EXPECTED, LISTS, WORDS, column
 from taut.logs.sources import Source, Stream
+from taut.logs.tokens import Tokens
 
 MAX_LINE = 64 << 20  # bytes; 128k tokens with three lists of 17 digits are 8 MiB
 _BLOCK = 4 << 20
@@ -57,6 +58,7 @@ def chunks(
     token_clip: float | tuple[float, ...] | None,
     keep_text: bool,
     raw: frozenset[str] = frozenset(),
+    wanted: frozenset[str] = frozenset(),
 ) -> Iterator[tuple[Plan, Task, int]]:
     """Cut a file of JSON lines into tasks, each with the bytes on disk it covers.
 
@@ -66,6 +68,7 @@ def chunks(
         token_clip: Whether token lists are needed although their sums are there.
         keep_text: Keep the text of each line, for the file of rejected rows.
         raw: Native names of words to read as they are.
+        wanted: Names to read on request (`taut.logs.plan.ON_REQUEST`).
 
     Raises:
         LogError: The compressed data is damaged, or a column is missing.
@@ -75,7 +78,7 @@ def chunks(
         done = 0
         for block in _blocks(stream, source.first_line):
             if plan is None:
-                plan, kinds = _plan(source.name, block, layouts, token_clip, raw)
+                plan, kinds = _plan(source.name, block, layouts, token_clip, raw, wanted)
             if plan.layout.skip:
                 return
             at = stream.tell()
@@ -128,6 +131,7 @@ def _plan(
     layouts: Layouts,
     token_clip: float | tuple[float, ...] | None,
     raw: frozenset[str],
+    wanted: frozenset[str],
 ) -> tuple[Plan, dict[str, type]]:
     """Learn from the first lines which columns the file has, and the type of its ids."""
     if block.text is None:
@@ -151,12 +155,23 @@ def _plan(
     for native, path in layout.paths.items():
         values = _column(docs, path, wrapped=layout.wrapped)
         known = next((value for value in values if value is not None), None)
-        sparse = native == "gold" or (column(native).nullable and path == native)
-        if known is not None or sparse or path in seen:
+        # A column that is null in all of these rows may well be null in all of them.
+        null = path in seen and not _may_lack(native, layout)
+        if known is not None or null or _is_sparse(native, path):
             present.append(native)
         if column(native).kind in ("id", "text"):
             kinds[native] = type(known)
-    return make_plan(name, layout, present, seen, token_clip=token_clip, raw=raw), kinds
+    plan = make_plan(name, layout, present, seen, token_clip=token_clip, raw=raw, wanted=wanted)
+    return plan, kinds
+
+
+def _is_sparse(native: str, path: str) -> bool:
+    """Say whether a column may come late: a label, or what only some rows have to say."""
+    return native == "gold" or (column(native).nullable and path == native)
+
+
+def _may_lack(native: str, layout: Layout) -> bool:
+    return native not in layout.required and native not in ("reward", "prompt_id", "prompt")
 
 
 def _leaves(doc: dict) -> Iterator[tuple[str, object]]:
@@ -364,7 +379,8 @@ def _refuse_late(
         if value is not None:
             raise LogError(
                 f"{name}:{numbers[row]}: '{path}' is here but not in the first rows of the file; "
-                "expected it in all rows or in none: split the file, or fill the column."
+                "expected it in all rows or in none: split the file, fill the column, or leave it "
+                f"out: --map {native}=."
             )
 
 
@@ -408,6 +424,10 @@ def _values(
         return Values(_ids(native, values, kinds[native], problems), missing)
     if kind == "messages":
         return Values(_messages(native, values, problems), missing)
+    if kind == "failure":
+        return Values(np.array([failed(value) for value in values], dtype=np.bool_), missing)
+    if kind == "label":
+        return Values(labels(values), missing)
     types = (float, int) if kind in ("float", "int") else (bool,)
     if not set(map(type, values)) <= set(types):
         fill = np.nan if kind == "float" else False if kind == "bool" else -1
@@ -479,10 +499,6 @@ def _messages(native: str, values: list, problems: Problems) -> pa.Array:
     """Return prompts as text; messages in one form, whatever the order of their keys."""
     out = []
     for row, value in enumerate(values):
-        if type(value) not in (str, list):
-            if value is not None:
-                problems.add(row, native, f"is {_shown(value)}; expected {EXPECTED['messages']}")
-            value = None
         text = value if value is None or type(value) is str else messages_text(value)
         out.append(text if text is None else _text(native, row, text, problems))
     return pa.array(out, type=pa.large_string())

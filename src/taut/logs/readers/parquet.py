@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taut.errors import LogError
-from taut.logs.layout import Holds, Layouts, messages_text
+from taut.logs.facts import stored_facts
+from taut.logs.layout import Holds, Layouts, failed, labels, messages_text
 from taut.logs.origin import FRAMEWORKS, Origin
 from taut.logs.plan import Plan, make_plan
-from taut.logs.reduce import Chunk, Problems, Tokens, Values
+from taut.logs.reduce import Chunk, Problems, Values
 from taut.logs.schema import (
     EXPECTED,
     LISTS,
@@ -30,6 +31,7 @@ from taut.logs.schema import (
     column,
 )
 from taut.logs.sources import Source
+from taut.logs.tokens import Tokens
 
 _BATCH_BYTES = 8 << 20  # decoded; a batch and its sums then stay near the caches
 _BATCH_ROWS = 16_384
@@ -46,6 +48,7 @@ def chunks(
     *,
     token_clip: float | tuple[float, ...] | None,
     raw: frozenset[str] = frozenset(),
+    wanted: frozenset[str] = frozenset(),
 ) -> Iterator[tuple[Plan, Task, float]]:
     """Cut a Parquet file into tasks, each with its share of the file's bytes.
 
@@ -54,6 +57,7 @@ def chunks(
         layouts: Tells from a file's columns how they are read.
         token_clip: Whether token lists are needed although their sums are there.
         raw: Native names of words to read as they are.
+        wanted: Names to read on request (`taut.logs.plan.ON_REQUEST`).
 
     Yields:
         The plan of the file, a function that decodes some rows into chunks (in any thread), and
@@ -67,11 +71,12 @@ def chunks(
             with source.open() as stream:
                 shutil.copyfileobj(stream, file, 1 << 20)
             file.flush()
-            for plan, task, share in _chunks(file.name, source.name, layouts, token_clip, raw):
+            parts = _chunks(file.name, source.name, layouts, token_clip, raw, wanted)
+            for plan, task, share in parts:
                 done = list(task())  # decoded here: the file is gone when the generator ends
                 yield plan, lambda done=done: iter(done), share
     else:
-        yield from _chunks(source.name, source.name, layouts, token_clip, raw)
+        yield from _chunks(source.name, source.name, layouts, token_clip, raw, wanted)
 
 
 def _chunks(
@@ -80,6 +85,7 @@ def _chunks(
     layouts: Layouts,
     token_clip: float | tuple[float, ...] | None,
     raw: frozenset[str],
+    wanted: frozenset[str],
 ) -> Iterator[tuple[Plan, Task, float]]:
     file = _open(path, name)
     metadata, schema = file.metadata, file.schema_arrow
@@ -101,9 +107,11 @@ def _chunks(
         token_clip=token_clip,
         stored_clip=_stored(metadata, TOKEN_CLIP_KEY),
         raw=raw,
+        wanted=wanted,
     )
     plan = replace(
         plan,
+        facts=stored_facts(metadata.metadata, name),
         rejected_rows=int(_stored(metadata, REJECTED_KEY) or 0),
         origin=plan.origin or stored_origin(metadata),
     )
@@ -231,7 +239,9 @@ _ACCEPTS: dict[Kind, Callable[[pa.DataType], bool]] = {
     "bool": pa.types.is_boolean,
     "tokens": lambda kind: _is_numbers(kind),
     "features": lambda kind: _is_numbers(kind),
-    "messages": lambda kind: _is_text(kind) or _is_list(kind),
+    "messages": lambda kind: True,
+    "failure": lambda kind: True,
+    "label": lambda kind: True,
 }
 _REMEDY: dict[Kind, str] = {
     "id": "cast it to string or int64",
@@ -242,6 +252,8 @@ _REMEDY: dict[Kind, str] = {
     "tokens": "cast it to list<float32>",
     "features": "cast it to list<float32>",
     "messages": "cast it to string",
+    "failure": "cast it to string",
+    "label": "cast it to string",
 }
 
 
@@ -349,6 +361,10 @@ def _values(native: str, array: pa.Array, problems: Problems) -> Values:
         fits = pa.types.is_integer(array.type) and array.type != pa.uint64()
         whole = fits and kind == "id"  # else text, which hashes to the same key
         return Values(array.cast(pa.int64() if whole else pa.large_string()), missing)
+    if kind == "failure":
+        return Values(np.array([failed(value) for value in array.to_pylist()], np.bool_), missing)
+    if kind == "label":
+        return Values(labels(array.to_pylist()), missing)
     if kind == "float":
         values = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         return Values(np.asarray(values, dtype=np.float64), missing)
