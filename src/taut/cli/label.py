@@ -259,7 +259,6 @@ def merge(
     "--threshold", type=float, help="From here on the reward says yes; fixed before the labels."
 )
 @click.option("--delta", type=float, default=0.05, show_default=True, help="Of each interval.")
-@_joining
 @_answers
 @_json
 @_reading
@@ -268,7 +267,6 @@ def agreement(
     log,
     threshold,
     delta,
-    joining,
     label_map,
     map_value,
     as_json,
@@ -290,7 +288,7 @@ def agreement(
     found = compare(table, names, low=low, high=high, delta=delta)
     if log:
         joined, rollouts = _joined(
-            log, labels, label_map, map_value, joining, mapping, form, prompts, quiet
+            log, labels, label_map, map_value, "one", mapping, form, prompts, quiet
         )
         rows = joined.first_rows()
         rates = judge_rates(
@@ -374,7 +372,8 @@ def next(
     else:
         other = "" if forecast.active is None else f", by doubt {forecast.active:.3g}"
         click.echo(
-            f"Forecast width of E r* after {wanted} more: uniform {forecast.uniform:.3g}{other}. "
+            f"Forecast width of E r* with {forecast.total} labels: uniform "
+            f"{forecast.uniform:.3g}{other}. "
             f"Taken: {forecast.taken}; {forecast.reason}."
         )
     if not dry_run:

@@ -87,6 +87,8 @@ class Part(_Record):
         start, stop: Positions in the order: draws, rows or blocks (`SheetDesign`).
         most: Units for which draws were kept at that time. Where a later part raises it, draws that
             served as controls are labelled: only the labels by themselves then certify.
+        horizon: Units that bets reckon with: `most` where the user declared it, else `stop`. Never
+            less than in the part before.
         active: The draw of a block was chosen by chances that follow the judge's doubt.
         floor: c of theory §3.6: no chance is below c / block; 1 where all are equal.
         labels: Labels that the chances were learned from.
@@ -95,6 +97,7 @@ class Part(_Record):
     start: int = Field(ge=0)
     stop: int = Field(ge=1)
     most: int = Field(ge=1)
+    horizon: int = Field(ge=1)
     active: bool = False
     floor: float = Field(default=1.0, gt=0.0, le=1.0)
     labels: int = 0
@@ -146,8 +149,8 @@ class SheetDesign(_Record):
         stops = [part.stop for part in self.parts]
         if starts != [0, *stops[:-1]] or any(a >= b for a, b in zip(starts, stops, strict=True)):
             raise ValueError("parts: expected one behind the other, from 0")
-        if any(part.stop > part.most for part in self.parts):
-            raise ValueError("parts: expected no more units than `most`")
+        if any(part.stop > min(part.most, part.horizon) for part in self.parts):
+            raise ValueError("parts: expected no more units than `most` and `horizon`")
         if (self.way == "strata") != bool(self.strata):
             raise ValueError("strata: expected with way 'strata' only")
         return self
@@ -177,12 +180,13 @@ class SheetDesign(_Record):
         return np.searchsorted([part.stop for part in self.parts], units, side="right")
 
     def horizons(self) -> np.ndarray:
-        """Return for each unit how many were to be labelled at its time, shape (units,).
+        """Return for each unit how many its bet reckons with, shape (units,), never falling.
 
-        The horizon of a bet that is continued, not recomputed, as sheets follow each other.
+        The same number throughout where `most` was declared at the first sheet; else a fortune is
+        continued beyond what it reckoned with, which is valid and wider.
         """
-        stops = np.array([part.stop for part in self.parts])
-        return stops[self.part_of(np.arange(self.units))]
+        horizons = np.array([part.horizon for part in self.parts])
+        return horizons[self.part_of(np.arange(self.units))]
 
     @property
     def declared_shares(self) -> bool:

@@ -302,7 +302,8 @@ def _part(deal: Deal, n: int, way: Way, strata, done: tuple[Part, ...], most: in
         )
     if kept > limit:
         raise UsageError(f"--most {kept}: the log has room for {limit}.")
-    return Part(start=start, stop=wanted, most=kept)
+    reckoned = max(wanted, done[-1].horizon if done else 0, most or 0)
+    return Part(start=start, stop=wanted, most=kept, horizon=reckoned)
 
 
 def _limit(deal: Deal, way: Way, strata: tuple[Stratum, ...]) -> int:

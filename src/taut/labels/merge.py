@@ -11,9 +11,9 @@ from taut.errors import LogError, UsageError
 from taut.labels.answers import Answers
 from taut.labels.design import SheetDesign
 from taut.labels.draw import Deal, Drawn, Population, check_log, redraw
-from taut.logs.keys import hash_ids
+from taut.logs.keys import combine, hash_ids
 
-Joining = Literal["mean", "majority"]
+Joining = Literal["mean", "majority", "one"]
 _SHOWN = 3  # ids named in a message
 
 
@@ -92,8 +92,8 @@ def join(
         names: Id of each row, for messages; keys otherwise.
         words: uint64 key of prompt and response of each row (`word_keys`), where labels have no
             ids.
-        joining: Several annotators of one row: their mean, or what most of them say (of equally
-            many the mean).
+        joining: Several annotators of one row: their mean, what most of them say (of equally many
+            the mean), or what one of them says, whom a hash chooses.
 
     Raises:
         LogError: A label of no row of the log, or of a row that was not drawn; two labels of one
@@ -109,7 +109,8 @@ def join(
     given = ~np.isnan(answers.label)
     _check_range(answers, design)
     gold = np.full(len(population.rollout), np.nan)
-    rows, values, several = _one_each(where[given], answers.label[given], joining)
+    order = _by_hash(answers)[given] if joining == "one" else np.zeros(int(given.sum()))
+    rows, values, several = _one_each(where[given], answers.label[given], joining, order)
     gold[rows] = values
     returned = _returned(answers, where, gold, drawn, design, names)
     if several:
@@ -126,8 +127,6 @@ def join(
 
 def word_keys(prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
     """Return one uint64 key for each pair of texts, shape (rows,)."""
-    from taut.logs.keys import combine
-
     return combine(hash_ids(list(prompts)), hash_ids(list(responses)))
 
 
@@ -362,14 +361,23 @@ def _active_part(
     return Drawn(rows=rows, unit=units, chance=chance)
 
 
+def _by_hash(answers: Answers) -> np.ndarray:
+    """An order of all labels that neither values nor files have a say in, shape (rows,)."""
+    ids = answers.rollout_id or [" ".join(pair) for pair in answers.words]
+    return combine(hash_ids(ids), hash_ids(answers.annotator))
+
+
 def _one_each(
-    rows: np.ndarray, values: np.ndarray, joining: Joining
+    rows: np.ndarray, values: np.ndarray, joining: Joining, rank: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """One value for each distinct row, and how many rows had several."""
     distinct, index, counts = np.unique(rows, return_inverse=True, return_counts=True)
     joined = np.bincount(index, weights=values) / counts if len(rows) else np.empty(0)
     several = np.flatnonzero(counts > 1)
-    if joining == "majority" and len(several):
+    if joining == "one":
+        order = np.lexsort((rank, index))
+        joined = values[order[np.r_[0, np.cumsum(counts)[:-1]]]] if len(rows) else joined
+    elif joining == "majority" and len(several):
         order = np.argsort(index, kind="stable")
         groups = np.split(values[order], np.cumsum(counts)[:-1])
         for at in several:

@@ -23,10 +23,10 @@ from taut.labels.draw import Deal, Drawn, Population, check_log
 from taut.logs.keys import scramble
 
 FEWEST = 40  # labels to learn from
-FLOORS = (0.3, 0.5, 0.7)  # c; less makes single blocks too mighty for short runs
-_GAIN = 0.97  # forecast width that active must reach, of uniform's: it is an estimate
+EVEN = (0.1, 0.2, 0.35, 0.5, 0.7)  # share of the chance that is dealt evenly
+_GAIN = 0.98  # forecast width that active must reach, of uniform's: it is an estimate
 _FOLDS = 5
-_PRIOR = 5.0  # labels that the overall level counts for, in each bin
+_PRIOR = 3.0  # labels that the overall level counts for, in each bin
 _BIN = 15  # labels a bin
 _WORD = np.uint64(0x6C6162656C5F716A)
 
@@ -36,8 +36,9 @@ class Forecast(BaseModel):
 
     Attributes:
         labels: Labels so far that were learned from.
-        uniform, active: Forecast width of E r*, gold units, after the next labels.
-        floor: c of the active chances; 1 where uniform was taken.
+        total: Labels that the widths are for: those that the bets reckon with.
+        uniform, active: Forecast width of E r*, gold units, with so many labels, all drawn one way.
+        floor: c of the active chances, G q >= c in every block; 1 where uniform was taken.
         taken: Which of them.
         reason: Why.
     """
@@ -45,6 +46,7 @@ class Forecast(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     labels: int
+    total: int
     uniform: float
     active: float | None
     floor: float
@@ -132,11 +134,11 @@ def draw_next(
     deal = Deal(population, design.seed)
     past = _past(deal, design, gold, rows, unit, chance)
     blocks = deal.members(start, start + n, most=design.most)
-    forecast, doubt = _choose(deal, design, past, scores, n, delta)
+    forecast, doubt, even = _choose(deal, design, past, scores, n, delta)
     active = forecast.taken == "active"
     if active:
         share = _shares(deal, blocks, doubt, scores.signal)
-        chances = forecast.floor / design.block + (1 - forecast.floor) * share
+        chances = even / design.block + (1 - even) * share
     else:
         chances = np.zeros(blocks.shape)
         chances[:, 0] = 1.0  # the head: as random as any
@@ -147,6 +149,7 @@ def draw_next(
         start=start,
         stop=start + n,
         most=design.most,
+        horizon=max(start + n, design.parts[-1].horizon),
         active=active,
         floor=forecast.floor,
         labels=forecast.labels,
@@ -176,46 +179,56 @@ def _past(deal: Deal, design: SheetDesign, gold, rows, unit, chance) -> _Past:
 
 
 def _choose(deal: Deal, design: SheetDesign, past: _Past, scores: Scores, n: int, delta: float):
-    """Forecast both ways; return what to do, and the doubt that active chances follow."""
+    """Forecast both ways; return what to do, the doubt and the even share of active chances."""
     labels, scale = len(past.rows), design.scale.high - design.scale.low
+    total = max(design.units + n, design.parts[-1].horizon)  # what the bets reckon with
     if labels < FEWEST or design.block < 2:
         why = (
             f"{labels} labels are too few to learn where the judge errs"
             if labels < FEWEST
             else "no draws are left to choose among"
         )
-        width = _width(labels + n, 0.25, 1.0, 0.5, delta) * scale
-        return _said(labels, width, None, 1.0, why), None
+        width = _width(total, 0.25, 1.0, 0.5, delta) * scale
+        return _said(labels, total, width, None, 1.0, why), None, 1.0
     errors, sizes = _held_out(deal, past, scores)
     uniform = float((past.weight * errors**2).mean())
     mean = float(np.clip((past.weight * past.gold).mean(), 0.0, 1.0))
     spread = _judge_spread(past, scores) / design.block
-    plain = _width(labels + n, uniform + spread, 1.0, mean, delta) * scale
-    best, floor = np.inf, 1.0
-    for c in FLOORS:
+    plain = _width(total, uniform + spread, 1.0, mean, delta) * scale
+    doubt = _doubt(past, scores, np.arange(labels))
+    best, even = np.inf, 1.0
+    for c in EVEN:
         lean = c + (1 - c) * sizes  # G q of each labelled draw
-        second = float((past.weight * errors**2 / lean).mean())
-        mixed = (labels * uniform + n * second) / (labels + n) + spread
-        width = _width(labels + n, mixed, 1 / c, mean, delta) * scale
+        second = float((past.weight * errors**2 / lean).mean()) + spread
+        width = _width(total, second, 1 / _floor(doubt, c, design.block), mean, delta) * scale
         if width < best:
-            best, floor = width, c
-    # What the next labels by themselves are worth decides: few of them hardly move the whole.
-    lean = floor + (1 - floor) * sizes
-    second = float((past.weight * errors**2 / lean).mean()) + spread
-    alone = _width(n, second, 1 / floor, mean, delta) / _width(
-        n, uniform + spread, 1.0, mean, delta
-    )
-    if best < plain and alone < _GAIN:
-        why = f"the judge's doubt tells where it errs: a block's variance falls to {second:.3g}"
-        said = _said(labels, plain, best, floor, f"{why} from {uniform + spread:.3g}")
-        return said, _doubt(past, scores, np.arange(labels))
+            best, even, variance = width, c, second
+    if best < _GAIN * plain:
+        why = (
+            f"the judge's doubt tells where it errs: the variance of a block falls to "
+            f"{variance / (uniform + spread):.0%}"
+        )
+        return (
+            _said(labels, total, plain, best, _floor(doubt, even, design.block), why),
+            doubt,
+            even,
+        )
     why = "the judge's doubt tells too little of where it errs to pay for uneven chances"
-    return _said(labels, plain, best, 1.0, why), None
+    return _said(labels, total, plain, best, 1.0, why), None, 1.0
 
 
-def _said(labels: int, uniform: float, active: float | None, floor: float, why: str) -> Forecast:
+def _floor(doubt: _Doubt, even: float, block: int) -> float:
+    """Least G q that any block can have: known before the block, as the cap of a bet must be."""
+    least, most = float(doubt.sizes.min()), float(doubt.sizes.max())
+    return even + (1 - even) * block * least / (least + (block - 1) * most)
+
+
+def _said(
+    labels: int, total: int, uniform: float, active: float | None, floor: float, why: str
+) -> Forecast:
     return Forecast(
         labels=labels,
+        total=total,
         uniform=uniform,
         active=active,
         floor=floor,

@@ -67,6 +67,8 @@ def _cells(rollouts: Rollouts) -> tuple[np.ndarray | None, tuple[str, ...]]:
         texts.append([f"{name} {labels[v] if labels else v}" for v in known.tolist()])
     if not columns:
         return None, ()
+    if len(columns) == 1:
+        return columns[0], tuple(texts[0])
     shape = [len(names) for names in texts]
     flat = np.ravel_multi_index(columns, shape)
     met, codes = np.unique(flat, return_inverse=True)
