@@ -10,13 +10,13 @@ errs, and cost where it tells nothing: inverse chances make blocks that reach fu
 forecast, on labels that the chances were not learned from, and uniform is taken where it wins.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from taut.bounds.sampling import end_forecast
 from taut.errors import UsageError
 from taut.labels.design import Part, SheetDesign
 from taut.labels.draw import Deal, Drawn, Population, check_log
@@ -182,39 +182,46 @@ def _choose(deal: Deal, design: SheetDesign, past: _Past, scores: Scores, n: int
     """Forecast both ways; return what to do, the doubt and the even share of active chances."""
     labels, scale = len(past.rows), design.scale.high - design.scale.low
     total = max(design.units + n, design.parts[-1].horizon)  # what the bets reckon with
+
+    def said(uniform: float, active: float | None, floor: float, reason: str) -> Forecast:
+        return Forecast(
+            labels=labels,
+            total=total,
+            uniform=min(1.0, uniform) * scale,
+            active=None if active is None else min(1.0, active) * scale,
+            floor=floor,
+            taken="active" if floor < 1 else "uniform",
+            reason=reason,
+        )
+
     if labels < FEWEST or design.block < 2:
-        why = (
-            f"{labels} labels are too few to learn where the judge errs"
-            if labels < FEWEST
-            else "no draws are left to choose among"
-        )
-        width = _width(total, 0.25, 1.0, 0.5, delta) * scale
-        return _said(labels, total, width, None, 1.0, why), None, 1.0
+        few = f"{labels} labels are too few to learn where the judge errs"
+        reason = few if labels < FEWEST else "no draws are left to choose among"
+        return said(_width(total, 0.25, 0.5, 0.5, delta), None, 1.0, reason), None, 1.0
     errors, sizes = _held_out(deal, past, scores)
-    uniform = float((past.weight * errors**2).mean())
-    mean = float(np.clip((past.weight * past.gold).mean(), 0.0, 1.0))
-    spread = _judge_spread(past, scores) / design.block
-    plain = _width(total, uniform + spread, 1.0, mean, delta) * scale
+    fitted = _recalibration(past, scores, np.arange(labels))(scores.judge[past.rows])
     doubt = _doubt(past, scores, np.arange(labels))
-    best, even = np.inf, 1.0
-    for c in EVEN:
-        lean = c + (1 - c) * sizes  # G q of each labelled draw
-        second = float((past.weight * errors**2 / lean).mean()) + spread
-        width = _width(total, second, 1 / _floor(doubt, c, design.block), mean, delta) * scale
-        if width < best:
-            best, even, variance = width, c, second
-    if best < _GAIN * plain:
-        why = (
-            f"the judge's doubt tells where it errs: the variance of a block falls to "
-            f"{variance / (uniform + spread):.0%}"
-        )
-        return (
-            _said(labels, total, plain, best, _floor(doubt, even, design.block), why),
-            doubt,
-            even,
-        )
+    mean = float(np.clip((past.weight * past.gold).mean(), 0.0, 1.0))
+    lowest, highest = float(fitted.min()), float(fitted.max())
+
+    def block(even: float) -> tuple[float, float]:
+        """Variance of a block at so even chances, and the width that it gives."""
+        floor = _floor(doubt, even, design.block)
+        lean = even + (1 - even) * sizes  # G q of each labelled draw
+        # The block's mean of g varies between blocks too.
+        variance = float((past.weight * errors**2 / lean).mean() + fitted.var() / design.block)
+        reach = (mean - lowest + highest / floor, highest + (1 - lowest) / floor - mean)
+        return variance, _width(total, variance, *reach, delta)
+
+    variance, uniform = block(1.0)
+    even = min(EVEN, key=lambda share: block(share)[1])
+    less, active = block(even)
+    if active < _GAIN * uniform:
+        why = f"where the judge errs is known enough to bring a block's variance to {less:.3g}"
+        floor = _floor(doubt, even, design.block)
+        return said(uniform, active, floor, f"{why} from {variance:.3g}"), doubt, even
     why = "the judge's doubt tells too little of where it errs to pay for uneven chances"
-    return _said(labels, total, plain, best, 1.0, why), None, 1.0
+    return said(uniform, active, 1.0, why), None, 1.0
 
 
 def _floor(doubt: _Doubt, even: float, block: int) -> float:
@@ -223,26 +230,18 @@ def _floor(doubt: _Doubt, even: float, block: int) -> float:
     return even + (1 - even) * block * least / (least + (block - 1) * most)
 
 
-def _said(
-    labels: int, total: int, uniform: float, active: float | None, floor: float, why: str
-) -> Forecast:
-    return Forecast(
-        labels=labels,
-        total=total,
-        uniform=uniform,
-        active=active,
-        floor=floor,
-        taken="active" if floor < 1 else "uniform",
-        reason=why,
-    )
+def _width(blocks: int, variance: float, below: float, above: float, delta: float) -> float:
+    """Forecast a width: that of a normal interval, and more the further a block may reach.
 
+    The bets on blocks that reach d beyond the mean are capped at 1 / d, and lose about strain^2 /
+    11 by that, strain = d * sqrt(2 T / (n V)): measured on bets at strains up to 2.6.
+    """
+    from scipy.special import ndtri
 
-def _width(blocks: int, variance: float, reach: float, mean: float, delta: float) -> float:
-    ends = (
-        end_forecast(distance + reach - 1, variance, blocks=blocks, eta=delta / 2)
-        for distance in (mean, 1 - mean)
-    )
-    return float(min(1.0, sum(ends)))
+    variance = max(variance, 1e-6)
+    normal = float(ndtri(1 - delta / 2)) * math.sqrt(variance / blocks)
+    pull = math.sqrt(2 * math.log(2 / delta) / (blocks * variance))
+    return sum(normal * (1 + (reach * pull) ** 2 / 11) for reach in (below, above))
 
 
 def _held_out(deal: Deal, past: _Past, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
@@ -311,12 +310,6 @@ def _shares(deal: Deal, blocks: np.ndarray, doubt: _Doubt, signal: np.ndarray) -
     square = np.bincount(whose, doubt(signal[rows]) ** 2, len(flat)) / deal.sizes[flat]
     sizes = np.sqrt(square).reshape(blocks.shape)
     return sizes / sizes.sum(axis=1, keepdims=True)
-
-
-def _judge_spread(past: _Past, scores: Scores) -> float:
-    """Variance of g between draws, which a block's mean of g has 1 / G of."""
-    fit = _recalibration(past, scores, np.arange(len(past.rows)))
-    return float(np.var(fit(scores.judge[past.rows])))
 
 
 def _pick(chances: np.ndarray, units: np.ndarray, seed: int) -> np.ndarray:
