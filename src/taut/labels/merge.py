@@ -101,8 +101,8 @@ def join(
     """
     where = _rows(answers, population, words)
     _check_known(answers, where)
-    _check_twice(answers, where)
     design = one_design(answers)
+    _check_twice(answers, where)
     drawn = _drawn(answers, where, population, design)
     if design is not None:
         _check_drawn(answers, where, drawn)
