@@ -191,9 +191,9 @@ def _alpha(unit: np.ndarray, delta: float) -> Measured:
     within = 2 * np.maximum(square - mean**2, 0.0) * counts / (counts - 1)
     lower, upper = alpha_interval(mean, square, np.minimum(within, 1.0), delta=delta)
     n = len(unit)
-    # Products of different items only.
-    crossed = (mean.sum() ** 2 - (mean**2).sum()) / (n * (n - 1))
-    expected = float(2 * (square.mean() - crossed))
+    # As in the textbook, with items of equal weight: no label is paired with itself.
+    total = counts.sum()
+    expected = float(2 * (square.mean() - mean.mean() ** 2) * total / (total - 1))
     return Measured(
         name="Krippendorff's alpha",
         between="all annotators",
