@@ -288,19 +288,21 @@ def verl_rows(step, prompts=6, per_prompt=4, *, version="0.10", seed=0):
                 row["uid"] = f"{step:04x}-{prompt}_{session}_0"
             else:
                 row["acc"] = row["score"] > 0
-                row["reward"] = -1.0  # validation adds it; a reward function may
+                row["reward"] = row["score"] - 0.25  # validation adds it, with all penalties
             yield row
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5", "0.6", "0.10", "v1"])
 def test_verl_of_every_version_is_read(tmp_path, version):
-    """Prompts by their text, rewards from `score` even where a `reward` stands beside it."""
+    """Prompts by their text; `reward`, which was trained on, where it stands beside `score`."""
     rows = [row for step in (1, 2) for row in verl_rows(step, version=version)]
     for step in (1, 2):
         write_lines(tmp_path / f"{step}.jsonl", [row for row in rows if row["step"] == step])
     rollouts = taut.read_rollouts(tmp_path)
     assert rollouts.origin.format == "verl"
-    assert rollouts.reward.tolist() == [row["score"] for row in rows]
+    assert rollouts.reward.tolist() == [row.get("reward", row["score"]) for row in rows]
+    raw = taut.read_rollouts(tmp_path, mapping={"reward": "score"})
+    assert raw.reward.tolist() == [row["score"] for row in rows]
     assert rollouts.step.tolist() == [row["step"] for row in rows]
     assert len(set(prompts_of(rollouts))) == 12
     assert len(rollouts.blocks(0)) == 12
@@ -465,7 +467,9 @@ def test_log_probs_that_were_skipped_are_not_read_as_certainty(tmp_path):
     batch = nemo_batch(reference=True)
     batch["prev_logprobs"] = [[0.0] * len(values) for values in batch["prev_logprobs"]]
     path = write_lines(tmp_path / "train_data_step1.jsonl", jsonl_of_batch(batch))
-    with pytest.raises(LogError, match=r"'policy_logprobs' is 0 for all \d+ tokens"):
+    with pytest.raises(
+        LogError, match=r"'prev_logprobs' \(as 'policy_logprobs'\) is 0 for all \d+ tokens"
+    ):
         taut.read_rollouts(path)
 
 
@@ -561,7 +565,7 @@ def test_a_nemo_row_that_breaks_is_named(tmp_path):
     rows = list(jsonl_of_batch(nemo_batch()))
     rows[2]["rewards"] = [[1.0, 2.0]]
     path = write_lines(tmp_path / "train_data_step1.jsonl", rows)
-    with pytest.raises(LogError, match=r"step1.jsonl:3: 'reward' is a list of 2"):
+    with pytest.raises(LogError, match=r"step1.jsonl:3: 'rewards' \(as 'reward'\) is a list of 2"):
         taut.read_rollouts(path)
 
 
@@ -693,11 +697,11 @@ def test_a_format_that_is_not_the_logs_says_what_it_expected(tmp_path, format):
         taut.read_rollouts(path, format=format)
 
 
-@pytest.mark.parametrize("value", [None, "0.5", [0.5]])
+@pytest.mark.parametrize("value", [None, "half", [0.5]])
 def test_a_score_that_is_none_is_named_with_its_row(tmp_path, value):
     """File, line and column; with --lenient it is counted."""
     rows = list(verl_rows(1))
-    rows[2]["score"] = value
+    rows[2]["reward"] = value
     path = write_lines(tmp_path / "1.jsonl", rows)
     with pytest.raises(LogError, match=r"1\.jsonl:3: 'reward' is "):
         taut.read_rollouts(path)

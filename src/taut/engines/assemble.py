@@ -11,6 +11,7 @@ from taut.errors import LogError
 from taut.logs.keys import combine, hash_ids, row_keys, untold
 from taut.logs.reduce import Reduced
 from taut.logs.schema import KEPT, PART
+from taut.logs.write import with_optional
 
 _NAMED = ("policy", "run")
 CLIPPED = "token_clipped_log_ratio"
@@ -40,8 +41,8 @@ _NO_VALUE = {
 def completed(columns: Mapping[str, np.ndarray | pa.Array]) -> dict:
     """Add columns that a file may lack, and what names a row once its texts are gone."""
     if "rollout_id" in columns or "content_key" in columns:
-        return _complete(columns)
-    return {**_complete(columns), "content_key": content_keys(columns).view(np.int64)}
+        return with_optional(columns)
+    return {**with_optional(columns), "content_key": content_keys(columns).view(np.int64)}
 
 
 def compact(
@@ -99,14 +100,6 @@ def content_keys(columns: Mapping[str, np.ndarray | pa.Array]) -> np.ndarray:
         part = hash_ids(columns[name]) if name in columns else np.zeros(rows, dtype=np.uint64)
         keys = combine(keys, part)
     return keys
-
-
-def _complete(columns: Mapping[str, np.ndarray | pa.Array]) -> dict:
-    """Add the columns that a file may lack while others have them."""
-    rows = len(columns["reward"])
-    kinds = {"gold": pa.float64(), "n_tokens": pa.int64(), "label_probability": pa.float64()}
-    kinds |= {"truncated": pa.bool_(), "error": pa.bool_()}
-    return {**{name: pa.nulls(rows, kind) for name, kind in kinds.items()}, **columns}
 
 
 def _codes(texts: pa.Array, known: dict[str, int]) -> np.ndarray:

@@ -18,12 +18,14 @@ from taut.draws.rollouts import Rollouts
 from taut.engines.assemble import CLIPPED, assemble, compact, completed
 from taut.errors import LogError, UsageError
 from taut.logs.facts import merge_facts
+from taut.logs.mapping import Meanings, check_values
 from taut.logs.origin import FORMATS, Origin
 from taut.logs.plan import ON_REQUEST, check_mapping, no_labels
-from taut.logs.read import Request, Task, tasks
+from taut.logs.read import NoRollouts, Request, Task, tasks
 from taut.logs.reduce import Reduced
 from taut.logs.schema import KEYS, NATIVE, column
 from taut.logs.sources import Source, find
+from taut.logs.text import safe
 from taut.logs.write import RejectedRows, refuse_overwrite, write_native
 
 Sources = str | os.PathLike | Iterable[str | os.PathLike]
@@ -37,6 +39,7 @@ def read_rollouts(
     sources: Sources,
     *,
     mapping: Mapping[str, str] | None = None,
+    values: Meanings | None = None,
     lenient: str | os.PathLike | None = None,
     token_clip: float | tuple[float, ...] | None = None,
     features: bool = False,
@@ -57,6 +60,9 @@ def read_rollouts(
         sources: Files, globs, folders, or several of them.
         mapping: Native column to column of the log, nested ones by dotted path, for example
             {"reward": "judge_score", "prompt_id": "metadata.prompt_id"}; "" leaves a column out.
+            Sums ("1.0*a+0.5*b"), ids of several columns ("env+task") and folded lists
+            ("sum(rewards)", "last(…)", "mean(…)") are made while reading.
+        values: Native column to what its texts mean as numbers, as {"reward": {"C": 1, "I": 0}}.
         lenient: A file to write rejected rows to, as JSON lines; the others are then read.
             Without it the first bad row stops the reader.
         token_clip: Also sum token log-ratios clipped to ±token_clip nats (theory §4.5). Several
@@ -85,6 +91,7 @@ def read_rollouts(
     check_format(format)
     files = find(sources)
     settings = {
+        "values": values,
         "lenient": lenient,
         "token_clip": token_clip,
         "features": features,
@@ -142,6 +149,7 @@ def convert(
     output: str | os.PathLike,
     *,
     mapping: Mapping[str, str] | None = None,
+    values: Meanings | None = None,
     lenient: str | os.PathLike | None = None,
     token_clip: float | None = None,
     keep: Iterable[str] = (),
@@ -156,7 +164,7 @@ def convert(
 
     Args:
         output: Parquet file to write; it must not be one of the sources.
-        sources, mapping, lenient, token_clip, keep, format, progress, threads: As in
+        sources, mapping, values, lenient, token_clip, keep, format, progress, threads: As in
             `read_rollouts`.
 
     Returns:
@@ -173,6 +181,7 @@ def convert(
     pieces = stream(
         files,
         mapping=mapping,
+        values=values,
         lenient=lenient,
         token_clip=token_clip,
         keep=tuple(dict.fromkeys(keep)),
@@ -196,6 +205,7 @@ def stream(
     files: tuple[Source, ...],
     *,
     mapping: Mapping[str, str] | None = None,
+    values: Meanings | None = None,
     lenient: str | os.PathLike | None = None,
     token_clip: float | tuple[float, ...] | None = None,
     features: bool = False,
@@ -219,6 +229,7 @@ def stream(
     request = Request(
         paths=paths,
         mapped=frozenset(mapping or ()),
+        values=check_values(values),
         keep=keep,
         parts=parts,
         wanted=wanted,
@@ -226,36 +237,75 @@ def stream(
         token_clip=_clip(token_clip),
         format=format,
     )
-    cut = (task for file in files for task in tasks(file, request))
-    rows, done, labelled, seen = 0, 0.0, False, set()
-    first: tuple[str, frozenset[str]] | None = None
-    writer: tuple[str, Origin | None] | None = None
-    with RejectedRows(lenient, avoid=[file.name for file in files]) as rejected:
+    watch = _Watch(files[0].notes if files else ())
+    rows, done, labelled = 0, 0.0, False
+    with RejectedRows(lenient, avoid=[file.path for file in files]) as rejected:
+        cut = watch.tasks(files, request)
         for task, pieces in in_order(cut, threads or os.cpu_count() or 1):
             done += task.bytes
-            if task.source not in seen and pieces:
-                seen.add(task.source)
-                pieces[0] = replace(
-                    pieces[0],
-                    left_out_before=task.plan.rejected_rows,
-                    facts=task.plan.facts,
-                    notes=(*task.plan.notes, *pieces[0].notes),
-                )
-            for piece in pieces:
-                writer = writer or (task.source.name, piece.origin)
-                _check_origin(writer, task.source.name, piece.origin)
-                first = first or (task.source.name, _solid(piece))
-                _check_same(first, task.source.name, piece)
+            for piece in watch.checked(task, pieces):
                 labelled = labelled or _is_labelled(piece)
                 rejected.add(piece.rejected)
                 rows += len(piece.columns["reward"])
                 yield piece
             if progress:
                 progress(rows, round(done))
-        _check_rows(rows, files)
+        watch.check_unchanged(files)
+        _check_rows(rows, files, watch)
         gold = request.paths.get("gold", "gold")
         if gold != "gold" and not labelled:
             raise no_labels(task.source.name, gold, task.plan)
+
+
+class _Watch:
+    """What is kept of a log's files while they are read: who wrote them, columns, notes."""
+
+    def __init__(self, notes: tuple[str, ...]) -> None:
+        self._notes = list(notes)
+        self._first: tuple[str, frozenset[str]] | None = None
+        self._writer: tuple[str, Origin | None] | None = None
+        self._seen: set[str] = set()
+        self.passed: LogError | None = None
+
+    def tasks(self, files: tuple[Source, ...], request: Request) -> Iterator[Task]:
+        """Yield the tasks of all files; those found in a folder may hold no rollouts."""
+        for file in files:
+            try:
+                yield from tasks(file, request)
+            except NoRollouts as problem:
+                if not file.listed:
+                    raise
+                self.passed = self.passed or problem
+                self._notes.append(f"passed over {problem}")
+            except LogError as problem:
+                raise file.changed() or problem from None
+
+    def checked(self, task: Task, pieces: list[Reduced]) -> Iterator[Reduced]:
+        """Yield the pieces of a task, the first of a file with what is known of the file."""
+        name = safe(task.source.name)
+        for piece in pieces:
+            notes = piece.notes
+            if task.source.name not in self._seen:
+                self._seen.add(task.source.name)
+                piece = replace(
+                    piece,
+                    left_out_before=task.plan.rejected_rows,
+                    facts=task.plan.facts,
+                )
+                notes = (*task.plan.notes, *notes)
+            self._writer = self._writer or (name, piece.origin)
+            _check_origin(self._writer, name, piece.origin)
+            self._first = self._first or (name, _solid(piece))
+            _check_same(self._first, name, piece)
+            yield replace(piece, notes=(*self._notes, *notes))
+            self._notes = []
+
+    def check_unchanged(self, files: tuple[Source, ...]) -> None:
+        """Raise where a file is no longer the one that was found: part of it would be missing."""
+        for file in files:
+            problem = file.changed()
+            if problem is not None:
+                raise problem
 
 
 def in_order(cut: Iterator[Task], threads: int) -> Iterator[tuple[Task, list[Reduced]]]:
@@ -266,13 +316,19 @@ def in_order(cut: Iterator[Task], threads: int) -> Iterator[tuple[Task, list[Red
         for task in cut:
             waiting.append((task, pool.submit(task.run)))
             if len(waiting) > threads + 1:
-                ready, future = waiting.popleft()
-                yield ready, future.result()
+                yield _done(*waiting.popleft())
         while waiting:
-            ready, future = waiting.popleft()
-            yield ready, future.result()
+            yield _done(*waiting.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _done(task: Task, future: Future) -> tuple[Task, list[Reduced]]:
+    try:
+        return task, future.result()
+    except LogError as problem:
+        # A file that was replaced looks damaged; the change is what to say.
+        raise task.source.changed() or problem from None
 
 
 def _clip(token_clip: float | tuple[float, ...] | None) -> float | tuple[float, ...] | None:
@@ -338,7 +394,9 @@ def _is_labelled(piece: Reduced) -> bool:
     return gold is not None and not np.isnan(gold).all()
 
 
-def _check_rows(rows: int, files: tuple[Source, ...]) -> None:
+def _check_rows(rows: int, files: tuple[Source, ...], watch: _Watch) -> None:
+    if not rows and watch.passed is not None:
+        raise watch.passed
     if not rows:
-        names = ", ".join(file.name for file in files[:3])
+        names = ", ".join(safe(file.name) for file in files[:3])
         raise LogError(f"{names}: expected rollouts, found no row; check how the log was written.")

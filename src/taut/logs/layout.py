@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pyarrow as pa
@@ -27,6 +27,8 @@ class Layout:
         wrapped: Every value of a row stands in a list of its own (NeMo-RL).
         skip: The file belongs to the log but holds no rollouts.
         origin: Who wrote it; None for a native file.
+        meanings: Native name to what its texts mean as numbers, unless the user says otherwise.
+        notes: What people should know of how the file is read.
     """
 
     paths: Mapping[str, str]
@@ -36,14 +38,17 @@ class Layout:
     wrapped: bool = False
     skip: bool = False
     origin: Origin | None = None
+    meanings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 Layouts = Callable[[str, Columns], Layout]
 
 
-def native_layout(paths: Mapping[str, str]) -> Layout:
+def native_layout(paths: Mapping[str, str], mapped: frozenset[str] = frozenset()) -> Layout:
     """Return the layout of a native file: mapped names must be there, all others may."""
-    return Layout(paths=paths, required=frozenset(n for n, path in paths.items() if n != path))
+    changed = frozenset(name for name, path in paths.items() if name != path)
+    return Layout(paths=paths, required=(mapped | changed) & paths.keys())
 
 
 def messages_text(messages: list) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from taut.errors import LogError
 from taut.logs.facts import LogFacts
-from taut.logs.layout import Layout, native_layout
+from taut.logs.layout import Layout, Layouts, native_layout
 from taut.logs.origin import Origin
 from taut.logs.schema import NATIVE, WORDS
 
@@ -61,6 +61,42 @@ def check_mapping(mapping: Mapping[str, str] | None) -> dict[str, str]:
         seen[path] = name
     paths = {name: mapping.get(name, name) for name in NATIVE}
     return {name: path for name, path in paths.items() if path}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planner:
+    """What the readers of all formats ask: how a file's columns are read, and which of them.
+
+    Attributes:
+        layouts: Tells from a file's columns how they are read.
+        token_clip, raw, wanted: As in `make_plan`.
+    """
+
+    layouts: Layouts
+    token_clip: float | tuple[float, ...] | None = None
+    raw: frozenset[str] = frozenset()
+    wanted: frozenset[str] = frozenset()
+
+    def plan(
+        self,
+        file: str,
+        layout: Layout,
+        present: Collection[str],
+        columns: Collection[str],
+        *,
+        stored_clip: float | None = None,
+    ) -> Plan:
+        """Choose what to read from one file; see `make_plan`."""
+        return make_plan(
+            file,
+            layout,
+            present,
+            columns,
+            token_clip=self.token_clip,
+            stored_clip=stored_clip,
+            raw=self.raw,
+            wanted=self.wanted,
+        )
 
 
 def make_plan(
@@ -131,6 +167,11 @@ def make_plan(
         origin=layout.origin,
         raw=raw & chosen,
     )
+
+
+def may_lack(native: str, layout: Layout) -> bool:
+    """Say whether a file may do without a column: where it is all null it is as if absent."""
+    return native not in layout.required and native not in ("reward", "prompt_id", "prompt")
 
 
 def no_labels(file: str, path: str, plan: Plan) -> LogError:

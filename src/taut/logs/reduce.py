@@ -4,7 +4,7 @@ Token lists become sequence sums here, once (`taut.logs.tokens`), texts become k
 wrong with a row is said in one line.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,7 @@ from taut.logs.facts import LogFacts
 from taut.logs.keys import hash_ids, untold
 from taut.logs.origin import Origin
 from taut.logs.schema import LISTS, NATIVE, column
+from taut.logs.text import safe
 from taut.logs.tokens import Tokens, clipped_sums, pair_sums, row_sums
 
 _ROLES = ("policy", "ref", "behaviour")
@@ -59,6 +60,7 @@ class Chunk:
         columns: Native name to values; absent columns are left out.
         problems: What the reader found wrong so far.
         text: Raw text of each row where the file is text, for the file of rejected rows.
+        names: Native or raw name to path in the file, for messages.
     """
 
     file: str
@@ -66,6 +68,7 @@ class Chunk:
     columns: dict[str, Values]
     problems: Problems
     text: Sequence[bytes] | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 # Further columns of a chunk, each of shape (rows,); bad rows are noted in the chunk's problems.
@@ -81,6 +84,7 @@ class Rejected:
     column: str
     problem: str
     text: bytes | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +327,7 @@ def _without(out: dict, chunk: Chunk, *, lenient: bool) -> Reduced:
             row=int(chunk.numbers[row]),
             column=first[row][0],
             problem=first[row][1],
+            path=chunk.names.get(first[row][0], ""),
             text=chunk.text[row] if chunk.text is not None else None,
         )
         for row in rows
@@ -341,5 +346,8 @@ def _filter(values: np.ndarray | pa.Array, keep: np.ndarray) -> np.ndarray | pa.
 
 def message(bad: Rejected) -> str:
     """Return the one-line error for a bad row."""
-    what = f"'{bad.column}' {bad.problem}" if bad.column else bad.problem
+    path = bad.path or bad.column
+    named = f"'{bad.column}'" if path == bad.column else f"'{safe(path)}' (as '{bad.column}')"
+    problem = bad.problem.replace("PATH", safe(path))
+    what = f"{named} {problem}" if bad.column else problem
     return f"{bad.file}:{bad.row}: {what}."

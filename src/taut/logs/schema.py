@@ -15,6 +15,7 @@ Kind = Literal[
     "messages",
     "failure",
     "label",
+    "any",
 ]
 
 # Kinds that hold a list of numbers in each row.
@@ -34,6 +35,7 @@ EXPECTED: dict[Kind, str] = {
     "features": "lists of numbers, the same length in all rows",
     "token_ids": "lists of integers, one per token",
     "messages": "text, or a list of messages",
+    "any": "anything",
     "label": "text, numbers, true or false",
     "failure": "what went wrong: text, an object, true or false",
 }
@@ -211,11 +213,16 @@ RAW: dict[str, Column] = {
 REWARD_PART = "reward from "  # one of several reward columns
 KEPT = "kept "  # a column that was asked for, to slice by
 PART = "part "  # one of the parts of a reward, under `rewards`
+SUMMAND, ANY, LIST = "summand ", "any ", "list "  # of what --map makes of several (logs.mapping)
 
 
 def column(name: str) -> Column:
     """Return a native or raw column by name."""
-    if name.startswith((REWARD_PART, PART)):
+    if name.startswith(ANY):
+        return Column(name=name, kind="any", meaning="as it stands in the file", nullable=True)
+    if name.startswith(LIST):
+        return Column(name=name, kind="tokens", meaning="numbers to fold", nullable=True)
+    if name.startswith((REWARD_PART, PART, SUMMAND)):
         return Column(name=name, kind="float", meaning="one of several rewards", nullable=True)
     if name.startswith(KEPT):
         return Column(name=name, kind="label", meaning="to slice by", nullable=True)

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: the reduced native log, and the rejected rows."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +27,12 @@ from taut.logs.schema import (
     Kind,
     column,
 )
+from taut.logs.text import safe
+
+try:
+    import fcntl
+except ImportError:  # no locks on this system: parts of killed runs stay
+    fcntl = None
 
 ROW_GROUP = 8192  # rows; small enough to read in pieces, large enough to compress
 LIST_ROW_GROUP = 4096  # rows with token lists
@@ -99,7 +106,7 @@ def write_rollouts(
     path = os.fspath(path)
     names = [column.name for column in COLUMNS if column.name in columns]
     lists = [name for name in names if NATIVE[name].kind == "tokens"]
-    arrays = [_list_array(columns[n]) if n in lists else _array(n, columns[n]) for n in names]
+    arrays = [_list_array(columns[n]) if n in lists else column_array(n, columns[n]) for n in names]
     fields = [
         pa.field(name, array.type, nullable=name in _NO_VALUE)
         for name, array in zip(names, arrays, strict=True)
@@ -188,7 +195,7 @@ def _table(columns: Mapping[str, Sequence], path: str, schema: pa.Schema | None)
     kept = {name: name.removeprefix(KEPT) for name in columns if name.startswith(KEPT)}
     kept |= {name: f"rewards.{name[len(PART) :]}" for name in columns if name.startswith(PART)}
     own = [column.name for column in COLUMNS if column.name in columns]
-    arrays = [_array(name, columns[name]) for name in (*own, *kept)]
+    arrays = [column_array(name, columns[name]) for name in (*own, *kept)]
     names = [*own, *kept.values()]
     if schema is None:
         return pa.table(arrays, names=names)
@@ -205,7 +212,15 @@ def _table(columns: Mapping[str, Sequence], path: str, schema: pa.Schema | None)
     return pa.table(arrays, schema=schema)
 
 
-def _array(name: str, values: Sequence) -> pa.Array:
+def with_optional(columns: Mapping[str, Sequence]) -> dict:
+    """Add the columns that some rows of a log may have and these lack, as nulls."""
+    rows = len(columns["reward"])
+    lacking = [c for c in COLUMNS if c.nullable and c.name not in columns]
+    return {**{c.name: pa.nulls(rows, _TYPES[c.kind]) for c in lacking}, **columns}
+
+
+def column_array(name: str, values: Sequence) -> pa.Array:
+    """Return one native column as a file holds it; what says "no value" as null."""
     kind = column(name).kind
     if kind == "id":
         array = values if isinstance(values, pa.Array) else pa.array(values)
@@ -251,6 +266,14 @@ class RejectedRows:
             self._whole.__exit__(*failure)
 
 
+def same_file(path: str, other: str) -> bool:
+    """Say whether two paths lead to one file, through links of either kind, or would."""
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return os.path.realpath(path) == os.path.realpath(other)
+
+
 def refuse_overwrite(path: str, inputs: Sequence[str]) -> None:
     """Raise where an output would replace one of the inputs.
 
@@ -258,16 +281,48 @@ def refuse_overwrite(path: str, inputs: Sequence[str]) -> None:
         LogError: The output is an input.
     """
     for name in inputs:
-        if os.path.realpath(name) == os.path.realpath(path):
+        if same_file(path, name):
             raise LogError(
-                f"{path}: expected a new file to write, found one of the inputs; "
+                f"{safe(path)}: expected a new file to write, found one of the inputs; "
                 "choose another name."
             )
+
+
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part")
+
+
+def clear_parts(path: str) -> None:
+    """Take away what killed runs left half written of a file; parts that are written are locked."""
+    folder, name = os.path.split(path)
+    with suppress(OSError):
+        for entry in os.listdir(folder or "."):
+            found = _PART.fullmatch(entry)
+            if found and found[1] == name:
+                _remove_unlocked(os.path.join(folder, entry))
+
+
+def _remove_unlocked(part: str) -> None:
+    with suppress(OSError), open(part, "rb") as file:
+        if _lock(file):
+            os.unlink(part)
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock a file for as long as it is open; say whether nobody else has."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
 def whole_file(path: str) -> Iterator[BinaryIO]:
     """Open a file for writing under another name, and rename it to `path` if all goes well.
+
+    What killed runs left of the same file is taken away.
 
     Raises:
         LogError: The folder does not exist or cannot be written, or `path` is a folder.
@@ -279,10 +334,12 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
     try:
         if os.path.isdir(path):
             raise IsADirectoryError(0, "a folder of that name")
+        clear_parts(path)
         file = open(part, "xb")  # noqa: SIM115 - closed below, before the rename
+        _lock(file)
     except OSError as problem:
         raise LogError(
-            f"{path}: expected a file that can be written, found {problem.strerror}; "
+            f"{safe(path)}: expected a file that can be written, found {problem.strerror}; "
             "choose another name."
         ) from None
     try:
@@ -294,7 +351,7 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
             os.unlink(part)
         if isinstance(problem, OSError):
             raise LogError(
-                f"{path}: expected to write the file, found {problem.strerror or problem}; "
+                f"{safe(path)}: expected to write the file, found {problem.strerror or problem}; "
                 "make room or choose another place."
             ) from None
         raise

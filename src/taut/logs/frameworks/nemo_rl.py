@@ -16,9 +16,9 @@ import orjson
 import pyarrow as pa
 
 from taut.errors import LogError
-from taut.logs.frameworks.common import join, lacks, same, with_columns
+from taut.logs.frameworks.common import join, lacks, opening, same, with_columns
 from taut.logs.keys import prefix_keys
-from taut.logs.layout import Columns, Layout, messages_text
+from taut.logs.layout import Columns, Layout
 from taut.logs.origin import Origin
 from taut.logs.reduce import Chunk, Problems, Values
 from taut.logs.tokens import Tokens, first_marked, select_tokens
@@ -29,13 +29,13 @@ _MANY = 8  # tokens; so many log-probs that are all exactly 0 were never compute
 _STEP = re.compile(r"(train|val)_data_step(\d+)")
 
 
-def layout(file: str, columns: Columns, paths: Mapping[str, str]) -> Layout:
+def layout(file: str, columns: Columns, paths: Mapping[str, str], mapped: frozenset[str]) -> Layout:
     """One row per sample, every value in a list of one; token lists padded to the longest row.
 
     train_data: content, rewards, input_lengths, token_ids, token_loss_mask, sample_loss_mask,
     advantages, generation_logprobs, prev_logprobs, idx. val_data: content (messages), rewards, idx.
     """
-    if "rewards" not in columns and paths["reward"] == "reward":
+    if "rewards" not in columns and "reward" not in mapped:
         raise LogError(
             f"{file}: expected a column 'rewards', found none, as in a log of distillation; there "
             "is no reward to certify: name the train_data or val_data of an RL run."
@@ -45,7 +45,7 @@ def layout(file: str, columns: Columns, paths: Mapping[str, str]) -> Layout:
     # With dynamic sampling `rewards` are of another batch than the row's tokens.
     chosen = "filtered_rewards" in columns
     own = {"reward": "filtered_rewards" if chosen else "rewards"}
-    named = {name for name, path in paths.items() if name != path}
+    named = mapped
     training = bool({"token_loss_mask", "input_lengths", "prev_logprobs"} & set(columns))
     derived = set()
     if training:
@@ -63,6 +63,7 @@ def layout(file: str, columns: Columns, paths: Mapping[str, str]) -> Layout:
     return join(
         paths,
         own,
+        mapped,
         required={"reward"} | (needed & own.keys()),
         derived=derived,
         derive=partial(_derive_nemo, step=step, file=file),
@@ -131,23 +132,18 @@ def _generated(name: str, column: Values, mask: Tokens, problems: Problems) -> V
 
 
 def _openings(chunk: Chunk) -> pa.Array:
-    """Return what comes before the first answer, as text.
-
-    A later answer would be wrong: where an environment speaks between answers, one prompt's
-    rollouts would be taken for different prompts.
-    """
     out = []
     for row, text in enumerate(chunk.columns["messages"].data.to_pylist()):
         try:
-            messages = orjson.loads(text or "")
-            roles = [message["role"] for message in messages]
-            out.append(messages_text(messages[: roles.index("assistant")]))
-        except (ValueError, TypeError, KeyError):
-            out.append(text)
+            found = opening(orjson.loads(text or ""))
+        except orjson.JSONDecodeError:
+            found = None
+        if found is None:
             chunk.problems.add(
                 row,
                 "content",
                 "is no list of messages with roles, an assistant's among them; without it prompt "
                 "and response cannot be told apart: map an id, --map prompt_id=COLUMN",
             )
+        out.append(text if found is None else found)
     return pa.array(out, type=pa.large_string())

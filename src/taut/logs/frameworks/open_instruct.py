@@ -20,7 +20,7 @@ from taut.logs.reduce import Chunk, Values
 _SHARD = re.compile(r"(.+)_rollouts_\d+\.")
 
 
-def layout(file: str, columns: Columns, paths: Mapping[str, str]) -> Layout:
+def layout(file: str, columns: Columns, paths: Mapping[str, str], mapped: frozenset[str]) -> Layout:
     """step, sample_idx, prompt_idx, prompt_tokens, response_tokens, reward, finish_reason, …
 
     `prompt_idx` counts within a batch, and wrongly where truncated rollouts were dropped; prompts
@@ -32,8 +32,7 @@ def layout(file: str, columns: Columns, paths: Mapping[str, str]) -> Layout:
             paths={}, derived=frozenset({"reward", "prompt_id"}), skip=True, origin=origin
         )
     expect(file, "open-instruct", columns, ("reward", "prompt_tokens", "response_tokens"))
-    named = {name for name, path in paths.items() if name != path}
-    by_tokens = not {"prompt_id", "prompt"} & named
+    by_tokens = not {"prompt_id", "prompt"} & mapped
     # The same lists twice: as they stand for `taut score`, and for their lengths and keys.
     own = {"response_tokens": "response_tokens"}
     words = {"prompt_ids": "prompt_tokens", "response_ids": "response_tokens"}
@@ -46,6 +45,7 @@ def layout(file: str, columns: Columns, paths: Mapping[str, str]) -> Layout:
     return join(
         paths,
         {**own, **words},
+        mapped,
         required=set(own),
         derived={"prompt_id"} if by_tokens else set(),
         derive=partial(_derive_open, run=match[1] if match else name.split(".")[0]),

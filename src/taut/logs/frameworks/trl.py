@@ -11,38 +11,60 @@ import numpy as np
 from taut.errors import LogError
 from taut.logs.frameworks.common import expect, join, with_columns
 from taut.logs.layout import Columns, Layout
-from taut.logs.origin import Origin
+from taut.logs.mapping import weighted
+from taut.logs.origin import FRAMEWORKS, Origin
 from taut.logs.reduce import Chunk, Values
 from taut.logs.schema import NATIVE, REWARD_PART
+from taut.logs.text import safe
 
 
-def layout(file: str, columns: Columns, paths: Mapping[str, str]) -> Layout:
+def layout(
+    file: str,
+    columns: Columns,
+    paths: Mapping[str, str],
+    mapped: frozenset[str],
+    format: str = "trl",
+) -> Layout:
     """step, prompt, completion, one column per reward function, extras, advantage."""
-    expect(file, "trl", columns, ("step", "prompt", "completion"))
-    weights = _trl_rewards(file, columns, paths)
+    expect(file, format, columns, ("step", "prompt", "completion"))
+    weights = _rewards(file, columns, paths, mapped, format)
     own = {f"{REWARD_PART}{name}": name for name in weights}
     needed = set(own)
     own["response"] = "completion"
     paths = {name: path for name, path in paths.items() if name != "reward"}
-    prompt = {"prompt", "prompt_id"} & {name for name, path in paths.items() if name != path}
-    if not prompt and "prompt_id" not in columns:
+    if not {"prompt", "prompt_id"} & mapped and "prompt_id" not in columns:
         own["messages"] = "prompt"
     return join(
         paths,
         own,
+        mapped - {"reward"},
         required=needed,
         derived={"reward", "prompt"} if "messages" in own else {"reward"},
         derive=partial(_derive_trl, weights=weights),
-        origin=Origin(format="trl"),
+        origin=Origin(format=format),
     )
 
 
-def _trl_rewards(file: str, columns: Columns, paths: Mapping[str, str]) -> dict[str, float]:
+def _rewards(
+    file: str,
+    columns: Columns,
+    paths: Mapping[str, str],
+    mapped: frozenset[str],
+    format: str,
+) -> dict[str, float]:
     """Return the reward columns and their weights."""
-    given = paths["reward"]
-    if given != "reward":
-        return {given: 1.0} if given in columns else _weighted(file, given, columns)
-    taken = {"step", "advantage", *NATIVE, *(path for name, path in paths.items() if name != path)}
+    if "reward" in mapped:
+        given = paths.get("reward", "reward")
+        weights = {given: 1.0} if given in columns else weighted(given)
+        for name in weights:
+            if name not in columns:
+                shown = ", ".join(repr(safe(column)) for column in columns)
+                raise LogError(
+                    f"{file}: expected '{safe(name)}' (mapped to 'reward'), found {shown}; "
+                    "correct the mapping."
+                )
+        return weights
+    taken = {"step", "advantage", "advantages", *NATIVE, *(paths[n] for n in mapped & paths.keys())}
     found = [
         name
         for name, holds in columns.items()
@@ -50,34 +72,13 @@ def _trl_rewards(file: str, columns: Columns, paths: Mapping[str, str]) -> dict[
     ]
     if len(found) == 1:
         return {found[0]: 1.0}
-    shown = ", ".join(f"'{name}'" for name in found) or "none"
-    total = "+".join(f"1.0*{name}" for name in found) or "1.0*NAME"
+    shown = ", ".join(f"'{safe(name)}'" for name in found) or "none"
+    total = "+".join(f"1.0*{safe(name)}" for name in found) or "1.0*NAME"
     raise LogError(
-        f"{file}: expected one reward column in a TRL log, found {shown}; say which one with "
-        f"--map reward=NAME, or give the sum that was trained on, with the trainer's "
-        f"reward_weights: --map 'reward={total}'."
+        f"{file}: expected one reward column in a {FRAMEWORKS[format].title.split()[0]} log, found "
+        f"{shown}; say which one with --map reward=NAME, or give the sum that was trained on, with "
+        f"the trainer's reward_weights: --map 'reward={total}'."
     )
-
-
-def _weighted(file: str, text: str, columns: Columns) -> dict[str, float]:
-    """Read a sum such as 1.0*accuracy+0.5*format."""
-    weights: dict[str, float] = {}
-    for term in text.split("+"):
-        factor, star, name = term.rpartition("*")
-        name = name.strip()
-        try:
-            weights[name] = weights.get(name, 0.0) + (float(factor) if star else 1.0)
-        except ValueError:
-            raise LogError(
-                f"mapping: {term!r} in 'reward={text}' is no weight and column; expected a column, "
-                "or a sum such as 1.0*accuracy+0.5*format."
-            ) from None
-        if name not in columns:
-            raise LogError(
-                f"{file}: expected '{name}' (mapped to 'reward'), found "
-                f"{', '.join(repr(column) for column in columns)}; correct the mapping."
-            )
-    return weights
 
 
 def _derive_trl(chunk: Chunk, weights: Mapping[str, float]) -> Chunk:

@@ -20,28 +20,31 @@ from taut.logs.reduce import Chunk, Values
 _DRAW = re.compile(r"(.+)_(\d+)_(\d+)")
 
 
-def layout(file: str, columns: Columns, paths: Mapping[str, str]) -> Layout:
+def layout(file: str, columns: Columns, paths: Mapping[str, str], mapped: frozenset[str]) -> Layout:
     """input, output, gts, score, step, whatever the reward function adds; uid in trainer v1.
 
     No `group`: within a step verl draws each prompt once, so that text and step name the draw, and
     a `group` of epochs of training data would only look like a fixed list gone through repeatedly.
     """
     expect(file, "verl", columns, ("input", "output", "score"))
-    own = {"prompt": "input", "response": "output", "reward": "score"}
+    trained = columns.get("reward") == "number"
+    own = {"prompt": "input", "response": "output", "reward": "reward" if trained else "score"}
     stem = os.path.basename(file).split(".")[0]
     step = int(stem) if "step" not in columns and stem.isdigit() else None
-    group = paths["group"] == "uid"
+    group = paths.get("group") == "uid"
     if group:
         paths = {**paths, "group": "group"}
     if "uid" in columns:
         own["draw"] = "uid"
+    notes = ("'reward' is read, which verl trained on; the reward function's 'score' by --map",)
     return join(
         paths,
         own,
+        mapped - {"group"} if group else mapped,
         required={"prompt", "reward"},
-        derived=set(),
         derive=partial(_derive_verl, step=step, group=group),
         origin=Origin(format="verl"),
+        notes=notes if trained and "reward" not in mapped else (),
     )
 
 
