@@ -209,4 +209,4 @@ def test_labels_of_another_log_are_refused(log, tmp_path):
     run("label", "merge", path, labels, "-o", merged)
     with pytest.raises(UsageError, match="it has labels already"):
         run("label", "merge", merged, labels, "-o", tmp_path / "n.parquet")
-    run("label", "merge", merged, labels, "-o", tmp_path / "n.parquet", "--replace")
+    run("label", "merge", merged, labels, "-o", tmp_path / "n.parquet", "--overwrite")

@@ -11,9 +11,10 @@ import taut
 from check import assert_misses_at_most, misses_more_than
 from taut.draws.rollouts import Rollouts
 from taut.errors import LogError
+from taut.labels.annotators import by_annotator
 from taut.labels.answers import read_answers
 from taut.labels.draw import Population, draw
-from taut.labels.merge import by_annotator, join, word_keys
+from taut.labels.merge import join, word_keys
 from taut.labels.sheet import Item, Sheet
 from taut.logs.keys import hash_ids
 
@@ -138,8 +139,8 @@ def test_several_annotators_become_one(tmp_path, joining, value):
     assert set(gold) == value if isinstance(value, set) else np.allclose(gold, value)
     assert joined.returned.annotators == ("a", "b", "c")
     assert (joined.returned.joining, joined.returned.several) == (joining, 6)
-    table, names, ends = by_annotator(read_answers(paths))
-    assert table.shape == (6, 3) and names == ["a", "b", "c"] and ends == (0, 1)
+    table, names = by_annotator(read_answers(paths), low=0, high=1)
+    assert table.shape == (6, 3) and names == ["a", "b", "c"]
 
 
 def test_ties_of_a_majority_are_the_mean(tmp_path):

@@ -1,16 +1,29 @@
 """`taut label`: from rollouts to gold labels and back."""
 
-import sys
-from pathlib import Path
+from dataclasses import replace
 
 import click
 
-from taut.cli.reading import name_pairs, progress_line
+from taut.cli.arguments import format_option, map_option, values_option
+from taut.cli.reading import chosen_format, chosen_values, name_pairs
 from taut.cli.root import cli
-from taut.errors import LogError, UsageError
-from taut.logs.origin import FORMATS
-
-_FEW_DRAWS = (20, 50, 100, 200, 500, 1000, 2000, 5000)  # rows of the forecast
+from taut.cli.sheets import (
+    advise,
+    by_column,
+    former_design,
+    gold_values,
+    joined_labels,
+    numbers_of,
+    population_from,
+    read_named,
+    scale_of,
+    shares_of,
+    show_forecast,
+    show_returned,
+    size_for,
+    write_sheets,
+)
+from taut.errors import UsageError
 
 
 def _options(*options):
@@ -23,21 +36,9 @@ def _options(*options):
 
 
 _reading = _options(
-    click.option(
-        "--map",
-        "mapping",
-        multiple=True,
-        metavar="NAME=PATH",
-        help="Read the native column NAME from the dotted PATH, as in response=completion.",
-    ),
-    click.option(
-        "--format",
-        "form",
-        type=click.Choice(FORMATS),
-        default="auto",
-        show_default=True,
-        help="Which framework wrote LOG.",
-    ),
+    map_option,
+    values_option,
+    format_option,
     click.option(
         "--prompts",
         type=click.Choice(["sample", "with-replacement"]),
@@ -47,19 +48,12 @@ _reading = _options(
     ),
     click.option("--quiet", is_flag=True, help="No progress bar and no advice."),
 )
-_answers = _options(
-    click.option(
-        "--label-map",
-        multiple=True,
-        metavar="NAME=COLUMN",
-        help="Column of the label files, as in label=score or annotator=who.",
-    ),
-    click.option(
-        "--map-value",
-        multiple=True,
-        metavar="gold:WORD=NUMBER,...",
-        help="What a label that is no number means, as in gold:C=1,I=0.",
-    ),
+_answers = click.option(
+    "--label-map",
+    multiple=True,
+    metavar="NAME=COLUMN",
+    help="Column of the label files, as in label=score or annotator=who; what their words mean "
+    "says --map-value gold:C=1,I=0.",
 )
 _out = click.option(
     "-o",
@@ -88,7 +82,7 @@ def label():
     "download, then: taut audit held_out/ --labels labels.jsonl"
 )
 @click.argument("log", nargs=-1, required=True, metavar="LOG...")
-@click.option("-n", "labels", type=click.IntRange(min=1), help="Labels (--whole: prompts).")
+@click.option("-n", "count", type=click.IntRange(min=1), help="Labels (--whole: prompts).")
 @click.option("--width", type=float, help="In place of -n: width of the certificate, gold units.")
 @click.option(
     "--expect",
@@ -143,7 +137,7 @@ def label():
 @_reading
 def draw(
     log,
-    labels,
+    count,
     width,
     expect,
     output,
@@ -161,7 +155,6 @@ def draw(
     question,
     dry_run,
     mapping,
-    form,
     prompts,
     quiet,
 ):
@@ -178,41 +171,42 @@ def draw(
         raise UsageError("expected -o FILE (.html, .csv or .jsonl), or --dry-run.")
     if (per_annotator or overlap) and not annotators:
         raise UsageError("--per-annotator and --overlap need --annotator NAME, once for each.")
-    rollouts = _read(log, mapping, form, quiet, keep=by)
-    population = _population(rollouts, by, prompts)
-    chosen = _scale(scale, gold_range, question, rollouts)
+    rollouts = read_named(log, mapping, quiet, keep=by)
+    population = population_from(rollouts, by, prompts)
+    chosen = scale_of(scale, gold_range, question, rollouts)
     if per_annotator:
-        labels = overlap + len(annotators) * max(0, per_annotator - overlap)
-    if (labels is None) == (width is None):
+        count = overlap + len(annotators) * max(0, per_annotator - overlap)
+    if (count is None) == (width is None):
         raise UsageError("expected -n N or --width W (one of them), or --per-annotator N.")
-    if labels is None:
-        labels = _sized(rollouts, width, expect, chosen)
-        click.echo(f"A width of {width:g} is forecast for {labels:,} labels.", err=True)
+    if count is None:
+        count = size_for(rollouts, width, expect, chosen)
+        click.echo(f"A width of {width:g} is forecast for {count:,} labels.", err=True)
     design, drawn = draw_sheet(
         population,
-        labels,
+        count,
         way=way or ("strata" if by else "one"),
         seed=seed,
         most=most,
-        shares={k: float(v) for k, v in name_pairs(share).items()} if share else None,
-        former=_former(after) if after else None,
+        shares=shares_of(share),
+        former=former_design(after) if after else None,
         scale=chosen,
         annotators=annotators,
         overlap=overlap,
     )
     if dry_run:
-        _forecast(rollouts, design, drawn, chosen)
+        show_forecast(rollouts, design, drawn, chosen)
         return
-    files = _write(log, rollouts, design, drawn, annotators, output, mapping, form)
+    files = write_sheets(log, rollouts, design, drawn, annotators, output, mapping)
     if not quiet:
-        _advise(design, drawn, files, log)
+        advise(design, drawn, files, log)
 
 
 @label.command(epilog="Example: taut label merge held_out/ labels.jsonl -o labelled.parquet")
 @click.argument("log")
 @click.argument("labels", nargs=-1, required=True, metavar="LABELS...")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Native Parquet to write.")
-@click.option("--replace", is_flag=True, help="Drop the labels that LOG has already.")
+@click.option("--overwrite", is_flag=True, help="Drop the labels that LOG has already.")
+@click.option("--keep", multiple=True, metavar="COLUMN", help="Columns to keep, to slice by.")
 @_joining
 @_answers
 @_json
@@ -221,33 +215,46 @@ def merge(
     log,
     labels,
     output,
-    replace,
+    overwrite,
+    keep,
     joining,
     label_map,
-    map_value,
     as_json,
     mapping,
-    form,
     prompts,
     quiet,
 ):
     """Write LOG with the labels of LABELS in its column gold."""
+    from taut.engines.assemble import completed
     from taut.engines.local import stream
     from taut.labels.merge import add_gold
+    from taut.logs.plan import ON_REQUEST
     from taut.logs.sources import find
     from taut.logs.write import write_native
 
-    joined, rollouts = _joined(
-        [log], labels, label_map, map_value, joining, mapping, form, prompts, quiet
-    )
-    if rollouts.gold is not None and not replace:
+    joined, rollouts = joined_labels([log], labels, label_map, joining, mapping, prompts, quiet)
+    if rollouts.gold is not None and not overwrite:
         raise UsageError(
-            f"{log}: it has labels already; say --replace to drop them, or take them out of it."
+            f"{log}: it has labels already; say --overwrite to drop them, or take them out of it."
         )
     files = find([log])
-    pieces = stream(files, mapping=name_pairs(mapping), format=form)
-    write_native(add_gold(pieces, joined.gold), output, inputs=[file.name for file in files])
-    _show_returned(joined, as_json, f"-> {output}")
+    pieces = stream(
+        files,
+        mapping=name_pairs(mapping),
+        values=chosen_values(),
+        keep=(*keep, *by_column(joined)),
+        parts=True,
+        wanted=ON_REQUEST,
+        format=chosen_format(),
+    )
+    complete = (replace(piece, columns=completed(piece.columns)) for piece in pieces)
+    write_native(
+        add_gold(complete, joined),
+        output,
+        inputs=[file.name for file in files],
+        mapping=name_pairs(mapping),
+    )
+    show_returned(joined, as_json, f"-> {output}")
 
 
 @label.command(
@@ -268,28 +275,27 @@ def agreement(
     threshold,
     delta,
     label_map,
-    map_value,
     as_json,
     mapping,
-    form,
     prompts,
     quiet,
 ):
     """Compare annotators, and the reward with them, in finite-sample intervals."""
     from taut.labels.agreement import agreement as compare
     from taut.labels.agreement import judge_rates
+    from taut.labels.annotators import by_annotator
     from taut.labels.answers import read_answers
-    from taut.labels.merge import by_annotator
+    from taut.labels.merge import one_design
 
     if bool(log) != (threshold is not None):
         raise UsageError("--log and --threshold go together: where does the reward say yes?")
-    answers = read_answers(labels, names=name_pairs(label_map), values=_values(map_value))
-    table, names, (low, high) = by_annotator(answers)
+    answers = read_answers(labels, names=name_pairs(label_map), values=gold_values())
+    design = one_design(answers)
+    low, high = (design.scale.low, design.scale.high) if design else (0.0, 1.0)
+    table, names = by_annotator(answers, low=low, high=high)
     found = compare(table, names, low=low, high=high, delta=delta)
     if log:
-        joined, rollouts = _joined(
-            log, labels, label_map, map_value, "one", mapping, form, prompts, quiet
-        )
+        joined, rollouts = joined_labels(log, labels, label_map, "one", mapping, prompts, quiet)
         rows = joined.first_rows()
         rates = judge_rates(
             rollouts.reward[rows],
@@ -309,6 +315,8 @@ def agreement(
         )
     for note in found.notes:
         click.echo(note)
+    if design is not None and design.way == "rows":
+        click.echo("Rows of one prompt count as items of their own, which they are not quite.")
     click.echo(f"Each interval holds with probability {found.level:g}, at any number of items.")
 
 
@@ -336,10 +344,8 @@ def next(
     dry_run,
     joining,
     label_map,
-    map_value,
     as_json,
     mapping,
-    form,
     prompts,
     quiet,
 ):
@@ -348,8 +354,8 @@ def next(
 
     if not output and not dry_run:
         raise UsageError("expected -o FILE (.html, .csv or .jsonl), or --dry-run.")
-    joined, rollouts = _joined(
-        log, labels, label_map, map_value, joining, mapping, form, prompts, quiet, keep=doubt
+    joined, rollouts = joined_labels(
+        log, labels, label_map, joining, mapping, prompts, quiet, keep=doubt
     )
     if joined.design is None:
         raise UsageError(
@@ -357,14 +363,14 @@ def next(
             "they were chosen."
         )
     design, drawn, forecast = draw_next(
-        _population(rollouts, None, prompts),
+        population_from(rollouts, None, prompts),
         joined.design,
         wanted,
         gold=joined.gold,
         rows=joined.rows,
         unit=joined.unit,
         chance=joined.chance,
-        scores=Scores(judge=rollouts.reward, doubt=_numbers(rollouts, doubt)),
+        scores=Scores(judge=rollouts.reward, doubt=numbers_of(rollouts, doubt)),
         delta=delta,
     )
     if as_json:
@@ -377,273 +383,6 @@ def next(
             f"Taken: {forecast.taken}; {forecast.reason}."
         )
     if not dry_run:
-        files = _write(log, rollouts, design, drawn, design.annotators, output, mapping, form)
+        files = write_sheets(log, rollouts, design, drawn, design.annotators, output, mapping)
         if not quiet:
-            _advise(design, drawn, files, log)
-
-
-# --- Reading --------------------------------------------------------------------------------------
-
-
-def _read(log, mapping, form, quiet, keep=None):
-    from taut.engines.local import read_rollouts
-    from taut.logs.schema import NATIVE
-
-    extra = (keep,) if keep and keep not in NATIVE else ()
-    with progress_line(quiet) as progress:
-        return read_rollouts(
-            list(log),
-            mapping=name_pairs(mapping),
-            format=form,
-            progress=progress,
-            keep=extra,
-            rollout_ids=True,
-            log_probs="ignored",
-        )
-
-
-def _population(rollouts, by, prompts):
-    from taut.labels.population import population_of
-
-    return population_of(rollouts, by=by, by_group=prompts == "with-replacement")
-
-
-def _joined(log, labels, label_map, map_value, joining, mapping, form, prompts, quiet, keep=None):
-    """Labels joined to the log, and the log."""
-    from taut.labels.answers import read_answers
-    from taut.labels.merge import join, one_design
-
-    answers = read_answers(labels, names=name_pairs(label_map), values=_values(map_value))
-    design = one_design(answers)
-    by = design.by if design else None
-    rollouts = _read(log, mapping, form, quiet, keep=keep or by)
-    joined = join(
-        answers,
-        _population(rollouts, by, prompts),
-        names=rollouts.rollout_names,
-        words=None if answers.rollout_id is not None else _word_keys(log, mapping, form),
-        joining=joining,
-    )
-    return joined, rollouts
-
-
-def _word_keys(log, mapping, form):
-    from taut.labels.merge import word_keys
-    from taut.labels.population import read_texts
-    from taut.labels.sheet import as_text
-    from taut.logs.sources import find
-
-    texts = read_texts(find(list(log)), None, mapping=name_pairs(mapping), format=form)
-    prompts, responses = zip(*(texts[row] for row in range(len(texts))), strict=True)
-    return word_keys([as_text(p) for p in prompts], [as_text(r) for r in responses])
-
-
-def _values(given: tuple[str, ...]) -> dict[str, float]:
-    """Read gold:C=1,I=0."""
-    out = {}
-    for text in given:
-        name, sign, pairs = text.partition(":")
-        if name not in ("gold", "label") or not sign:
-            raise UsageError(f"--map-value {text}: expected gold:WORD=NUMBER,...")
-        for word, number in name_pairs(tuple(pairs.split(","))).items():
-            try:
-                out[word] = float(number)
-            except ValueError:
-                raise UsageError(f"--map-value {text}: {number!r} is no number.") from None
-    return out
-
-
-def _numbers(rollouts, column):
-    """A kept column as numbers; None without one."""
-    import numpy as np
-
-    if column is None:
-        return None
-    if column not in rollouts.kept_columns:
-        raise UsageError(f"--doubt {column}: the log has no such column.")
-    at = rollouts.kept_columns.index(column)
-    try:
-        values = np.array([float(name) for name in rollouts.kept_names[at]])
-    except ValueError:
-        raise UsageError(f"--doubt {column}: expected a number in each row.") from None
-    return values[rollouts.kept[:, at]]
-
-
-def _former(paths):
-    """The design of the longest of some sheets, or of the labels that came on them."""
-    from taut.labels.answers import read_answers
-    from taut.labels.sheet import read_sheet
-
-    designs = []
-    for path in paths:
-        if Path(path).suffix.lower() in (".html", ".csv"):
-            designs.append(read_sheet(path).design)
-        else:
-            designs += read_answers([path]).designs
-    if None in designs:
-        raise LogError(f"{paths[designs.index(None)]}: expected a sheet of taut's, found none.")
-    longest = max(designs, key=lambda design: design.units)
-    for path, design in zip(paths, designs, strict=True):
-        if not longest.same_series(design):
-            raise LogError(f"{path}: it belongs to another order than the other sheets.")
-    return longest
-
-
-# --- Sizes ----------------------------------------------------------------------------------------
-
-
-def _scale(kind, gold_range, question, rollouts):
-    from pydantic import ValidationError
-
-    from taut.labels.design import Scale
-
-    low, high = gold_range or rollouts.facts.gold_range or (0.0, 1.0)
-    if kind is None:
-        whole = low == int(low) and high == int(high)
-        kind = "choices" if whole and low >= 0 and high <= 9 else "number"
-        kind = "yes-no" if (low, high) == (0.0, 1.0) else kind
-    try:
-        return Scale(kind=kind, low=low, high=high, question=question)
-    except ValidationError as problem:
-        raise UsageError(problem.errors()[0]["msg"].removeprefix("Value error, ")) from None
-
-
-def _spread(rollouts, scale):
-    """Mean and residual variance of gold on the log, unit scale, where it has enough labels."""
-    import numpy as np
-
-    from taut.labels.forecast import residual_variance
-
-    if rollouts.gold is None or (~np.isnan(rollouts.gold)).sum() < 20:
-        return None
-    given = ~np.isnan(rollouts.gold)
-    gold = (rollouts.gold[given] - scale.low) / (scale.high - scale.low)
-    return float(gold.mean()), residual_variance(gold, rollouts.reward[given])
-
-
-def _sized(rollouts, width, expect, scale) -> int:
-    from taut.labels.forecast import labels_for_width
-
-    span = scale.high - scale.low
-    if not 0 < width < span:
-        raise UsageError(f"--width {width:g}: expected more than 0 and less than {span:g}.")
-    known = _spread(rollouts, scale)
-    if known and expect is None:
-        return labels_for_width(width / span, mean=known[0], variance=known[1])
-    mean = 0.5 if expect is None else (expect - scale.low) / span
-    if not 0 < mean < 1:
-        raise UsageError(f"--expect {expect:g}: expected a mean inside the gold range.")
-    return labels_for_width(width / span, mean=mean)
-
-
-def _forecast(rollouts, design, drawn, scale) -> None:
-    from taut.labels.forecast import forecast_width
-
-    span, known = scale.high - scale.low, _spread(rollouts, scale)
-    click.echo(_summary(design, drawn))
-    click.echo("Forecast width of E r* (gold units, 95%), by labels of one prompt each:")
-    columns = [("half yes", 0.5, None), ("90% yes", 0.9, None)]
-    if known:
-        columns.append(("as labelled here", *known))
-    click.echo("  labels  " + "  ".join(f"{name:>16}" for name, *_ in columns))
-    for labels in sorted({*_FEW_DRAWS, len(drawn)}):
-        if labels <= design.log.draws:
-            widths = (
-                forecast_width(labels, mean=mean, variance=variance) * span
-                for _, mean, variance in columns
-            )
-            click.echo(f"  {labels:>6,}  " + "  ".join(f"{width:>16.3f}" for width in widths))
-
-
-def _summary(design, drawn) -> str:
-    ways = {
-        "one": "one random rollout of each of {units:,} prompts",
-        "rows": "{items:,} rows of all",
-        "whole": "all {items:,} rollouts of {units:,} prompts",
-        "strata": "{items:,} rollouts in {units:,} blocks by " + str(design.by),
-    }
-    units = design.parts[-1].stop - design.parts[-1].start
-    text = ways[design.way].format(units=units, items=len(drawn))
-    return f"{text}, of {design.log.rollouts:,} rollouts of {design.log.draws:,} prompts"
-
-
-# --- Writing --------------------------------------------------------------------------------------
-
-
-def _write(log, rollouts, design, drawn, annotators, output, mapping, form) -> list[str]:
-    from taut.labels.population import read_texts
-    from taut.labels.sheet import Item, make_sheets
-    from taut.logs.sources import find
-
-    texts = read_texts(find(list(log)), drawn.rows, mapping=name_pairs(mapping), format=form)
-    items = []
-    for row, unit, chance in zip(
-        drawn.rows.tolist(), drawn.unit.tolist(), drawn.chance.tolist(), strict=True
-    ):
-        prompt, response = texts[row]
-        items.append(
-            Item(
-                rollout_id=str(rollouts.rollout_names[row]),
-                prompt=prompt,
-                response=response,
-                label_probability=chance,
-                unit=unit,
-            )
-        )
-    if all(item.response is None for item in items):
-        click.echo(
-            "The log holds no responses: the sheet has ids only. Log them (record with text=True), "
-            "or name the column: --map response=COLUMN.",
-            err=True,
-        )
-    path, files = Path(output), []
-    for sheet in make_sheets(design, items, annotators=annotators):
-        name = f"{path.stem}.{sheet.annotator}{path.suffix}" if sheet.annotator else path.name
-        files.append(str(path.with_name(name)))
-        sheet.write(files[-1])
-    return files
-
-
-def _advise(design, drawn, files, log) -> None:
-    shown = ", ".join(files)
-    click.echo(f"{_summary(design, drawn)} -> {shown}", err=True)
-    click.echo("It carries prompts and responses: whoever has it can read them.", err=True)
-    if design.most > design.units:
-        click.echo(
-            f"Draws are kept for {design.most - design.units:,} labels more (--most).", err=True
-        )
-    if not design.fresh:
-        click.echo(
-            "Some of these draws were controls of the first labels: with them, the labels by "
-            "themselves certify, without the reward's help.",
-            err=True,
-        )
-    how = "open it, label, download" if files[0].endswith(".html") else "fill the column label"
-    command = " ".join(log)
-    click.echo(f"Next: {how}; then taut audit {command} --labels FILE", err=True)
-
-
-def _show_returned(joined, as_json: bool, where: str) -> None:
-    found = joined.returned
-    if as_json:
-        click.echo(found.model_dump_json(indent=2))
-        return
-    click.echo(f"{found.labelled:,} labels of {found.drawn:,} rollouts drawn {where}", err=True)
-    if found.several:
-        click.echo(
-            f"{found.several:,} rollouts have several annotators, joined by {found.joining}.",
-            err=True,
-        )
-    if joined.design is None:
-        click.echo(
-            "They come on no sheet of taut's: nothing says how these rollouts were chosen.",
-            err=True,
-        )
-    elif not found.complete:
-        click.echo(
-            f"{found.skipped:,} were skipped and {found.open:,} are open; of the random order the "
-            f"first {found.prefix:,} of {found.units:,} are complete. First without a label: "
-            f"{', '.join(found.missing[:3])}.",
-            err=True,
-        )
-    sys.stderr.flush()
+            advise(design, drawn, files, log)

@@ -352,3 +352,12 @@ def _label(given: object, values: Mapping[str, float], ends: tuple[float, float]
             f"what it means: --map-value gold:{given}=1."
         )
     return number
+
+
+def some(answers: Answers, rows: np.ndarray) -> str:
+    """Return the first three of some rows by id, or by prompt, and how many more there are."""
+    if answers.rollout_id is None:
+        shown = ", ".join(repr(answers.words[row][0][:40]) for row in rows[:3])
+    else:
+        shown = ", ".join(f"'{answers.rollout_id[row]}'" for row in rows[:3])
+    return shown + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")

@@ -14,61 +14,15 @@ from functools import cached_property
 import numpy as np
 
 from taut.errors import LogError, UsageError
-from taut.labels.design import DrawnFrom, Part, Scale, SheetDesign, Stratum, Way
-from taut.logs.keys import combine, hash_ids, scramble
+from taut.labels.design import Part, Scale, SheetDesign, Stratum, Way
+from taut.labels.population import Population
+from taut.logs.keys import scramble
 
 # Orders of their own: the audit's calibration split and bets hash the same keys with other words.
 _DRAW_WORD = np.uint64(0x6C6162656C5F7078)
 _ROW_WORD = np.uint64(0x6C6162656C5F796A)
 # Half the draws stay for later labels where that leaves groups of so many for the first ones.
 ROOM = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Population:
-    """What may be labelled: one entry a rollout, no value of its outcome among them.
-
-    Attributes:
-        rollout: uint64 key of the rollout's id, distinct, shape (rollouts,).
-        draw: uint64 key of the draw that it belongs to (theory §2), shape (rollouts,).
-        cell: Index into `cell_names` of its (step, policy, run), or None where there is one.
-        stratum: Index into `stratum_names` of its value of the column of strata, or None.
-        by_group: Whether a draw is a prompt and group, rather than a prompt.
-        by: Name of the column of strata.
-    """
-
-    rollout: np.ndarray
-    draw: np.ndarray
-    cell: np.ndarray | None = None
-    cell_names: tuple[str, ...] = ()
-    stratum: np.ndarray | None = None
-    stratum_names: tuple[str, ...] = ()
-    by_group: bool = False
-    by: str | None = None
-
-    def __post_init__(self):
-        if len(np.unique(self.rollout)) != len(self.rollout):
-            ordered = np.sort(self.rollout)
-            again = int((ordered[1:] == ordered[:-1]).sum())
-            raise LogError(
-                f"expected a rollout_id of its own for each rollout, found {again} that another "
-                "has too; were files given twice? Name each once, or write distinct ids."
-            )
-
-    def facts(self) -> DrawnFrom:
-        """Return the record by which a log is known again, whatever the order of its rows."""
-        key = combine(self.rollout, self.draw)
-        cells: dict[str, int] = {}
-        if self.cell is not None:
-            key = combine(key, hash_ids(list(self.cell_names))[self.cell])
-            counts = np.bincount(self.cell, minlength=len(self.cell_names))
-            cells = dict(zip(self.cell_names, counts.tolist(), strict=True))
-        total = int(np.add.reduce(key, dtype=np.uint64))
-        mixed = int(np.bitwise_xor.reduce(scramble(key)))
-        draws = len(np.unique(self.draw))
-        return DrawnFrom(
-            hash=f"{total:016x}{mixed:016x}", rollouts=len(key), draws=draws, cells=cells
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,19 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from taut.errors import LogError, UsageError
-from taut.labels.answers import Answers
-from taut.labels.design import SheetDesign
+from taut.labels.annotators import Joining, check_twice, one_each
+from taut.labels.answers import Answers, some
+from taut.labels.design import KEY, SheetDesign
 from taut.labels.draw import Deal, Drawn, Population, check_log, redraw
 from taut.logs.keys import combine, hash_ids
-
-Joining = Literal["mean", "majority", "one"]
-_SHOWN = 3  # ids named in a message
+from taut.logs.reduce import Reduced
 
 
 class Returned(BaseModel):
@@ -102,15 +100,13 @@ def join(
     where = _rows(answers, population, words)
     _check_known(answers, where)
     design = one_design(answers)
-    _check_twice(answers, where)
+    check_twice(answers, where)
     drawn = _drawn(answers, where, population, design)
     if design is not None:
         _check_drawn(answers, where, drawn)
-    given = ~np.isnan(answers.label)
     _check_range(answers, design)
     gold = np.full(len(population.rollout), np.nan)
-    order = _by_hash(answers)[given] if joining == "one" else np.zeros(int(given.sum()))
-    rows, values, several = _one_each(where[given], answers.label[given], joining, order)
+    rows, values, several = one_each(answers, where, joining)
     gold[rows] = values
     returned = _returned(answers, where, gold, drawn, design, names)
     if several:
@@ -155,48 +151,30 @@ def one_design(answers: Answers) -> SheetDesign | None:
     return longest
 
 
-def by_annotator(answers: Answers) -> tuple[np.ndarray, list[str], tuple[float, float]]:
-    """Lay labels out as items by annotators, and return the range that they keep to.
+def add_gold(pieces: Iterable[Reduced], labels: Labels) -> Iterator[Reduced]:
+    """Give each piece of a log its part of the labels, and its facts how they were chosen.
 
-    Of a unit with several rollouts (a whole prompt) the first with most labels is an item, as
-    rollouts of one prompt are not independent.
-
-    Returns:
-        Labels, shape (items, annotators), NaN where there is none; names; and the scale of the
-        sheet, else 0 and 1.
-
-    Raises:
-        LogError: Labels have no annotators, no ids, or leave the range.
+    The facts of a file then say `random_labels`: the design of the sheet and what came back of it,
+    as {"taut_sheet": ..., "returned": ...}; and the sheet's `gold_range` where there was none.
     """
-    names = sorted({name for name in answers.annotator if name})
-    if answers.rollout_id is None or len(names) < 2:
-        raise LogError(
-            f"expected labels with 'rollout_id' of two annotators at least (column 'annotator'), "
-            f"found {', '.join(names) or 'none'}; name them on the page or in the file."
-        )
-    design = one_design(answers)
-    ends = (design.scale.low, design.scale.high) if design else (0.0, 1.0)
-    keys = hash_ids(answers.rollout_id)
-    distinct, first, index = np.unique(keys, return_index=True, return_inverse=True)
-    _check_twice(answers, index)
-    table = np.full((len(distinct), len(names)), np.nan)
-    column = np.array([names.index(name) if name else -1 for name in answers.annotator])
-    given = (column >= 0) & ~np.isnan(answers.label)
-    table[index[given], column[given]] = answers.label[given]
-    if np.any((table[~np.isnan(table)] < ends[0]) | (table[~np.isnan(table)] > ends[1])):
-        raise LogError(f"expected labels from {ends[0]:g} to {ends[1]:g}; say what others mean.")
-    unit = answers.unit[first]
-    unit = np.where(unit < 0, -1 - np.arange(len(unit)), unit)
-    order = np.lexsort((distinct, -(~np.isnan(table)).sum(axis=1), unit))
-    return table[order[np.unique(unit[order], return_index=True)[1]]], names, ends
-
-
-def add_gold(pieces: Iterable, gold: np.ndarray) -> Iterator:
-    """Give each piece of a log (`taut.logs.reduce.Reduced`) its part of a column of gold."""
-    done = 0
+    done, design = 0, labels.design
+    known = {}
+    if design is not None:
+        known = {
+            "random_labels": {
+                KEY: design.model_dump(mode="json", exclude_defaults=True),
+                "returned": labels.returned.model_dump(mode="json"),
+            },
+            "gold_range": (design.scale.low, design.scale.high),
+        }
     for piece in pieces:
         rows = len(piece.columns["reward"])
-        yield replace(piece, columns={**piece.columns, "gold": gold[done : done + rows]})
+        facts = piece.facts
+        if facts is not None and known:
+            new = {n: v for n, v in known.items() if n != "gold_range" or facts.gold_range is None}
+            facts = replace(facts, **new, recorded=facts.recorded | frozenset(new))
+        columns = {**piece.columns, "gold": labels.gold[done : done + rows]}
+        yield replace(piece, columns=columns, facts=facts)
         done += rows
 
 
@@ -243,7 +221,7 @@ def _check_known(answers: Answers, where: np.ndarray) -> None:
     if not len(unknown):
         return
     rounded = answers.rollout_id is not None and any(
-        "E+" in answers.rollout_id[row].upper() for row in unknown[:_SHOWN]
+        "E+" in answers.rollout_id[row].upper() for row in unknown[:3]
     )
     hint = (
         "a spreadsheet has rounded the ids: import the column as text"
@@ -252,26 +230,7 @@ def _check_known(answers: Answers, where: np.ndarray) -> None:
     )
     raise LogError(
         f"{answers.place(unknown[0])}: expected rollouts of the log, found "
-        f"{_some(answers, unknown)} that it does not have; {hint}"
-    )
-
-
-def _check_twice(answers: Answers, where: np.ndarray) -> None:
-    people = {name: code for code, name in enumerate(dict.fromkeys(answers.annotator))}
-    codes = np.array([people[name] for name in answers.annotator], dtype=np.int64)
-    given = np.flatnonzero(~np.isnan(answers.label))
-    key = where * len(people) + codes
-    order = given[np.argsort(key[given], kind="stable")]
-    again = order[1:][key[order][1:] == key[order][:-1]]
-    if not len(again):
-        return
-    row = int(again.min())
-    first = int(given[key[given] == key[row]][0])
-    who = f" by {answers.annotator[row]}" if answers.annotator[row] else ""
-    raise LogError(
-        f"{answers.place(row)}: expected one label of a rollout{who}, found "
-        f"{_some(answers, again)} for the second time (first at {answers.place(first)}); keep one, "
-        "or name the annotators in a column 'annotator'."
+        f"{some(answers, unknown)} that it does not have; {hint}"
     )
 
 
@@ -280,7 +239,7 @@ def _check_drawn(answers: Answers, where: np.ndarray, drawn: Drawn) -> None:
     if len(labelled):
         raise LogError(
             f"{answers.place(labelled[0])}: expected labels of the {len(drawn)} rollouts that were "
-            f"drawn, found {_some(answers, labelled)} that nobody drew; a certificate needs labels "
+            f"drawn, found {some(answers, labelled)} that nobody drew; a certificate needs labels "
             "of rows that chance chose: leave the others out, or merge them as labels without a "
             "sheet."
         )
@@ -297,14 +256,6 @@ def _check_range(answers: Answers, design: SheetDesign | None) -> None:
             f"{answers.place(out[0])}: expected a label from {low:g} to {high:g}, the scale of the "
             f"sheet, found {answers.label[out[0]]:g}."
         )
-
-
-def _some(answers: Answers, rows: np.ndarray) -> str:
-    if answers.rollout_id is None:
-        shown = ", ".join(repr(answers.words[row][0][:40]) for row in rows[:_SHOWN])
-    else:
-        shown = ", ".join(f"'{answers.rollout_id[row]}'" for row in rows[:_SHOWN])
-    return shown + (f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else "")
 
 
 # --- What was drawn, and what came back -----------------------------------------------------------
@@ -359,31 +310,6 @@ def _active_part(
             "that its block does not have; the sheet was changed: take the one that was drawn."
         )
     return Drawn(rows=rows, unit=units, chance=chance)
-
-
-def _by_hash(answers: Answers) -> np.ndarray:
-    """An order of all labels that neither values nor files have a say in, shape (rows,)."""
-    ids = answers.rollout_id or [" ".join(pair) for pair in answers.words]
-    return combine(hash_ids(ids), hash_ids(answers.annotator))
-
-
-def _one_each(
-    rows: np.ndarray, values: np.ndarray, joining: Joining, rank: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """One value for each distinct row, and how many rows had several."""
-    distinct, index, counts = np.unique(rows, return_inverse=True, return_counts=True)
-    joined = np.bincount(index, weights=values) / counts if len(rows) else np.empty(0)
-    several = np.flatnonzero(counts > 1)
-    if joining == "one":
-        order = np.lexsort((rank, index))
-        joined = values[order[np.r_[0, np.cumsum(counts)[:-1]]]] if len(rows) else joined
-    elif joining == "majority" and len(several):
-        order = np.argsort(index, kind="stable")
-        groups = np.split(values[order], np.cumsum(counts)[:-1])
-        for at in several:
-            choices, votes = np.unique(groups[at], return_counts=True)
-            joined[at] = choices[votes == votes.max()].mean()
-    return distinct, joined, len(several)
 
 
 def _returned(

@@ -1,22 +1,72 @@
 """A log as it is seen by who draws from it: ids, draws, cells and strata; and its texts by row."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import orjson
 
 from taut.draws.rollouts import Rollouts
 from taut.errors import LogError, UsageError
-from taut.labels.draw import Population
-from taut.labels.sheet import Text
-from taut.logs.keys import combine
+from taut.labels.design import DrawnFrom
+from taut.logs.keys import combine, hash_ids, scramble
 from taut.logs.plan import check_mapping
 from taut.logs.read import Request, tasks
+from taut.logs.readers.documents import NoRollouts
 from taut.logs.reduce import Chunk
 from taut.logs.sources import Source
 
+Text = str | list[dict]  # what was said, or the messages that it is made of
+
 _CELLS = ("step", "policy", "run")
-_READ = ("prompt_id", "prompt", "response", "reward")
+_SKIPPED = ("_logprob", "_logprobs", "log_ratio", "features")  # not needed for the words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Population:
+    """What may be labelled: one entry a rollout, no value of its outcome among them.
+
+    Attributes:
+        rollout: uint64 key of the rollout's id, distinct, shape (rollouts,).
+        draw: uint64 key of the draw that it belongs to (theory §2), shape (rollouts,).
+        cell: Index into `cell_names` of its (step, policy, run), or None where there is one.
+        stratum: Index into `stratum_names` of its value of the column of strata, or None.
+        by_group: Whether a draw is a prompt and group, rather than a prompt.
+        by: Name of the column of strata.
+    """
+
+    rollout: np.ndarray
+    draw: np.ndarray
+    cell: np.ndarray | None = None
+    cell_names: tuple[str, ...] = ()
+    stratum: np.ndarray | None = None
+    stratum_names: tuple[str, ...] = ()
+    by_group: bool = False
+    by: str | None = None
+
+    def __post_init__(self):
+        if len(np.unique(self.rollout)) != len(self.rollout):
+            ordered = np.sort(self.rollout)
+            again = int((ordered[1:] == ordered[:-1]).sum())
+            raise LogError(
+                f"expected a rollout_id of its own for each rollout, found {again} that another "
+                "has too; were files given twice? Name each once, or write distinct ids."
+            )
+
+    def facts(self) -> DrawnFrom:
+        """Return the record by which a log is known again, whatever the order of its rows."""
+        key = combine(self.rollout, self.draw)
+        cells: dict[str, int] = {}
+        if self.cell is not None:
+            key = combine(key, hash_ids(list(self.cell_names))[self.cell])
+            counts = np.bincount(self.cell, minlength=len(self.cell_names))
+            cells = dict(zip(self.cell_names, counts.tolist(), strict=True))
+        total = int(np.add.reduce(key, dtype=np.uint64))
+        mixed = int(np.bitwise_xor.reduce(scramble(key)))
+        draws = len(np.unique(self.draw))
+        return DrawnFrom(
+            hash=f"{total:016x}{mixed:016x}", rollouts=len(key), draws=draws, cells=cells
+        )
 
 
 def population_of(
@@ -96,6 +146,7 @@ def read_texts(
     rows: np.ndarray | None,
     *,
     mapping: Mapping[str, str] | None = None,
+    values: Mapping[str, Mapping[str, float]] | None = None,
     format: str = "auto",
 ) -> dict[int, tuple[Text | None, Text | None]]:
     """Read what was said in some rows of a log.
@@ -103,7 +154,7 @@ def read_texts(
     Args:
         files: The log, in the order in which its rows were counted.
         rows: Rows, from 0; all where None.
-        mapping, format: As the log was read.
+        mapping, values, format: As the log was read.
 
     Returns:
         For each row its prompt and response, as text or messages; None where the log has none.
@@ -113,17 +164,22 @@ def read_texts(
     """
     wanted = None if rows is None else np.sort(np.asarray(rows))
     taker = _Taker(wanted)
-    paths = {name: path for name, path in check_mapping(mapping).items() if name in _READ}
+    paths = {n: path for n, path in check_mapping(mapping).items() if not n.endswith(_SKIPPED)}
     request = Request(
         paths=paths,
         mapped=frozenset(mapping or ()),
+        values=values or {},
         format=format,
         raw=frozenset(("prompt", "response")),
         derive=taker,
     )
     for source in files:
-        for task in tasks(source, request):
-            task.run()
+        try:
+            for task in tasks(source, request):
+                task.run()
+        except NoRollouts:  # passed over when the log was read, too
+            if not source.listed:
+                raise
     return taker.found
 
 

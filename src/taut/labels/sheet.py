@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from taut.errors import LogError, UsageError
 from taut.labels.design import KEY, SheetDesign, read_design
+from taut.labels.population import Text
 from taut.logs.write import whole_file
 
 SUFFIXES = (".html", ".csv", ".jsonl", ".ndjson")
@@ -32,8 +33,6 @@ CSV_COLUMNS = (
 )
 # A spreadsheet takes text that begins so for a formula, and would run it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-Text = str | list[dict]
 
 
 class Item(BaseModel):
