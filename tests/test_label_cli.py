@@ -29,6 +29,7 @@ def log(tmp_path):
         "response": [f"Answer {i}." for i in range(1600)],
         "domain": [["math", "code"][i // 4 % 2] for i in range(1600)],
         "doubt": rng.random(1600).round(3),
+        "step": np.tile([0, 10], 800),
     }
     path = tmp_path / "log.parquet"
     pq.write_table(pa.table(columns), path)
@@ -132,6 +133,7 @@ def test_dry_run_and_width(log, tmp_path):
     path, _ = log
     said = run("label", "draw", path, "-n", 50, "--dry-run")
     assert "half yes" in said and "  50  " in said
+    assert "Labels over 2 cells: step 0: " in said
     said = run("label", "draw", path, "--width", 0.2, "-o", tmp_path / "s.csv")
     assert "A width of 0.2 is forecast for 102 labels" in said
     assert len(read_sheet(tmp_path / "s.csv").items) == 102

@@ -5,11 +5,15 @@ import shutil
 
 import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import taut
 from taut.labels.answers import read_answers
 from taut.labels.design import DrawnFrom, Part, Scale, SheetDesign
 from taut.labels.sheet import Item, Sheet
+from test_label_cli import run
 
 pytestmark = pytest.mark.integration
 CHROMIUM = os.environ.get("TAUT_CHROMIUM") or shutil.which("chromium") or ""
@@ -221,6 +225,30 @@ def test_messages_code_and_right_to_left(browser, tmp_path):
     assert page.locator("#prompt").evaluate("e => e.classList.contains('cut')")
     press(page, ["p"])
     assert not page.locator("#prompt").evaluate("e => e.classList.contains('cut')")
+
+
+def test_from_a_log_to_a_certificate_in_the_browser(browser, tmp_path):
+    """The three commands, with a person's keys between them, end in an interval with the truth."""
+    rng = np.random.default_rng(0)
+    gold = (rng.random(900) < np.repeat(rng.choice([0.2, 0.9], 300), 3)).astype(int)
+    columns = {
+        "prompt_id": [f"p{i // 3}" for i in range(900)],
+        "rollout_id": [f"r{i}" for i in range(900)],
+        "reward": rng.random(900) / 2 + gold / 2,
+        "prompt": [f"Question {i // 3}?" for i in range(900)],
+        "response": [["Wrong.", "Right."][label] for label in gold],
+    }
+    log, sheet, labelled = (tmp_path / n for n in ("log.parquet", "s.html", "labelled.parquet"))
+    pq.write_table(pa.table(columns), log)
+    run("label", "draw", log, "-n", 80, "-o", sheet)
+    page, seen = opened(browser.new_context(), sheet)
+    for _ in range(80):
+        page.keyboard.press("1" if page.inner_text("#response") == "Right." else "0")
+    downloaded(page, tmp_path / "labels.jsonl")
+    run("label", "merge", log, tmp_path / "labels.jsonl", "-o", labelled)
+    found = taut.audit(taut.read_rollouts(labelled), target="reward", reward_range=(0, 1))
+    assert found.lower <= 0.55 <= found.upper and found.upper - found.lower < 0.35
+    assert seen == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -194,7 +194,7 @@ def draw(
         overlap=overlap,
     )
     if dry_run:
-        show_forecast(rollouts, design, drawn, chosen)
+        show_forecast(rollouts, population, design, drawn, chosen)
         return
     files = write_sheets(log, rollouts, design, drawn, annotators, output, mapping)
     if not quiet:

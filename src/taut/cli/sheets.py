@@ -187,12 +187,18 @@ def size_for(rollouts, width, expect, scale) -> int:
     return labels_for_width(width / span, mean=mean)
 
 
-def show_forecast(rollouts, design, drawn, scale) -> None:
+def show_forecast(rollouts, population, design, drawn, scale) -> None:
     """Print what would be drawn, and which width how many labels are forecast to give."""
+    import numpy as np
+
     from taut.labels.forecast import forecast_width
 
     span, known = scale.high - scale.low, _spread(rollouts, scale)
     click.echo(_summary(design, drawn))
+    if population.cell is not None:
+        counts = np.bincount(population.cell[drawn.rows], minlength=len(population.cell_names))
+        shown = (f"{name}: {n:,}" for name, n in zip(population.cell_names, counts, strict=True))
+        click.echo(f"Labels over {len(counts):,} cells: {'; '.join([*shown][:12])}")
     click.echo("Forecast width of E r* (gold units, 95%), by labels of one prompt each:")
     columns = [("half yes", 0.5, None), ("90% yes", 0.9, None)]
     if known:

@@ -327,7 +327,8 @@
   function choice(value, name, keys, kind) {
     const button = make("button", undefined, kind);
     button.type = "button";
-    button.append(make("span", name), make("kbd", keys[0].toUpperCase()));
+    button.append(make("span", name));
+    if (name !== keys[0]) button.append(make("kbd", keys[0].toUpperCase()));
     button.dataset.value = String(value);
     button.addEventListener("click", () => answer({ label: value }));
     for (const key of keys) shortcuts.set(key, () => answer({ label: value }));
