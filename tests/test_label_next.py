@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from check import assert_misses_at_most
 from taut.errors import LogError, UsageError
-from taut.labels.draw import Deal, Population, dealt_units, draw
+from taut.labels.draw import Deal, Population, draw
 from taut.labels.next import EVEN, FEWEST, Scores, _pick, draw_next
 from taut.logs.keys import hash_ids
 
@@ -65,8 +64,8 @@ def test_active_chances_are_on_record_and_above_their_floor():
     assert part.floor == forecast.floor < 1
     assert forecast.active < forecast.uniform
     assert drawn.unit.tolist() == list(range(100, 300))
-    units = dealt_units(world.population, design)
-    assert np.array_equal(units[drawn.rows], drawn.unit)
+    members = Deal(world.population, 0).members(100, 300, most=300)
+    assert (members == Deal(world.population, 0).draw_of(drawn.rows)[:, None]).any(axis=1).all()
     q = drawn.chance * 2  # of the draw; one of its two rollouts at random
     assert np.all(q * design.block >= part.floor * (1 - 1e-12)) and np.all(q <= 1)
     assert world.doubtful[drawn.rows // 2].mean() > 0.28
@@ -135,8 +134,6 @@ def test_where_next_is_closed():
     rows, drawn = draw(world.population, 50, way="rows")
     with pytest.raises(UsageError, match="found way 'rows'"):
         world.next(rows, [drawn], 50)
-    with pytest.raises(UsageError, match="dealt to no blocks"):
-        dealt_units(world.population, rows)
     with pytest.raises(LogError, match="give the same files"):
         World(400, 6).next(design, [drawn], 5)
 
@@ -152,61 +149,3 @@ def test_floor_is_known_before_the_block():
         sizes[0] = [0.1] + [0.5] * 7
         lean = even + (1 - even) * 8 * sizes / sizes.sum(axis=1, keepdims=True)
         assert lean.min() == pytest.approx(_floor(doubt, even, 8))
-
-
-# --- With the certificate of active blocks --------------------------------------------------------
-
-
-def certificate(world, design, parts, *, delta=0.05):
-    designs = pytest.importorskip("taut.inequalities.label_designs")
-    rectifier = pytest.importorskip("taut.inequalities.rectifier")
-    unit = dealt_units(world.population, design)
-    order = np.argsort(unit, kind="stable")[np.searchsorted(np.sort(unit), 0) :]
-    gold, chance = np.full(len(unit), np.nan), np.full(len(unit), 1 / design.block)
-    for drawn in parts:
-        gold[drawn.rows] = world.gold[drawn.rows]
-    for part, drawn in zip(design.parts, parts, strict=True):
-        if part.active:
-            chance[drawn.rows] = drawn.chance
-    draws = designs.LabelledDraws(
-        gold=gold[order], starts=np.arange(len(order) + 1), judge=world.judge[order]
-    )
-    blocks = designs.chance_blocks(
-        draws,
-        block=unit[order],
-        chance=chance[order],
-        least=min(part.floor for part in design.parts),
-    )
-    return rectifier.rectified_interval(
-        blocks, delta_lower=delta / 2, delta_upper=delta / 2, horizon=design.horizons()
-    ).interval
-
-
-@pytest.mark.slow
-def test_thirty_percent_fewer_labels():
-    """1,050 labels drawn where the judge errs give at most the width of 1,500 drawn uniformly."""
-    widths = {}
-    for labels, uniform in ((1500, True), (1050, False)):
-        found = []
-        for seed in range(12):
-            world = World(20 * labels, seed)
-            design, parts, _ = world.run(50, labels, most=labels, uniform=uniform)
-            found.append(certificate(world, design, parts).width)
-        widths[uniform] = np.mean(found)
-    assert widths[False] <= widths[True]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("tells", [True, False])
-def test_certificates_hold_at_every_stop(tells):
-    """Stopped at any round, also at the worst one: at most delta of the logs miss."""
-    missed = 0
-    for seed in range(150):
-        world = World(2000, seed, tells=tells)
-        design, parts, _ = world.run(60, 200, most=200, size=35)
-        ends = []
-        for rounds in range(1, len(parts) + 1):
-            sofar = design.model_copy(update={"parts": design.parts[:rounds]})
-            ends.append(certificate(world, sofar, parts[:rounds], delta=0.1))
-        missed += not all(one.lower <= world.truth <= one.upper for one in ends)
-    assert_misses_at_most(missed, 150, 0.1)

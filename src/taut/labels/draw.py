@@ -139,29 +139,6 @@ def redraw(population: Population, design: SheetDesign, part: int = -1) -> Drawn
     return _draw(Deal(population, design.seed), design, chosen)
 
 
-def dealt_units(population: Population, design: SheetDesign) -> np.ndarray:
-    """Return the unit whose block each row's draw was dealt to, shape (rollouts,); -1 for none.
-
-    The blocks of the units chosen so far: head and controls, for the rectifier (theory §3.6). Draws
-    of units that may still be chosen are in none, so that they stay fresh.
-
-    Raises:
-        LogError: The log is not the one that the sheet was drawn from.
-        UsageError: A way without such blocks, or controls that were labelled later (`fresh`).
-    """
-    check_log(population, design)
-    if design.way not in ("one", "whole") or not design.fresh:
-        raise UsageError(
-            f"way '{design.way}'{'' if design.fresh else ', gone beyond --most'}: its draws were "
-            "dealt to no blocks."
-        )
-    deal = Deal(population, design.seed)
-    unit = np.full(deal.draws, -1, dtype=np.int64)
-    members = deal.members(0, design.units, most=design.most)
-    unit[members] = np.arange(design.units)[:, None]
-    return unit[deal.draw_of(np.arange(len(population.rollout)))]
-
-
 def check_log(population: Population, design: SheetDesign) -> None:
     """Raise LogError unless a log is the one that a sheet was drawn from."""
     facts = population.facts()
