@@ -152,7 +152,7 @@ def strata_misses(logs, *, way="strata", shares=None, part=None, delta=0.1):
     """How many of so many sheets have a certificate that misses the truth."""
     missed = 0
     for seed in range(logs):
-        world = Strata(240, seed)
+        world = Strata(320, seed)
         design, drawn = draw(world.population, 60, way=way, shares=shares)
         until = None if part is None else part(world.gold, drawn, design)
         labels = came_back(world.gold, design, [drawn], until=until)
