@@ -88,6 +88,29 @@ def test_the_same_call_gives_the_same_file(log, tmp_path):
     assert second.design.units == 30
 
 
+def test_a_sheet_settles_what_comes_behind_it(log, tmp_path):
+    """Way, strata and scale are the first sheet's; another wish is refused, not ignored."""
+    path, _ = log
+    run("label", "draw", path, "-n", 20, "--by", "domain", "--most", 60, "--question", "Right?",
+        "-o", tmp_path / "a.jsonl")  # fmt: skip
+    run("label", "draw", path, "-n", 20, "--after", tmp_path / "a.jsonl", "-o", tmp_path / "b.csv")
+    design = read_sheet(tmp_path / "b.csv").design
+    assert (design.way, design.by, design.scale.question) == ("strata", "domain", "Right?")
+    for options in (["--rows"], ["--seed", 4], ["--question", "Good?"], ["--by", "step"]):
+        with pytest.raises(UsageError, match="settled by the sheet"):
+            run("label", "draw", path, "-n", 5, "--after", tmp_path / "a.jsonl", *options,
+                "-o", tmp_path / "c.csv")  # fmt: skip
+
+
+def test_rows_of_uneven_prompts_are_advised_against(log, tmp_path):
+    """Drawing rows where K differs favours prompts with many rollouts, and is said to."""
+    table = pq.read_table(log[0]).slice(0, 1599)
+    pq.write_table(table, tmp_path / "uneven.parquet")
+    said = run("label", "draw", tmp_path / "uneven.parquet", "-n", 9, "--rows",
+               "-o", tmp_path / "s.csv")  # fmt: skip
+    assert "Prompts have 3 to 4 rollouts: rows favour those with many" in said
+
+
 def test_annotators_and_the_judge(log, tmp_path):
     """Sheets of their own, an overlap, their agreement and the reward's rates, then one gold."""
     path, gold = log
@@ -186,6 +209,9 @@ def test_a_gold_range_sets_the_scale(log, tmp_path):
         (["-o", "s.csv"], "expected -n N or --width W"),
         (["-n", 5, "-o", "s.csv", "--rows", "--by", "domain"], "exclude each other"),
         (["-n", 5, "-o", "s.csv", "--overlap", 3], "need --annotator"),
+        (["-n", 5, "-o", "s.csv", "--annotator", "../x"], "part of a file's name"),
+        (["-n", 5, "-o", "s.csv", "--annotator", "a", "--annotator", "a"], "of its own"),
+        (["-n", 5, "-o", "s.csv", "--by", "domain", "--share", "math=x"], "VALUE=NUMBER"),
         (["-n", 5, "-o", "s.csv", "--scale", "choices", "--gold-range", 0, 30], "one digit"),
         (["--width", 2, "-o", "s.csv"], "less than 1"),
         (["-n", 5000, "-o", "s.csv"], "the log has 400 prompts"),

@@ -10,6 +10,8 @@ from taut.cli.root import cli
 from taut.cli.sheets import (
     advise,
     by_column,
+    check_annotators,
+    check_own,
     former_design,
     gold_values,
     joined_labels,
@@ -21,6 +23,7 @@ from taut.cli.sheets import (
     show_forecast,
     show_returned,
     size_for,
+    warn_of_rows,
     write_sheets,
 )
 from taut.errors import UsageError
@@ -99,7 +102,7 @@ def label():
     metavar="VALUE=SHARE",
     help="With --by: share of each value in the population, known before the log.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order.")
+@click.option("--seed", type=int, help="Seed of the order.  [default: 0]")
 @click.option(
     "--most",
     type=click.IntRange(min=1),
@@ -169,11 +172,15 @@ def draw(
         raise UsageError(f"--{way} and --by exclude each other; choose one way of drawing.")
     if not output and not dry_run:
         raise UsageError("expected -o FILE (.html, .csv or .jsonl), or --dry-run.")
-    if (per_annotator or overlap) and not annotators:
-        raise UsageError("--per-annotator and --overlap need --annotator NAME, once for each.")
+    check_annotators(annotators, per_annotator, overlap)
+    way = way or ("strata" if by else "one")
+    former = former_design(after) if after else None
+    if former is not None:
+        check_own(former, way, by, seed, share, scale or gold_range or question)
+        by, prompts = former.by, "with-replacement" if former.by_group else prompts
     rollouts = read_named(log, mapping, quiet, keep=by)
     population = population_from(rollouts, by, prompts)
-    chosen = scale_of(scale, gold_range, question, rollouts)
+    chosen = former.scale if former else scale_of(scale, gold_range, question, rollouts)
     if per_annotator:
         count = overlap + len(annotators) * max(0, per_annotator - overlap)
     if (count is None) == (width is None):
@@ -184,11 +191,11 @@ def draw(
     design, drawn = draw_sheet(
         population,
         count,
-        way=way or ("strata" if by else "one"),
-        seed=seed,
+        way=way,
+        seed=seed or 0,
         most=most,
         shares=shares_of(share),
-        former=former_design(after) if after else None,
+        former=former,
         scale=chosen,
         annotators=annotators,
         overlap=overlap,
@@ -199,6 +206,7 @@ def draw(
     files = write_sheets(log, rollouts, design, drawn, annotators, output, mapping)
     if not quiet:
         advise(design, drawn, files, log)
+        warn_of_rows(design, population)
 
 
 @label.command(epilog="Example: taut label merge held_out/ labels.jsonl -o labelled.parquet")
@@ -363,7 +371,7 @@ def next(
             "they were chosen."
         )
     design, drawn, forecast = draw_next(
-        population_from(rollouts, None, prompts),
+        population_from(rollouts, None, "with-replacement" if joined.design.by_group else prompts),
         joined.design,
         wanted,
         gold=joined.gold,

@@ -1,5 +1,6 @@
 """What the label commands share: logs and labels read, sheets sized, written and spoken of."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def joined_labels(log, labels, label_map, joining, mapping, prompts, quiet, keep
     answers = read_answers(labels, names=name_pairs(label_map), values=gold_values())
     design = one_design(answers)
     by = design.by if design else None
+    prompts = "with-replacement" if design and design.by_group else prompts
     rollouts = read_named(log, mapping, quiet, keep=keep or by)
     joined = join(
         answers,
@@ -128,6 +130,47 @@ def former_design(paths):
         if not longest.same_series(design):
             raise LogError(f"{path}: it belongs to another order than the other sheets.")
     return longest
+
+
+def check_annotators(names, each, overlap) -> None:
+    """Refuse names that are none of a file, and numbers without names."""
+    if (each or overlap) and not names:
+        raise UsageError("--per-annotator and --overlap need --annotator NAME, once for each.")
+    for name in names:
+        if names.count(name) > 1 or not re.fullmatch(r"[\w][\w .@-]*", name):
+            raise UsageError(
+                f"--annotator {name!r}: expected a name of its own for each, of letters, digits, "
+                "spaces and . @ - _, since it becomes part of a file's name."
+            )
+
+
+def check_own(former, way, by, seed, share, scaled) -> None:
+    """Refuse options that the design of a former sheet has settled already."""
+    asked = {
+        "the way of drawing": way not in ("one", former.way) or by not in (None, former.by),
+        "--seed": seed not in (None, former.seed),
+        "--share": bool(share),
+        "the scale and its question": bool(scaled),
+    }
+    for what, given in asked.items():
+        if given:
+            raise UsageError(
+                f"--after: {what} is settled by the sheet behind which this one goes on; leave it "
+                "out, or draw a sheet by itself."
+            )
+
+
+def warn_of_rows(design, population) -> None:
+    """Say on stderr where rows drawn one by one favour prompts with many rollouts."""
+    import numpy as np
+
+    sizes = np.unique(population.draw, return_counts=True)[1]
+    if design.way == "rows" and sizes.min() < sizes.max():
+        click.echo(
+            f"Prompts have {sizes.min()} to {sizes.max()} rollouts: rows favour those with many, "
+            "and labels have to be weighted. Without --rows, one rollout a prompt, they have not.",
+            err=True,
+        )
 
 
 def shares_of(given: tuple[str, ...]) -> dict[str, float] | None:
