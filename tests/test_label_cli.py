@@ -10,6 +10,7 @@ from click.testing import CliRunner
 import taut
 from taut.cli import cli
 from taut.errors import LogError, TautError, UsageError
+from taut.labels.design import read_design
 from taut.labels.sheet import read_sheet
 
 TRUTH = 0.55
@@ -71,6 +72,11 @@ def test_from_a_log_to_a_certificate(log, tmp_path, form):
     assert "120 labels of 120 rollouts drawn" in said
     rollouts = taut.read_rollouts(tmp_path / "labelled.parquet")
     assert np.isfinite(rollouts.gold).sum() == 120
+    known = rollouts.facts.random_labels
+    assert read_design(known["taut_sheet"], "facts") == read_sheet(sheet).design
+    assert known["returned"]["prefix"] == known["returned"]["units"] == 120
+    assert rollouts.facts.gold_range == (0, 1)
+    assert {"random_labels", "gold_range"} <= rollouts.facts.recorded
     found = taut.audit(rollouts, target="reward", reward_range=(0, 1))
     assert found.lower <= TRUTH <= found.upper
     assert found.upper - found.lower < 0.3

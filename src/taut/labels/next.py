@@ -118,19 +118,8 @@ def draw_next(
     Source: theory §3.6; cf. Zrnic & Candes (2024).
     """
     check_log(population, design)
+    _check_fresh(design, n)
     start = design.units
-    if design.way != "one":
-        raise UsageError(
-            f"label next: expected a sheet of one rollout a prompt, found way '{design.way}'; "
-            "draw one without --rows, --whole or --by."
-        )
-    if not design.fresh or start + n > design.most:
-        left = max(0, design.most - start) if design.fresh else 0
-        raise UsageError(
-            f"label next: {n} fresh blocks are needed, {left} are left: the other draws serve the "
-            "labels so far as controls. Draw the first sheet with --most, the labels that you may "
-            "ever ask for; or go on with `taut label draw --after`."
-        )
     deal = Deal(population, design.seed)
     past = _past(deal, design, gold, rows, unit, chance)
     blocks = deal.members(start, start + n, most=design.most)
@@ -164,6 +153,21 @@ def draw_next(
             chance=np.full(n, (start + n) / deal.draws) / deal.sizes[draws],
         )
     return design.model_copy(update={"parts": (*design.parts, part)}), drawn, forecast
+
+
+def _check_fresh(design: SheetDesign, n: int) -> None:
+    if design.way != "one":
+        raise UsageError(
+            f"label next: expected a sheet of one rollout a prompt, found way '{design.way}'; "
+            "draw one without --rows, --whole or --by."
+        )
+    left = max(0, design.most - design.units) if design.fresh else 0
+    if n > left:
+        raise UsageError(
+            f"label next: {n} fresh blocks are needed, {left} are left: the other draws serve the "
+            "labels so far as controls. Draw the first sheet with --most, the labels that you may "
+            "ever ask for; or go on with `taut label draw --after`."
+        )
 
 
 def _past(deal: Deal, design: SheetDesign, gold, rows, unit, chance) -> _Past:

@@ -251,7 +251,9 @@
   function item() {
     const one = items[at];
     const own = answerOf(one);
-    $("where").textContent = `${at + 1} of ${items.length}  ·  ${one.rollout_id}`;
+    // The id may name a policy or a step, which a blind annotator need not read.
+    $("where").textContent = `${at + 1} of ${items.length}`;
+    $("where").title = one.rollout_id;
     const state = $("state");
     state.hidden = !isDone(own);
     state.classList.toggle("passed", Boolean(own.skipped));
