@@ -1,5 +1,7 @@
 """`taut check` and `taut convert`: a log by itself."""
 
+import os
+
 import click
 
 from taut.cli.arguments import html_option, json_option, log_options, range_options
@@ -14,6 +16,7 @@ from taut.cli.reading import (
 )
 from taut.cli.root import EXIT_DATA, cli
 from taut.cli.show import show
+from taut.errors import UsageError
 from taut.version import __version__
 
 
@@ -22,12 +25,32 @@ from taut.version import __version__
 @range_options
 @json_option
 @html_option
-def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, reward_range, **settings):
+@click.option(
+    "--write-config",
+    is_flag=True,
+    help="Propose a taut.toml beside LOG: what it knows about itself, to be filled in.",
+)
+def check(
+    log,
+    mapping,
+    lenient,
+    token_clip,
+    quiet,
+    json_path,
+    html_path,
+    reward_range,
+    write_config,
+    **settings,
+):
     """Check the health of a LOG: what would make a certificate wrong. Exit 1 if a check fails."""
     from taut.auditing.certificate import check as check_log
     from taut.auditing.document import health_document
 
     rollouts = read_log(log, mapping, lenient, token_clip, quiet)
+    if write_config:
+        _propose(rollouts, log[0], name_pairs(mapping))
+    if not quiet and json_path != "-":
+        click.echo("\n".join(_certifiable(rollouts)), err=True)
     checks = check_log(rollouts, reward_range=reward_range, **settings)
     document = {
         "schema": "taut.health/1",
@@ -37,6 +60,39 @@ def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, reward
     }
     show(document, json_path, html_path)
     return EXIT_DATA if any(item.status == "fail" for item in checks) else 0
+
+
+def _propose(rollouts, log: str, mapping: dict[str, str]) -> None:
+    """Write a taut.toml beside a log.
+
+    Raises:
+        UsageError: There is one.
+    """
+    from taut.logs.facts import BESIDE, proposed_toml
+    from taut.logs.write import whole_file
+
+    folder = log if os.path.isdir(log) else os.path.dirname(log)
+    path = os.path.join(folder, BESIDE)
+    if os.path.exists(path):
+        raise UsageError(f"{path} is there already; edit it, or move it away.")
+    format = "native" if rollouts.origin is None else rollouts.origin.format
+    with whole_file(path) as file:
+        file.write(proposed_toml(rollouts.facts, format, mapping).encode())
+    click.echo(f"proposed {path}: fill in what you know", err=True)
+
+
+def _certifiable(rollouts) -> list[str]:
+    """Return what the log is, and what can be certified from it, in a few lines."""
+    kind = "native" if rollouts.origin is None else rollouts.origin.format
+    prompts = len(set(rollouts.prompt.tolist()))
+    gold, ratio = rollouts.gold is not None, rollouts.log_ratio is not None
+    lines = [
+        f"{len(rollouts)} rollouts of {prompts} prompts ({kind}).",
+        "  the mean logged reward, --target reward: yes",
+        f"  E r*, --target reward: {'yes' if gold else 'needs `gold` for some rollouts'}",
+        f"  E[r - beta l^tau] and J*: {'yes, with --beta' if ratio else 'need log-probs (score)'}",
+    ]
+    return lines
 
 
 @cli.command(epilog="Example: taut convert run/*.jsonl.gz -o run.parquet --map reward=score")

@@ -1,5 +1,6 @@
 """Logs on the command line: names to paths, reading, a progress line."""
 
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from taut.cli.arguments import FORMAT_KEY, VALUES_KEY
 from taut.errors import UsageError
 from taut.logs.origin import FRAMEWORKS, Origin
 from taut.logs.text import safe
-from taut.logs.write import same_file
 
 _SAID = "taut.origin"
 _NOTED = "taut.notes"
@@ -122,6 +122,8 @@ def refuse_outputs(log) -> None:
     Raises:
         UsageError: With both names.
     """
+    from taut.logs.write import same_file
+
     context = click.get_current_context(silent=True)
     params = {} if context is None else context.params
     taken = [(str(path), "LOG") for path in _files(log)]
@@ -133,6 +135,10 @@ def refuse_outputs(log) -> None:
         path = params.get(name)
         if not isinstance(path, str) or path == "-":
             continue
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            raise UsageError(
+                f"{option} {path} is a device or a pipe; name a file, or - for output."
+            )
         for other, whose in taken:
             if same_file(path, other):
                 raise UsageError(
@@ -158,8 +164,9 @@ def say_notes(notes, quiet: bool) -> None:
     """Say once, on stderr, what the reader did that people should know."""
     context = click.get_current_context(silent=True)
     said = set() if context is None else context.meta.setdefault(_NOTED, set())
+    machine = context is not None and context.params.get("json_path") == "-"
     for note in notes:
-        if not quiet and note not in said:
+        if not (quiet or machine or note in said):
             click.echo(f"note: {safe(note)}", err=True)
         said.add(note)
 

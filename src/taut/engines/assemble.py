@@ -1,6 +1,6 @@
 """Reduced pieces as the columns of rollouts, and as the columns that `convert` writes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -139,7 +139,30 @@ def assemble(
         columns["rollout_names"] = _occurrences(columns.pop("content"))
     if "rollout_names" in columns:
         columns["rollout_id"] = hash_ids(pa.array(columns["rollout_names"], type=pa.string()))
+    settings["notes"] = (*settings.get("notes", ()), *_notices(columns))
     return Rollouts(**columns, **settings)
+
+
+_MANY = 30  # labelled rows that show whether gold goes with the reward
+
+
+def _notices(columns: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Yield what people should know of the rows themselves."""
+    failed, reward, gold = columns.get("failed"), columns["reward"], columns.get("gold")
+    if failed is not None and failed.any():
+        yield (
+            f"{int(failed.sum())} of {len(failed)} rollouts say 'error'; they count with the "
+            f"reward they have (mean {reward[failed].mean():.3g})"
+        )
+    if gold is None or len(gold) < _MANY or np.isnan(gold).any() or (gold % 1 != 0).any():
+        return
+    together = gold.std() * reward.std()
+    share = 0.0 if together == 0 else float(np.mean((gold - gold.mean()) * reward)) / together
+    if abs(share) < 2 / np.sqrt(len(gold)) or (gold.max() > 1 >= reward.max()):
+        yield (
+            "'gold' is a whole number in every row and does not go with 'reward': if it is the "
+            "right answer and not the true reward, leave it out: --map gold="
+        )
 
 
 def _joined(pieces: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

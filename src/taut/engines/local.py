@@ -18,14 +18,15 @@ from taut.draws.rollouts import Rollouts
 from taut.engines.assemble import CLIPPED, assemble, compact, completed
 from taut.errors import LogError, UsageError
 from taut.logs.facts import merge_facts
+from taut.logs.layout import NoRollouts
 from taut.logs.mapping import Meanings, check_values
 from taut.logs.origin import FORMATS, Origin
 from taut.logs.plan import ON_REQUEST, check_mapping, no_labels
-from taut.logs.read import NoRollouts, Request, Task, tasks
+from taut.logs.read import Request, Task, tasks
 from taut.logs.reduce import Reduced
 from taut.logs.schema import KEYS, NATIVE, column
 from taut.logs.sources import Source, find
-from taut.logs.text import safe
+from taut.logs.text import safe, writable
 from taut.logs.write import RejectedRows, refuse_overwrite, write_native
 
 Sources = str | os.PathLike | Iterable[str | os.PathLike]
@@ -137,7 +138,7 @@ def _read(files: tuple[Source, ...], *, rollout_ids: bool, token_clip, **setting
         names,
         token_clip=token_clip,
         rejected_rows=rejected,
-        sources=tuple(file.name for file in files),
+        sources=tuple(writable(file.name) for file in files),
         origin=origin,
         facts=together,
         notes=(*notes, *together.notes),
@@ -252,9 +253,8 @@ def stream(
                 progress(rows, round(done))
         watch.check_unchanged(files)
         _check_rows(rows, files, watch)
-        gold = request.paths.get("gold", "gold")
-        if gold != "gold" and not labelled:
-            raise no_labels(task.source.name, gold, task.plan)
+        if "gold" in request.paths.keys() & request.mapped and not labelled:
+            raise no_labels(task.source.name, request.paths["gold"], task.plan)
 
 
 class _Watch:

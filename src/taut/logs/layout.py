@@ -7,12 +7,17 @@ from typing import Literal
 
 import pyarrow as pa
 
+from taut.errors import LogError
 from taut.logs.origin import Origin
 from taut.logs.reduce import Chunk
 
 # What a column holds, as far as recognising a file needs it: from the Arrow type or the first rows.
 Holds = Literal["number", "text", "bool", "list", "object", "null", "other"]
 Columns = Mapping[str, Holds]
+
+
+class NoRollouts(LogError):
+    """A file that holds no rollouts of its own: settings, a summary, metrics, a copy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -165,15 +165,14 @@ def _numbers(chunk: Chunk, name: str, part: str, meaning: Mapping[str, float]) -
     for row, value in enumerate(chunk.columns[part].data):
         number = _number(value, meaning)
         if number is None and value is not None:
-            known = ", ".join(meaning)
-            _unknown(chunk.problems, row, name, value, known)
+            _unknown(chunk.problems, row, name, value, ", ".join(meaning))
         out.append(np.nan if number is None else number)
-        missing.append(value is None)
+        missing.append(value is None and number is None)
     return Values(np.array(out), np.array(missing) if any(missing) else None)
 
 
 def _number(value, meaning: Mapping[str, float]) -> float | None:
-    key = json.dumps(value) if isinstance(value, bool | int | float) else value
+    key = json.dumps(value) if value is None or isinstance(value, bool | int | float) else value
     if isinstance(key, str) and key in meaning:
         return meaning[key]
     return float(value) if isinstance(value, bool | int | float) else None

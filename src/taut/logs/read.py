@@ -8,11 +8,10 @@ from functools import partial
 from taut.logs.facts import Beside, facts_beside, join_facts
 from taut.logs.frameworks import choose
 from taut.logs.frameworks.common import same
-from taut.logs.layout import Columns, Layout
+from taut.logs.layout import Columns, Layout, NoRollouts
 from taut.logs.mapping import Meanings, compile_mapping
 from taut.logs.plan import Plan, Planner
 from taut.logs.readers import documents, ipc, jsonl, parquet
-from taut.logs.readers.documents import NoRollouts
 from taut.logs.reduce import Chunk, Derive, Reduced, reduce_chunk
 from taut.logs.schema import KEPT, PART
 from taut.logs.sources import Source
@@ -130,8 +129,29 @@ def _layout(file: str, columns: Columns, request: Request, source: Source) -> La
             if name.startswith("rewards.") and holds in ("number", "null")
         ]
         extra |= {f"{PART}{name.removeprefix('rewards.')}": name for name in inside}
-    layout = replace(layout, paths={**layout.paths, **extra}, required=required)
+    layout = replace(
+        layout,
+        paths={**layout.paths, **extra},
+        required=required,
+        notes=(*layout.notes, *_restarts(columns, layout, mapped)),
+    )
     return _with_folders(layout, columns, source.name, mapped)
+
+
+_RANKS = ("rank", "local_rank", "process_index", "worker_id", "dp_rank")
+
+
+def _restarts(columns: Columns, layout: Layout, mapped: set[str]) -> tuple[str, ...]:
+    """Note ids that each process may count from 0: different prompts would be one."""
+    rank = next((name for name in _RANKS if name in columns), None)
+    if rank is None or "prompt_id" in mapped or columns.get("prompt_id") != "number":
+        return ()
+    if layout.paths.get("prompt_id") != "prompt_id":
+        return ()
+    return (
+        f"'prompt_id' holds numbers and rows have a '{rank}': if each process counts from 0, say "
+        f"--map prompt_id={rank}+prompt_id",
+    )
 
 
 def _holds_none(columns: Columns, layout: Layout, mapped: set[str]) -> bool:

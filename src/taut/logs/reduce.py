@@ -156,11 +156,16 @@ def _check_missing(
         return
     if name == "response" or (name == "prompt" and "prompt_id" in columns):
         return  # read for its key alone
-    remedy = "" if name in _NEEDED else f"; fill it in, or leave the column out: --map {name}="
+    remedy = _NEEDED.get(name, f"; fill it in, or leave the column out: --map {name}=")
     problems.add_all(np.flatnonzero(values.missing), name, f"is null or absent here{remedy}")
 
 
-_NEEDED = ("prompt_id", "prompt", "reward")
+_NEEDED = {
+    "prompt_id": "; give every row one, or set such rows aside, counted: --lenient FILE",
+    "prompt": "; give every row one, or set such rows aside, counted: --lenient FILE",
+    "reward": "; a failed rollout earned something: log that, or say it, as in --map-value "
+    "reward:null=0; or set such rows aside, counted: --lenient FILE",
+}
 
 
 def _check_lengths(tokens: dict[str, Tokens], problems: Problems) -> None:

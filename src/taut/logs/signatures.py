@@ -36,6 +36,9 @@ _FOREIGN = (
 )
 
 
+_DIGITS = tuple(str(digit).encode() for digit in range(10))
+
+
 def codec_of(head: bytes) -> Codec | None:
     """Return the compression around a file."""
     return next((codec for magic, codec in _CODECS.items() if head.startswith(magic)), None)
@@ -82,12 +85,17 @@ def _of_text(name: str, text: bytes) -> Format:
         first == b"{" or re.fullmatch(rb'\{\s*"[^"]*"\s*:\s*[\[{]', first)
     ):
         return "json"
-    if text.startswith(b"{"):
+    if text.startswith(b"{") or not text:
         return "jsonl"
     names = first.split(b",")
     table = len(names) > 1 and all(re.fullmatch(rb'\s*"?[\w .:/-]+"?\s*', cell) for cell in names)
-    if table and not text.startswith((b'"', b"-", *(str(d).encode() for d in range(10)))):
+    if table and not text.startswith((b'"', b"-", *_DIGITS)):
         return "csv"
     if table and re.match(rb'"[A-Za-z_]', text):
         return "csv"
+    if b"{" not in text and not text.startswith((b'"', b"-", b"[", *_DIGITS)):
+        raise LogError(
+            f"{name}: expected Parquet or JSON lines, found text that is neither JSON nor a table; "
+            "name the file that holds the rollouts."
+        )
     return "jsonl"

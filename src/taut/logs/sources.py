@@ -83,7 +83,7 @@ class Stream:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._file = pa.OSFile(source.path)
+        self._file = pa.OSFile(os.fsencode(source.path))
         self._bytes = (
             pa.CompressedInputStream(self._file, source.codec) if source.codec else self._file
         )

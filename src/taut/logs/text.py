@@ -24,6 +24,15 @@ def _shown(letter: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def writable(name: str) -> str:
+    """Return a file's name as UTF-8 can hold it: as it is, unless a byte of it is none."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return safe(name)
+    return name
+
+
 def one_line(problem: object) -> str:
     """Return an exception of a library as a short part of our own error line."""
     return safe(" ".join(str(problem).split())[:160])

@@ -334,6 +334,8 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
     try:
         if os.path.isdir(path):
             raise IsADirectoryError(0, "a folder of that name")
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise FileExistsError(0, "a device or a pipe of that name")  # a rename would replace it
         clear_parts(path)
         file = open(part, "xb")  # noqa: SIM115 - closed below, before the rename
         _lock(file)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 
 from taut.logs.frameworks.common import join
-from taut.logs.layout import Columns, Layout
+from taut.logs.layout import Columns, Layout, NoRollouts
 from taut.logs.origin import Origin
 
 SIGNATURE = frozenset({"trace_id", "env", "prompt_id", "prompt", "reward", "kind"})
@@ -84,8 +84,10 @@ def layout(file: str, columns: Columns, paths: Mapping[str, str], mapped: frozen
     chosen = os.path.basename(folder) == "effective"
     origin = Origin(format="prime-rl", part=kind, chosen=chosen)
     if chosen and os.path.isfile(os.path.join(folder, "..", "all", os.path.basename(file))):
-        note = f"passed over {file}: it repeats what is in ../all, chosen by outcome"
-        return Layout(paths={}, skip=True, origin=origin, notes=(note,))
+        raise NoRollouts(
+            f"{file}: expected all/{os.path.basename(file)} beside it, which holds every rollout; "
+            "this one repeats some of them, chosen by outcome: name all/."
+        )
     notes = ()
     if columns.get("ref_logprobs") == "list":
         notes = (

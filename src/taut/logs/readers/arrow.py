@@ -121,6 +121,11 @@ def _holds(kind: pa.DataType) -> Holds:
     return next((name for name, true in tests.items() if true), "other")
 
 
+def is_null(kind: pa.DataType) -> bool:
+    """Say whether a column of this type has no value in any row."""
+    return pa.types.is_null(kind)
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Say whether a type is text."""
     if pa.types.is_dictionary(kind):

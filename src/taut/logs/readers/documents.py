@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import orjson
 
 from taut.errors import LogError
+from taut.logs.layout import NoRollouts
 from taut.logs.plan import Plan, Planner
 from taut.logs.readers.objects import learn, make_object_plan, object_columns, whole_lines
 from taut.logs.readers.shapes import shape_of
@@ -22,10 +23,6 @@ _ROWS = 2048  # a task
 _BOM = b"\xef\xbb\xbf"
 
 Task = Callable[[], Iterator[Chunk]]
-
-
-class NoRollouts(LogError):
-    """A file that is no table of anything: a configuration, a summary, metrics."""
 
 
 def chunks(source: Source, planner: Planner) -> Iterator[tuple[Plan, Task, float]]:
@@ -123,9 +120,7 @@ def _lenient(data: bytes, name: str) -> object:
 
 
 def _of_object(found: dict, name: str) -> list[dict]:
-    """Return the rows of a file that is one object: an inspect_ai log, a table, one row."""
-    if isinstance(found.get("samples"), list) and "eval" in found:
-        return found["samples"]
+    """Return the rows of a file that is one object: a log of inspect_ai, a table, one row."""
     if shape_of([found], learn([found])) is not None:
         return [found]
     rows = [

@@ -1,5 +1,6 @@
 """Arrow files and streams, Feather, and what Hugging Face's `save_to_disk` writes, to chunks."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from taut.logs.readers.arrow import (
     check_type,
     damaged,
     field_at,
+    is_null,
     leaves,
 )
 from taut.logs.reduce import Chunk
@@ -46,7 +48,7 @@ def chunks(source: Source, planner: Planner) -> Iterator[tuple[Plan, Task, float
         present = [
             native
             for native, field in fields.items()
-            if not (may_lack(native, layout) and pa.types.is_null(field.type))
+            if not (may_lack(native, layout) and is_null(field.type))
         ]
         plan = planner.plan(name, layout, present, columns)
         for native in plan.read.keys() - plan.raw:
@@ -88,6 +90,6 @@ def _batches(source: Source, name: str) -> Iterator:
 
 def _whole(source: Source) -> pa.NativeFile:
     if not source.codec:
-        return pa.OSFile(source.path)
+        return pa.OSFile(os.fsencode(source.path))
     with source.open() as stream:
         return pa.BufferReader(stream.read(-1))

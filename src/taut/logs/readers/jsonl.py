@@ -229,18 +229,33 @@ def _lines(block: Block, plan: Plan, problems: Problems, *, whole: bool) -> Line
 
 def _plain_lines(block: Block, paths: Iterable[str], problems: Problems) -> Lines:
     """Parse lines without token lists: orjson alone is as fast, and nothing need be compiled."""
-    keys = {part for path in paths for part in (path, *path.split("."))}
-    quoted = [f'"{key}"'.encode() for key in keys]
     docs, offsets, places, start = [], [], [], 0
-    for offset, line in enumerate(block.cut(0, block.size).split(b"\n")):
+    text = block.cut(0, block.size)
+    for offset, line in enumerate(text.split(b"\n")):
         if line and not line.isspace():
-            if SPELLED.search(line) or any(line.count(key) > 1 for key in quoted):
-                note_repeated(len(docs), line, paths, problems)
             docs.append(_parse_noted(len(docs), line, problems))
             offsets.append(offset)
             places.append((start, start + len(line)))
         start += len(line) + 1
+    for row in _suspects(text, docs, places, paths):
+        note_repeated(row, text[slice(*places[row])], paths, problems)
     return whole_lines(docs, offsets, places)
+
+
+def _suspects(
+    text: bytes, docs: list[dict], places: list[tuple[int, int]], paths: Iterable[str]
+) -> list[int]:
+    """Return the lines in which a key may come twice: more in the text than in the objects."""
+    lines = (text[slice(*place)] for place in places)
+    if SPELLED.search(text):
+        found = [bool(SPELLED.search(line)) or _comes_twice(line, paths) for line in lines]
+        return [row for row, suspect in enumerate(found) if suspect]
+    for path in paths:
+        for part in path.split("."):
+            count = text.count(f'"{part}"'.encode())
+            if count and count > sum(part in doc for doc in docs):
+                return [row for row, line in enumerate(lines) if _comes_twice(line, paths)]
+    return []
 
 
 def _comes_twice(line: bytes, paths: Iterable[str]) -> bool:

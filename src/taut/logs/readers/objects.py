@@ -1,6 +1,7 @@
 """JSON objects to columns of rollouts: paths, types, token lists, what is wrong with a value."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from taut.logs.layout import Holds, failed, labels, messages_text
 from taut.logs.plan import Plan, Planner, may_lack
 from taut.logs.readers.values import as_bool, as_integer, as_number, shown
 from taut.logs.reduce import Problems, Values
-from taut.logs.schema import EXPECTED, LISTS, column
+from taut.logs.schema import EXPECTED, LISTS, NATIVE, column
 from taut.logs.tokens import Tokens
 
 _LIMITS = np.iinfo(np.int64)
@@ -70,7 +71,8 @@ def make_object_plan(
         known = next((value for value in values if value is not None), None)
         # A column that is null in all of these rows may well be null in all of them.
         null = path in seen and not may_lack(native, layout)
-        if known is not None or null or _is_sparse(native, path):
+        late = native not in layout.required and _is_sparse(native, path)
+        if known is not None or null or late:
             present.append(native)
         if column(native).kind in ("id", "text"):
             kinds[native] = _id_type(values)
@@ -156,6 +158,8 @@ def object_columns(
         values = take(lines.docs, path, wrapped=plan.layout.wrapped)
         if native in plan.raw or column(native).kind == "any":
             columns[native] = _raw(values)
+        elif native in NATIVE and NATIVE[native].nullable and values.count(None) == len(values):
+            continue  # as if absent
         else:
             columns[native] = _values(native, values, lines, kinds, problems)
     return columns
@@ -213,6 +217,9 @@ def _bools(native: str, values: list, problems: Problems) -> np.ndarray:
 
 
 def _integers(native: str, values: list, problems: Problems) -> np.ndarray:
+    if set(map(type, values)) == {int}:
+        with suppress(OverflowError):
+            return np.array(values, dtype=np.int64)
     whole = [
         -1 if value is None else as_integer(native, row, value, problems)
         for row, value in enumerate(values)
@@ -226,6 +233,9 @@ def _ids(native: str, values: list, kind: type, problems: Problems) -> pa.Array:
     7, 7.0 and "7" are one id: keys are made of the decimal text.
     """
     as_text = kind is not int or column(native).kind == "text"
+    if set(map(type, values)) == {str} and as_text:
+        with suppress(UnicodeEncodeError):
+            return pa.array(values, type=pa.large_string())
     out = []
     for row, value in enumerate(values):
         whole = _whole(native, row, value, problems) if value is not None else None

@@ -5,10 +5,12 @@ a file with one giant row group needs no more memory than one with many (field-n
 are the rows that the footer promises, and checksums of pages are verified where there are any.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taut.errors import LogError
@@ -23,6 +25,7 @@ from taut.logs.readers.arrow import (
     check_type,
     damaged,
     field_at,
+    is_null,
     leaves,
 )
 from taut.logs.readers.footer import Sizes, column_sizes
@@ -120,7 +123,7 @@ def _planned(reader: pq.ParquetFile, path: str, name: str, planner: Planner) -> 
     present = [
         native
         for native, field in fields.items()
-        if not (may_lack(native, layout) and field.column in empty)
+        if not (may_lack(native, layout) and (field.column in empty or is_null(field.type)))
     ]
     plan = planner.plan(
         name, layout, present, columns, stored_clip=_stored(metadata, TOKEN_CLIP_KEY, name)
@@ -139,7 +142,7 @@ def _planned(reader: pq.ParquetFile, path: str, name: str, planner: Planner) -> 
 def _open(path: str, name: str, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(
-            path,
+            pa.OSFile(os.fsencode(path)),
             metadata=metadata,
             pre_buffer=False,
             buffer_size=_BUFFER,

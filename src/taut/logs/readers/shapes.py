@@ -37,6 +37,8 @@ def shape_of(docs: Sequence[dict], seen: Mapping[str, Holds]) -> Expand | None:
         return _from_wandb
     if all(prime_rl.is_episode(doc) for doc in few):
         return _from_episode
+    if all(_is_inspect(doc) for doc in few):
+        return _from_inspect
     if recognise(seen) not in ("native", "roll", "ms-swift"):
         return None  # NeMo-RL puts every value in a list of one
     if all(_is_table(doc) for doc in few):
@@ -65,6 +67,15 @@ def _from_wandb(doc: dict) -> list[dict]:
 
 def _from_episode(doc: dict) -> list[dict]:
     return prime_rl.rows(doc) if prime_rl.is_episode(doc) else [doc]
+
+
+def _is_inspect(doc: dict) -> bool:
+    samples = doc.get("samples")
+    return "eval" in doc and isinstance(samples, list) and all(type(s) is dict for s in samples)
+
+
+def _from_inspect(doc: dict) -> list[dict]:
+    return doc["samples"] if _is_inspect(doc) else [doc]
 
 
 def _is_table(doc: dict) -> bool:

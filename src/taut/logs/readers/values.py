@@ -69,6 +69,8 @@ def _way_on(native: str, value: object) -> str:
         )
     if isinstance(value, str) and value in _TRUTH:
         return f"{expected}: say what it means, --map-value {native}:True=1,False=0"
+    if isinstance(value, str) and value in ("C", "I", "P", "N"):
+        return f"{expected}: say what letters mean, --map-value {native}:C=1,I=0"
     if isinstance(value, str):
         word = value if value.isidentifier() else "TEXT"
         return f"{expected}: say what it means, --map-value {native}:{word}=1,…"
