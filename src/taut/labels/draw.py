@@ -334,7 +334,9 @@ def _blocks_that_fit(deal: Deal, start: int, most: int, n: int) -> int:
 
 
 def assign(units: np.ndarray, annotators: int, overlap: int) -> list[np.ndarray]:
-    """Deal the items of a sheet to annotators, some to all of them.
+    """Deal the items of a sheet to annotators, run by run, some to all of them.
+
+    Runs, and not by turns: where one does not return, the order is whole up to that one's run.
 
     Args:
         units: Unit of each item, shape (items,), not falling; items of a unit stay together.
@@ -350,5 +352,6 @@ def assign(units: np.ndarray, annotators: int, overlap: int) -> list[np.ndarray]
         places = np.floor((np.arange(overlap) + 0.5) * len(distinct) / overlap).astype(np.int64)
         shared[places] = True
     whose = np.full(len(distinct), -1)
-    whose[~shared] = np.arange(int((~shared).sum())) % annotators
+    own = int((~shared).sum())
+    whose[~shared] = np.arange(own) * annotators // max(own, 1)
     return [np.flatnonzero((whose[index] == who) | shared[index]) for who in range(annotators)]
