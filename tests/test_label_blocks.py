@@ -12,14 +12,15 @@ from taut.logs.keys import hash_ids
 from test_label_next import World
 
 
-def came_back(gold, design: SheetDesign, parts, *, until=None) -> Labels:
-    """Labels of the drawn rows, up to the unit `until`; the others are open."""
+def came_back(gold, design: SheetDesign, parts, *, until=None, given=None) -> Labels:
+    """Labels of the drawn rows, up to the unit `until`, or those given; the others are open."""
     rows, unit, chance = (
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("rows", "unit", "chance")
     )
     until = design.units if until is None else until
-    given = unit < until
+    given = unit < until if given is None else given
+    until = int(unit[~given].min()) if not given.all() else design.units
     labelled = np.full(len(gold), np.nan)
     labelled[rows[given]] = gold[rows[given]]
     returned = Returned(
@@ -119,11 +120,11 @@ def test_active_chances_reach_their_draws():
 # --- With the certificate -------------------------------------------------------------------------
 
 
-def certificate(labels: Labels, population: Population, judge, *, delta):
+def certificate(labels: Labels, population: Population, judge, *, delta, gaps=False):
     """What an audit does with the blocks of a sheet."""
     designs = pytest.importorskip("taut.inequalities.label_designs")
     rectifier = pytest.importorskip("taut.inequalities.rectifier")
-    blocks = sheet_blocks(labels, population)
+    blocks = sheet_blocks(labels, population, gaps=gaps)
     order = np.lexsort((population.draw, blocks.unit))
     order = order[blocks.unit[order] >= 0]
     first = np.flatnonzero(np.r_[True, np.diff(population.draw[order].view(np.int64)) != 0])
@@ -185,6 +186,36 @@ def test_certificates_hold_for_every_way(way, shares, part):
     assert_misses_at_most(missed, 2000, 0.1, way)
 
 
+def skipped_misses(logs, *, impute, delta=0.1):
+    """Misses where the annotator skips half of the bad answers; imputed at the worst, or not."""
+    missed = 0
+    for seed in range(logs):
+        world = Strata(320, seed)
+        design, drawn = draw(world.population, 60)
+        kept = np.random.default_rng(seed).random(60) < 0.5
+        given = (world.gold[drawn.rows] == 1) | kept
+        labels = came_back(world.gold, design, [drawn], given=given)
+        if not impute:  # planted: the gaps are filled with what was labelled
+            filled = np.where(given, world.gold[drawn.rows], world.gold[drawn.rows][given].mean())
+            labels.gold[drawn.rows] = filled
+            found = certificate(labels, world.population, world.judge, delta=delta, gaps=True)
+            missed += not found.lower <= world.truth <= found.upper
+            continue
+        ends = []
+        for worst in (0.0, 1.0):
+            labels.gold[drawn.rows[~given]] = worst
+            ends.append(certificate(labels, world.population, world.judge, delta=delta, gaps=True))
+        missed += not ends[0].lower <= world.truth <= ends[1].upper
+    return missed
+
+
+@pytest.mark.slow
+def test_gaps_at_their_worst_hold_and_dropped_ones_do_not():
+    """Skipped rows imputed at the least and the largest: at most 10% miss; dropped ones do."""
+    assert_misses_at_most(skipped_misses(400, impute=True), 400, 0.1)
+    assert misses_more_than(skipped_misses(400, impute=False), 400, 0.1)
+
+
 @pytest.mark.slow
 def test_shares_ignored_are_seen():
     """Planted: strata of equal weight where the population has one to four."""
@@ -206,7 +237,7 @@ def test_thirty_percent_fewer_labels():
     assert widths[False] <= widths[True]
 
 
-def stopped_misses(logs, *, tells, delta=0.1, spoil=False):
+def stopped_misses(logs, *, tells, delta=0.1):
     """Misses at any of the rounds of `label next`."""
     missed = 0
     for seed in range(logs):
@@ -215,11 +246,6 @@ def stopped_misses(logs, *, tells, delta=0.1, spoil=False):
         ends = []
         for rounds in range(1, len(parts) + 1):
             sofar = design.model_copy(update={"parts": design.parts[:rounds]})
-            if spoil:  # the chances are forgotten
-                even = tuple(
-                    p.model_copy(update={"active": False, "floor": 1.0}) for p in sofar.parts
-                )
-                sofar = sofar.model_copy(update={"parts": even})
             back = came_back(world.gold, sofar, parts[:rounds])
             ends.append(certificate(back, world.population, world.judge, delta=delta))
         missed += not all(one.lower <= world.truth <= one.upper for one in ends)

@@ -54,8 +54,10 @@ class SheetBlocks:
         return len(self.horizon)
 
 
-def sheet_blocks(labels: Labels, population: Population) -> SheetBlocks | None:
-    """Return the blocks of a sheet that came back, up to its first gap.
+def sheet_blocks(
+    labels: Labels, population: Population, *, gaps: bool = False
+) -> SheetBlocks | None:
+    """Return the blocks of a sheet that came back, up to its first gap or with its gaps.
 
     None for labels on no sheet, and for rows drawn one by one (way "rows"), which are a random
     sample of rows and lie in no blocks.
@@ -63,6 +65,9 @@ def sheet_blocks(labels: Labels, population: Population) -> SheetBlocks | None:
     Args:
         labels: Joined to the log.
         population: The log, with the sheet's column of strata.
+        gaps: Keep blocks behind the first gap. The rows that were drawn and have no label are then
+            to be imputed in place, by the least r* for a lower end and the largest for an upper:
+            valid whatever made the gaps.
 
     Raises:
         LogError: The log is not the one that the sheet was drawn from.
@@ -72,7 +77,7 @@ def sheet_blocks(labels: Labels, population: Population) -> SheetBlocks | None:
         return None
     check_log(population, design)
     deal = Deal(population, design.seed)
-    blocks = labels.returned.prefix
+    blocks = design.units if gaps else labels.returned.prefix
     if design.way == "strata":
         unit, chance = _strata(deal, design, blocks)
     else:
