@@ -40,6 +40,7 @@ _HOME = {
     "select": "taut.decisions.selection.select",
     "simulate": "taut.worlds",
     "train": "taut.training.pipeline.run",
+    "with_labels": "taut.labels.onto",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]

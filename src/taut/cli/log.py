@@ -5,12 +5,12 @@ import os
 import click
 
 from taut.cli.arguments import html_option, json_option, log_options, range_options
+from taut.cli.labelled import labels_options, read_labelled
 from taut.cli.reading import (
     chosen_format,
     chosen_values,
     name_pairs,
     progress_line,
-    read_log,
     refuse_outputs,
     say_origin,
 )
@@ -22,6 +22,7 @@ from taut.errors import UsageError
 @cli.command(epilog="Example: taut check rollouts/ --reward-range 0 1")
 @log_options
 @range_options
+@labels_options
 @json_option
 @html_option
 @click.option(
@@ -35,6 +36,8 @@ def check(
     lenient,
     token_clip,
     quiet,
+    labels,
+    label_map,
     json_path,
     html_path,
     reward_range,
@@ -44,7 +47,7 @@ def check(
     """Check the health of a LOG: what would make a certificate wrong. Exit 1 if a check fails."""
     from taut.auditing.check import check as check_log
 
-    rollouts = read_log(log, mapping, lenient, token_clip, quiet)
+    rollouts = read_labelled(log, mapping, lenient, token_clip, quiet, labels, label_map)
     if write_config:
         _propose(rollouts, log[0], name_pairs(mapping))
     found = check_log(rollouts, reward_range=reward_range, **settings)

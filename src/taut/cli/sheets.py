@@ -62,13 +62,14 @@ def joined_labels(log, labels, label_map, joining, mapping, prompts, quiet, keep
         answers,
         population_from(rollouts, by, prompts),
         names=rollouts.rollout_names,
-        words=None if answers.rollout_id is not None else _word_keys(log, mapping),
+        words=None if answers.rollout_id is not None else word_keys_of(log, mapping),
         joining=joining,
     )
     return joined, rollouts
 
 
-def _word_keys(log, mapping):
+def word_keys_of(log, mapping):
+    """Key of prompt and response of each row of a log."""
     from taut.labels.merge import word_keys
     from taut.labels.sheet import as_text
 

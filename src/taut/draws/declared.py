@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from taut.draws.assumptions import DECLARABLE, Standing
 from taut.draws.modes import PROMPT_MODES, SAMPLE
+from taut.draws.sheets import uniform_on_record
 from taut.errors import UsageError
 from taut.logs.facts import LogFacts
 
@@ -64,6 +65,8 @@ def standing(name: str, declared: Declared, facts: LogFacts | None) -> tuple[Sta
     """Return how a declarable assumption stands before any test looked, and who says so."""
     fact = name.replace("-", "_")
     said = facts.stands(fact) if facts is not None and getattr(facts, fact) else None
+    if said and not uniform_on_record(getattr(facts, fact)):
+        said = None
     if said == "recorded":
         return Standing.RECORDED, f"the log's own record ({facts.writer})"
     if name in declared.words:

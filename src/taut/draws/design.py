@@ -15,6 +15,7 @@ from taut.draws.labels import LabelKind, Labels, describe_labels
 from taut.draws.layout import Layout, Whole, lay_out, settle
 from taut.draws.modes import LIST, REPLACEMENT
 from taut.draws.rollouts import Blocks, Rollouts
+from taut.draws.sheets import SheetLabels, has_equal_chances
 from taut.draws.units import MOST_CLIPPED, Units, clipped_share, measure_units
 from taut.errors import AssumptionError, LogError
 from taut.logs.facts import LogFacts
@@ -40,6 +41,8 @@ class Design:
         units: Their scales.
         layout: Their draws.
         labels: How they are labelled; None without labels.
+        sheet: The blocks that its labels certify in, where they came on a sheet and these rows
+            are the draws that it dealt, of one law; else None.
         findings: What the tests of the assumptions found.
         checks: Their health.
         assumptions: What a result may rest on, by name.
@@ -54,6 +57,7 @@ class Design:
     findings: Findings
     checks: tuple[Check, ...]
     assumptions: dict[str, Assumption]
+    sheet: SheetLabels | None = None
 
     @property
     def blocks(self) -> Blocks:
@@ -122,7 +126,9 @@ def design(
     )
     layout = lay_out(rollouts, seed=declared.seed, mode=declared.prompts)
     labels = describe_labels(rollouts, layout)
-    findings = look(rollouts, layout, labels, declared, shared=shared, logs=logs, sampler=sampler)
+    sheet = _sheet(rollouts, layout, declared)
+    tested = labels if _compared(rollouts.sheet, sheet) else None
+    findings = look(rollouts, layout, tested, declared, shared=shared, logs=logs, sampler=sampler)
     return Design(
         whole=whole,
         rollouts=rollouts,
@@ -131,12 +137,28 @@ def design(
         layout=layout,
         labels=labels,
         findings=findings,
+        sheet=sheet,
         checks=check_health(rollouts, layout, whole, units, findings),
         assumptions={
             item.name: item
-            for item in _assumptions(rollouts, layout, labels, units, declared, whole, findings)
+            for item in _assumptions(
+                rollouts, layout, labels, units, declared, whole, findings, sheet
+            )
         },
     )
+
+
+def _sheet(rollouts: Rollouts, layout: Layout, declared: Declared) -> SheetLabels | None:
+    """Return the sheet of a log whose blocks are draws of one law here."""
+    sheet = rollouts.sheet
+    if sheet is None or sheet.part or declared.imputed or not layout.one_law:
+        return None
+    return sheet if sheet.has_draws(layout.blocks.rows, layout.blocks.starts) else None
+
+
+def _compared(drawn: SheetLabels | None, sheet: SheetLabels | None) -> bool:
+    """Whether tests of blind labels apply: unequal chances and gaps may go with rewards."""
+    return drawn is None or (drawn.uniform and (drawn.complete or sheet is None))
 
 
 def refuse_clipped_estimate(design: Design) -> None:
@@ -159,7 +181,7 @@ def refuse_clipped_estimate(design: Design) -> None:
         )
 
 
-def _assumptions(rollouts, layout, labels, units, declared, whole, findings):
+def _assumptions(rollouts, layout, labels, units, declared, whole, findings, sheet):
     """Yield every assumption with how it stands (the table of theory §5)."""
     facts = rollouts.facts
     yield _held_out(layout, declared, whole, facts)
@@ -174,7 +196,7 @@ def _assumptions(rollouts, layout, labels, units, declared, whole, findings):
         )
     yield _reward_range(rollouts, units)
     if labels is not None:
-        yield _random_labels(labels, declared, facts, findings)
+        yield _random_labels(labels, declared, rollouts, findings, sheet)
         yield _range(about.GOLD_RANGE, "gold", units.gold_declared)
     if rollouts.log_ratio is not None or rollouts.policy_logprob is not None:
         yield _log_probs(rollouts, findings)
@@ -276,12 +298,23 @@ def _varies(layout: Layout) -> bool:
     return bool((sizes != sizes[0]).any())
 
 
-def _random_labels(labels: Labels, declared: Declared, facts, findings: Findings) -> Assumption:
+def _random_labels(
+    labels: Labels, declared: Declared, rollouts: Rollouts, findings: Findings, sheet
+) -> Assumption:
+    facts = rollouts.facts
     text = "which rollouts carry gold labels is blind to their outcomes"
     stands, by = standing(about.RANDOM_LABELS, declared, facts)
     found = findings.labels
     if labels.kind is LabelKind.ALL:
         stands, by = Standing.CHECKED, "every rollout is labelled"
+    elif sheet is not None and not (found.speaks and sheet.complete):
+        stands, by = Standing.RECORDED, _on_sheet(sheet)
+    elif not has_equal_chances(facts.random_labels):
+        stands = Standing.VIOLATED
+        by = (
+            "the sheet drew rows by unequal chances (strata, or where the judge errs), which hold "
+            "for the whole log of one policy alone: audit that with --labels"
+        )
     elif labels.uneven:  # weighted by an estimate, whatever tests say
         stands = Standing.VIOLATED
         by = (
@@ -290,9 +323,25 @@ def _random_labels(labels: Labels, declared: Declared, facts, findings: Findings
         )
     elif found.speaks:
         stands, by = found.standing, found.detail
+    elif stands is Standing.ASSUMED and facts.random_labels:
+        by = (
+            "they came on a sheet of taut in part, or in several; which came back may go with "
+            "outcomes. In blocks of its whole log they hold: audit that with --labels"
+        )
     elif stands is Standing.ASSUMED:
         by = f"{found.detail}; no test sees every choice: --declare random-labels"
     return Assumption(name=about.RANDOM_LABELS, text=text, stands=stands, by=by)
+
+
+def _on_sheet(sheet: SheetLabels) -> str:
+    """Say what came back of a sheet."""
+    rows, blocks = int(sheet.missing.sum()), len(sheet.horizon)
+    if not rows:
+        return f"sheet of taut, complete ({blocks:,} units)"
+    return (
+        f"sheet of taut in part: {rows:,} rows that were drawn have no label; the first "
+        f"{sheet.prefix:,} of {blocks:,} units count, and all with those at their worst"
+    )
 
 
 def _reward_range(rollouts: Rollouts, units: Units) -> Assumption:
