@@ -2,15 +2,12 @@
 
 import numpy as np
 import orjson
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import taut
-from check import assert_misses_at_most, misses_more_than
 from taut.draws.assumptions import Standing
 from taut.errors import LogError, UsageError
-from taut.labels.design import SheetDesign
 from taut.labels.sheet import read_sheet
 from test_label_cli import answered, log, run  # noqa: F401 - a fixture
 

@@ -217,14 +217,15 @@ def _spread(rollouts, scale):
 
 def size_for(rollouts, width, expect, scale) -> int:
     """Return the labels that --width is forecast to take."""
-    from taut.labels.forecast import labels_for_width
+    from taut.labels.forecast import labels_for_width, planned_labels
 
     span = scale.high - scale.low
     if not 0 < width < span:
         raise UsageError(f"--width {width:g}: expected more than 0 and less than {span:g}.")
     known = _spread(rollouts, scale)
     if known and expect is None:
-        return labels_for_width(width / span, mean=known[0], variance=known[1])
+        planned = planned_labels(rollouts, width, gold_range=(scale.low, scale.high))
+        return planned or labels_for_width(width / span, mean=known[0], variance=known[1])
     mean = 0.5 if expect is None else (expect - scale.low) / span
     if not 0 < mean < 1:
         raise UsageError(f"--expect {expect:g}: expected a mean inside the gold range.")
