@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import taut
+from check import blocks_of
 from taut import cli
 from taut.auditing.calibration import outward
-from taut.auditing.prepare import prepare
 from taut.auditing.options import Options
+from taut.auditing.prepare import prepare
 from taut.decisions.budget.components import Components, variance_components
 from taut.decisions.budget.costs import TOKENS, Costs
 from taut.decisions.budget.forecast import (
@@ -56,7 +57,7 @@ def pilot_of(name, seed=3, prompts=100, rollouts=3, gold=60):
 def forecast_of(log, cost_share=0.0, calibration=0.2):
     """A forecast for the target "reward", or with some KL cost."""
     cost = cost_share * np.clip(log.log_ratio, -5, 4)
-    moments = pilot_moments(reward=log.reward, cost=cost, gold=log.gold, blocks=log.blocks(0))
+    moments = pilot_moments(reward=log.reward, cost=cost, gold=log.gold, blocks=blocks_of(log))
     if not cost_share:
         return Forecast(moments, Setting(delta=0.05, calibration=calibration))
     low, high = -5 * cost_share, 4 * cost_share

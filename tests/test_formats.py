@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import taut
+from check import blocks_of
 from taut.cli import cli
 from taut.errors import LogError, UsageError
 from taut.logs.frameworks import recognise
@@ -303,8 +304,8 @@ def test_verl_of_every_version_is_read(tmp_path, version):
     assert rollouts.reward.tolist() == [row["score"] for row in rows]
     assert rollouts.step.tolist() == [row["step"] for row in rows]
     assert len(set(prompts_of(rollouts))) == 12
-    assert len(rollouts.blocks(0)) == 12
-    assert health(rollouts, "repeated_draws").status == "not_checked"
+    assert len(blocks_of(rollouts)) == 12
+    assert health(rollouts, "groups").status == "not_checked"
 
 
 def test_the_draw_of_verl_can_be_the_group(tmp_path):
@@ -313,8 +314,10 @@ def test_the_draw_of_verl_can_be_the_group(tmp_path):
     for row in rows:
         row["input"] = "the same text"
     write_lines(tmp_path / "1.jsonl", rows)
-    assert len(taut.read_rollouts(tmp_path).blocks(0)) == 1
-    assert len(taut.read_rollouts(tmp_path, mapping={"group": "uid"}).blocks(0)) == 6
+    assert len(blocks_of(taut.read_rollouts(tmp_path))) == 1
+    grouped = taut.read_rollouts(tmp_path, mapping={"group": "uid"})
+    assert len(blocks_of(grouped)) == 1
+    assert len(blocks_of(grouped, mode="with-replacement")) == 6
 
 
 def test_two_lines_in_the_writer_make_a_verl_log_whole(tmp_path):

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from check import blocks_of  # noqa: E402
 from taut.auditing.check import check as taut_check  # noqa: E402
 from taut.cli import cli  # noqa: E402
 from taut.engines.local import read_rollouts  # noqa: E402
@@ -130,7 +131,7 @@ def test_a_foreign_log_is_scored_without_a_mapping_and_stays_foreign(place, tmp_
     score(log, tmp_path / "scored.parquet", **models)
     found = read_rollouts(tmp_path / "scored.parquet")
     assert found.origin.format == "open-instruct"
-    assert len(found.blocks(0)) == 12
+    assert len(blocks_of(found)) == 12
     ids = [
         {"prompt_id": row["prompt_idx"], "reward": 0.0}
         | {"prompt_ids": row["prompt_tokens"], "response_ids": row["response_tokens"]}

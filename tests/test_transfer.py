@@ -374,7 +374,7 @@ def test_weight_bounds_hold_with_their_delta(on_policy):
 
 def two_logs(family="over_optimised", prompts=200, **data):
     world = WORLDS[family](np.random.default_rng(0))
-    rollouts = sample_rollouts(world, prompts, rng=np.random.default_rng(1))
+    rollouts = sample_rollouts(world, prompts, rng=np.random.default_rng(1), weights=True)
     data = {"gold_prompts": prompts} | data
     return world, rollouts, sample_reward_data(world, prompts, rng=np.random.default_rng(2), **data)
 

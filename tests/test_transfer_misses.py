@@ -175,7 +175,7 @@ def test_noisy_weights_are_refused(family):
 def test_what_no_check_can_see_is_named():
     """Noise of half a nat passes the checks; the certificate says that it trusts the log-probs."""
     world = WORLDS["hidden_error"](np.random.default_rng(0))
-    rollouts = sample_rollouts(world, 100, rng=np.random.default_rng(1))
+    rollouts = sample_rollouts(world, 100, rng=np.random.default_rng(1), weights=True)
     data = sample_reward_data(world, 100, rng=np.random.default_rng(2), gold_prompts=100)
     found = audit(rollouts, reward_data=data, reward_range=(0, 1), target="reward")
     assert any("log-probs of policy and behaviour are right" in text for text in shift_of(found))

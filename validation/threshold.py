@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from taut.auditing.calibration import Split, Thresholds
-from taut.auditing.prepare import Prepared, prepare
 from taut.auditing.compose import certify
 from taut.auditing.options import Options
+from taut.auditing.prepare import Prepared, prepare
 from taut.auditing.target import Design
 from taut.decisions.threshold.choose import clip_threshold
 from taut.draws.rollouts import Rollouts

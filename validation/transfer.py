@@ -171,7 +171,8 @@ def _true(world: World, target: str, certificate) -> float:
 def logs(cell: Cell, world: World, index: int) -> tuple[Rollouts, Rollouts]:
     """Draw the audited log and its reward data, with the cell's lie about the behaviour."""
     seed = [cell.seed, index]
-    rollouts = sample_rollouts(world, cell.prompts, rng=np.random.default_rng([*seed, 0]))
+    rng = np.random.default_rng([*seed, 0])
+    rollouts = sample_rollouts(world, cell.prompts, rng=rng, weights=True)
     partly = {"gold_rows": 0.5} if cell.data == "partly" else {"gold_prompts": cell.prompts}
     # Kinds of prompts are drawn first: the same seed gives both logs the same prompts. Responses
     # may then be coupled within a prompt, which no route minds.

@@ -20,6 +20,10 @@ def tidy(value: Any) -> Any:
     """Replace what a document does not hold: non-finite numbers by None, -0.0 by 0.0."""
     if isinstance(value, float):
         return value + 0.0 if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: tidy(item) for name, item in value.items()}
+    if type(value) in (tuple, list):
+        return tuple(map(tidy, value))
     return value
 
 
@@ -33,9 +37,7 @@ class Part(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _tidied(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            return {name: tidy(value) for name, value in values.items()}
-        return values
+        return tidy(values) if isinstance(values, dict) else values
 
 
 class Document(Part):

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from taut.auditing.audit import audit, audit_by
-from taut.auditing.certificate import Certificate
+from taut.auditing.certificate import Certificate, Target
 from taut.decisions.selection.select import Selection, select
 from taut.draws.rollouts import Rollouts
-from taut.types import Interval
 from taut.version import __version__
 
 SCHEMA = "taut.lab/1"
@@ -85,7 +84,7 @@ def _audit_settings(settings: Mapping) -> dict:
 
 def _step(step: int, certificate: Certificate, known: Mapping) -> dict:
     ends = {name: certificate.targets[name] for name in TARGETS}
-    shift = ends["reward"].terms.reward_shift
+    shift = certificate.terms.reward_shift  # the target is the reward, so this is E[r* - r]
     return {
         "step": step,
         "proxy": certificate.measured.reward,
@@ -104,8 +103,10 @@ def _step(step: int, certificate: Certificate, known: Mapping) -> dict:
     }  # fmt: skip
 
 
-def _holds(interval: Interval, value: float) -> bool:
-    return interval.lower <= value <= interval.upper
+def _holds(found: Target, value: float) -> bool:
+    """Say whether a certificate holds the truth; an end that nothing bounds is None."""
+    above = found.lower is None or found.lower <= value
+    return above and (found.upper is None or value <= found.upper)
 
 
 def _turn(steps: list[dict]) -> dict:
