@@ -28,7 +28,7 @@ _HOME = {
     "clip_threshold": "taut.decisions.threshold.choose",
     "convert": "taut.engines.local",
     "kl_gaussian": "taut.posterior.sgd",
-    "load": "taut.results",
+    "load": "taut.schemas",
     "mean_interval": "taut.inequalities.mean",
     "ou_posterior": "taut.posterior.sgd",
     "pac_bayes_interval": "taut.inequalities.pac_bayes",

@@ -6,14 +6,16 @@ or null; the same input, seed and version give the same bytes.
 
 import json
 import math
-from collections.abc import Mapping
-from enum import StrEnum
-from pathlib import Path
-from typing import Any, ClassVar, Self
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from taut.errors import LogError
+from taut.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def tidy(value: Any) -> Any:
@@ -48,16 +50,6 @@ class Document(Part):
         version: The version of taut that wrote it.
     """
 
-    SCHEMAS: ClassVar[dict[str, type["Document"]]] = {}
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Remember which model reads which schema."""
-        super().__pydantic_init_subclass__(**kwargs)
-        field = cls.model_fields.get("schema_name")
-        if field is not None and isinstance(field.default, str):
-            Document.SCHEMAS[field.default] = cls
-
     @property
     def document(self) -> dict[str, Any]:
         """The result as plain data, as its JSON holds it."""
@@ -66,6 +58,20 @@ class Document(Part):
     def to_json(self) -> str:
         """Return the result as JSON: finite numbers or null, always the same bytes."""
         return json.dumps(self.document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the result, whole or not at all: as JSON, or as a page to read.
+
+        Args:
+            path: A name that ends in .json, which `taut.load` reads back, or in .html.
+
+        Raises:
+            UsageError: Another ending.
+            LogError: The file cannot be written.
+        """
+        from taut.report.door import save
+
+        save(self, path)
 
     def __str__(self) -> str:
         """The terminal report, without colour."""
@@ -84,40 +90,14 @@ class Document(Part):
         return cls.model_validate_json(text)
 
 
-def load(path: str | Path) -> Document:
-    """Read a result back from a JSON file that taut wrote.
+def frame(rows: Sequence[Mapping[str, Any]]) -> "pandas.DataFrame":
+    """Return rows as a table of pandas, a column a key; None becomes NaN in numbers.
 
     Raises:
-        LogError: The file is no JSON, or of a schema that this version does not read.
+        UsageError: pandas is not installed; taut itself does not need it.
     """
-    import taut.schemas  # noqa: F401  (every model, so that it is known)
-
-    text = Path(path).read_bytes()
     try:
-        name = json.loads(text).get("schema")
-    except (ValueError, AttributeError) as error:
-        raise LogError(f"{path}: expected a JSON document that taut wrote: {error}.") from error
-    model = Document.SCHEMAS.get(str(name))
-    if model is None:
-        known = ", ".join(sorted(Document.SCHEMAS))
-        raise LogError(f"{path}: schema {name!r}; this version reads {known}.")
-    return model.from_json(text)
-
-
-def fields_of(record: Any) -> dict[str, Any]:
-    """Return the fields of a slotted record by name."""
-    return {name: getattr(record, name) for name in record.__slots__}
-
-
-def plain_data(value: Any) -> Any:
-    """Replace what JSON cannot hold: non-finite numbers by None, enums and tuples by plain data."""
-    if isinstance(value, Mapping):
-        return {str(key): plain_data(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_data(item) for item in value]
-    if isinstance(value, StrEnum):
-        return value.value
-    if isinstance(value, float):
-        # -0.0 and 0.0 are one number; bytes must not depend on which one came out.
-        return value + 0.0 if math.isfinite(value) else None
-    return value
+        import pandas
+    except ImportError as error:
+        raise UsageError("to_frame() needs pandas: pip install pandas.") from error
+    return pandas.DataFrame.from_records([dict(row) for row in rows])

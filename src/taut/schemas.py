@@ -1,7 +1,75 @@
-"""Every document that taut writes, so that `taut.load` and the schemas know them all."""
+"""Every document that taut writes: read back by its schema, and its JSON Schema as a file.
+
+`python -m taut.schemas DIR` writes one JSON Schema a document.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
 
 from taut.auditing.certificate import Certificate, Certificates, Health
+from taut.decisions.budget.result import Plan
 from taut.decisions.selection.result import Selection
+from taut.decisions.stopping.result import Reading
+from taut.decisions.threshold.result import ClipThreshold
 from taut.decisions.transport.result import Transport
+from taut.errors import LogError
+from taut.results import Document
 
-DOCUMENTS = (Certificate, Certificates, Health, Selection, Transport)
+DOCUMENTS: dict[str, type[Document]] = {
+    model.model_fields["schema_name"].default: model
+    for model in (
+        Certificate,
+        Certificates,
+        ClipThreshold,
+        Health,
+        Plan,
+        Reading,
+        Selection,
+        Transport,
+    )
+}
+
+
+def load(path: str | os.PathLike) -> Document:
+    """Read a result back from a JSON file that taut wrote.
+
+    Raises:
+        LogError: The file is no JSON, or of a schema that this version does not read.
+    """
+    text = Path(path).read_bytes()
+    try:
+        name = json.loads(text).get("schema")
+    except (ValueError, AttributeError) as error:
+        raise LogError(f"{path}: expected a JSON document that taut wrote: {error}.") from error
+    model = DOCUMENTS.get(str(name))
+    if model is None:
+        known = ", ".join(sorted(DOCUMENTS))
+        raise LogError(f"{path}: schema {name!r}; this version reads {known}.")
+    try:
+        return model.from_json(text)
+    except ValueError as error:
+        raise LogError(f"{path}: not a document of schema {name}: {error}") from error
+
+
+def json_schemas() -> dict[str, str]:
+    """Return the JSON Schema of each document as text, by the name of its file."""
+    return {
+        f"{name.replace('/', '-')}.json": json.dumps(
+            model.model_json_schema(mode="serialization"), indent=2, ensure_ascii=False
+        )
+        + "\n"
+        for name, model in DOCUMENTS.items()
+    }
+
+
+def main(folder: str) -> None:
+    """Write the JSON Schemas into a folder."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, text in json_schemas().items():
+        (Path(folder) / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -5,10 +5,13 @@ holds at all times at once, so that any rule for stopping, this one or yours, le
 """
 
 import math
+import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from taut.decisions.stopping.result import LevelSpan, MonitorSettings, PathPoint, Reading
 from taut.errors import AssumptionError, UsageError
 from taut.inequalities import anytime
 from taut.inequalities.concentration import Side, bounded_blocks, from_unit, require_delta
@@ -16,8 +19,10 @@ from taut.inequalities.mean import side_etas
 from taut.types import Interval
 from taut.version import __version__
 
+if TYPE_CHECKING:
+    import pandas
+
 STATE = "taut.monitor-state/1"
-SCHEMA = "taut.monitor/1"
 CONTINUE, REACHED, IMPOSSIBLE = "continue", "reached", "impossible"
 MEANS = ("equal", "varying")
 _PER_DECADE = 20  # points of the path
@@ -405,38 +410,50 @@ class Monitor:
         return self
 
     @property
-    def document(self) -> dict:
-        """The monitor as plain data, schema `taut.monitor/1`: finite numbers or None."""
+    def reading(self) -> Reading:
+        """What it says now, as a document of its own that does not move with it."""
         path = [*self.path]
         if self.n and (not path or path[-1][0] != self.n):
             path.append((self.n, *self._ends_now(), self.mean))
-        return {
-            "schema": SCHEMA,
-            "version": __version__,
-            "settings": self.settings,
-            "n": self.n,
-            "mean": self.mean,
-            "interval": {
-                "lower": self._interval.lower,
-                "upper": self._interval.upper,
-                "level": 1 - self.delta,
-                "status": "certified" if self.n else "vacuous",
-            },
-            "decision": self._decision,
-            "reason": self._reason,
-            "decided_at": self.decided_at,
-            "forecast": self.forecast,
-            "path": [
-                {"n": n, "lower": lower, "upper": upper, "mean": mean}
+        return Reading(
+            settings=MonitorSettings(**self.settings),
+            n=self.n,
+            mean=self.mean,
+            interval=LevelSpan(
+                lower=self._interval.lower,
+                upper=self._interval.upper,
+                level=1 - self.delta,
+                status="certified" if self.n else "vacuous",
+            ),
+            decision=self._decision,
+            reason=self._reason,
+            decided_at=self.decided_at,
+            forecast=self.forecast,
+            path=tuple(
+                PathPoint(n=n, lower=lower, upper=upper, mean=mean)
                 for n, lower, upper, mean in path
-            ],
-        }
+            ),
+        )
+
+    @property
+    def document(self) -> dict:
+        """The reading as plain data, as its JSON holds it."""
+        return self.reading.document
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the reading: .json or .html (`taut.results.Document.save`)."""
+        self.reading.save(path)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return the path as a table of pandas, one row a point."""
+        return self.reading.to_frame()
 
     def __str__(self) -> str:
         """The terminal report, without colour."""
-        from taut.report.terminal.monitor import monitor_text
+        return str(self.reading)
 
-        return monitor_text(self.document)
+    def _repr_html_(self) -> str:
+        return self.reading._repr_html_()
 
 
 def _next_point(n: int) -> int:
