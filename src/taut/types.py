@@ -1,10 +1,8 @@
 """The vocabulary: the few records that every room of the house speaks in."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from fractions import Fraction
 
 
 class Status(StrEnum):
@@ -59,22 +57,3 @@ class Term:
     assumes: tuple[str, ...] = ()
     source: str = ""
     route: str | None = None
-
-
-def outward(interval: Interval, low: float, width: float) -> Interval:
-    """Map an interval of the unit scale to [low, low + width], rounded outward.
-
-    An end of the unit scale may lose an ulp on its way to user units: a certificate must not.
-    """
-    return Interval(_moved(interval.lower, low, width, -1), _moved(interval.upper, low, width, 1))
-
-
-def _moved(end: float, low: float, width: float, side: int) -> float:
-    """Return low + width * end, rounded towards side: at least as far out as the exact value."""
-    if math.isinf(end):
-        return end
-    value = low + width * end
-    exact = Fraction(low) + Fraction(width) * Fraction(end)
-    while (Fraction(value) - exact) * side < 0:
-        value = math.nextafter(value, side * math.inf)
-    return value

@@ -290,7 +290,7 @@ def transport(log: Log) -> Outcome:
     declared = {name: value for name, value in declared.items() if name in takes}
     data = rollouts(replace(log, chosen_by_reward=False), log.reward_data)
     found = taut.audit_transport(rollouts(log), data, gold_range=bounds, **declared)
-    ends = found.certified
+    ends = found.certificate
     return Outcome(
         (
             Claim(

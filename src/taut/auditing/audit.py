@@ -14,7 +14,8 @@ from taut.auditing.prepare import Prepared, prepare, targets_to_certify
 from taut.auditing.routes.placing import place_reward_data
 from taut.auditing.routes.reward_data import describe_coverage
 from taut.bounds.kl_clipping import describe_log_ratio
-from taut.draws.layout import Whole, settle
+from taut.draws.design import settled
+from taut.draws.layout import Whole
 from taut.draws.rollouts import Rollouts
 from taut.errors import AssumptionError, LogError, UsageError
 from taut.types import Interval
@@ -69,7 +70,7 @@ def audit(
 
     Source: theory §5.
     """
-    whole = settle(rollouts)
+    whole = settled(rollouts)
     return audit_part(whole.rollouts, Options(beta=beta, **settings), reward_data, whole=whole)
 
 
@@ -101,7 +102,7 @@ def audit_by(
     column = getattr(rollouts, by)
     if column is None:
         raise LogError(f"the log has no '{by}' column to group by; map one with --map {by}=PATH.")
-    whole = settle(rollouts)
+    whole = settled(rollouts)
     names = getattr(rollouts, f"{by}_names", ())
     values = np.unique(column)
     groups = [

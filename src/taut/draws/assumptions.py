@@ -41,7 +41,7 @@ _DESIGN = {
     Standing.VIOLATED: Status.ESTIMATED,
 }
 # A range that nobody declared was read off the data: it holds for these values alone.
-_RANGE = _DESIGN | {Standing.ASSUMED: Status.ESTIMATED, Standing.IN_DOUBT: Status.ESTIMATED}
+_RANGE = _DESIGN | {Standing.ASSUMED: Status.ESTIMATED}
 _QUANTITY = {
     standing: Status.ESTIMATED if standing is Standing.VIOLATED else Status.CONDITIONAL
     for standing in Standing

@@ -4,12 +4,12 @@ One place decides. Every verb asks here which rows are one draw, under how many 
 count, in which units, and what a number made from them can be worth (theory §1, §2, §5).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from taut.draws import assumptions as about
 from taut.draws.assumptions import Assumption, Standing, status_of
 from taut.draws.declared import Declared, standing
-from taut.draws.findings import Findings, look
+from taut.draws.findings import Findings, look, tests_of_the_whole
 from taut.draws.health import Check, check_health
 from taut.draws.labels import LabelKind, Labels, describe_labels
 from taut.draws.layout import LIST, REPLACEMENT, Layout, Whole, lay_out, settle
@@ -79,6 +79,12 @@ class Design:
         return status_of(self.resting_on(*names))
 
 
+def settled(rollouts: Rollouts) -> Whole:
+    """Decide what holds for every part of a log: its prompts, and what tests of all of it say."""
+    whole = settle(rollouts)
+    return replace(whole, tests=tests_of_the_whole(whole.rollouts))
+
+
 def design(
     rollouts: Rollouts,
     declared: Declared,
@@ -106,6 +112,7 @@ def design(
     if whole is None:
         whole = settle(rollouts)
         rollouts = whole.rollouts
+    shared = () if len(rollouts) == len(whole.rollouts) else whole.tests
     units = measure_units(
         rollouts,
         reward_range=declared.reward_range,
@@ -114,7 +121,7 @@ def design(
     )
     layout = lay_out(rollouts, seed=declared.seed, mode=declared.prompts)
     labels = describe_labels(rollouts, layout)
-    findings = look(rollouts, layout, labels, declared, logs=logs, sampler=sampler)
+    findings = look(rollouts, layout, labels, declared, shared=shared, logs=logs, sampler=sampler)
     return Design(
         whole=whole,
         rollouts=rollouts,
@@ -164,7 +171,7 @@ def _assumptions(rollouts, layout, labels, units, declared, whole, findings):
             stands=Standing.DECLARED,
             by="--prompts with-replacement",
         )
-    yield _range(about.REWARD_RANGE, "reward", units.reward_declared)
+    yield _reward_range(rollouts, units)
     if labels is not None:
         yield _random_labels(labels, declared, facts, findings)
         yield _range(about.GOLD_RANGE, "gold", units.gold_declared)
@@ -280,6 +287,15 @@ def _random_labels(labels: Labels, declared: Declared, facts, findings: Findings
     elif stands is Standing.ASSUMED:
         by = f"{found.detail}; no test sees every choice: --declare random-labels"
     return Assumption(name=about.RANDOM_LABELS, text=text, stands=stands, by=by)
+
+
+def _reward_range(rollouts: Rollouts, units: Units) -> Assumption:
+    found = _range(about.REWARD_RANGE, "reward", units.reward_declared)
+    share = clipped_share(rollouts, units)
+    if not units.reward_declared or share <= MOST_CLIPPED:
+        return found
+    by = f"{100 * share:.3g}% of the rewards lie outside it, and are clipped"
+    return found.model_copy(update={"stands": Standing.IN_DOUBT, "by": by})
 
 
 def _range(name: str, column: str, declared: bool) -> Assumption:

@@ -15,11 +15,13 @@ from taut.draws import assumptions as about
 from taut.draws.assumptions import Standing
 from taut.draws.declared import Declared
 from taut.draws.labels import LabelKind, Labels, labelled_rows
-from taut.draws.layout import Layout
+from taut.draws.layout import Layout, cell_keys
 from taut.draws.rollouts import Blocks, Rollouts, group_rows
-from taut.inequalities import e_values, exact_tests, urns
+from taut.inequalities import e_values, urns
+from taut.inequalities.blind_labels import labels_blind_between, labels_blind_within
+from taut.inequalities.equal_rewards import equal_rewards_kept
 from taut.inequalities.multiplicity import Verdict, verdicts
-from taut.logs.keys import combine
+from taut.logs.keys import combine, row_keys
 
 _GAP_DOUBT, _GAP_SURE = math.log(1.05), math.log(2.0)  # chi-square of sampler against policy, + 1
 
@@ -79,12 +81,23 @@ _SILENT = {
 }
 
 
+def tests_of_the_whole(rollouts: Rollouts) -> tuple[Tested, ...]:
+    """Run the tests of all rows of a settled log that speak against its parts too.
+
+    Labels given to the best rows, or groups that were dropped, may be too few to be seen in each
+    step or policy.
+    """
+    together = _in_cells(rollouts)
+    return (*_labels_within(rollouts, together), *_equal_rewards(rollouts, together))
+
+
 def look(
     rollouts: Rollouts,
     layout: Layout,
     labels: Labels | None,
     declared: Declared,
     *,
+    shared: tuple[Tested, ...] = (),
     logs: int = 1,
     sampler: bool = True,
 ) -> Findings:
@@ -92,20 +105,30 @@ def look(
 
     Args:
         rollouts, layout, labels, declared: The log.
+        shared: Tests of the whole log that this is a part of.
         logs: Parts of one log that are looked at, this among them: they share the levels.
         sampler: `behaviour_logprob` is that of the policy that made these rows.
     """
+    together = _in_cells(rollouts)
     tests = [
-        *_labels(rollouts, layout, labels),
-        *_complete(rollouts, layout, declared),
+        *_labels(rollouts, layout, labels, together),
+        *_equal_rewards(rollouts, together),
+        *_copies(rollouts, layout),
         *_log_probs(rollouts, layout, declared, sampler),
     ]
+    p_doubt = [min(1.0, logs * test.p_doubt) for test in tests]
+    p_sure = [min(1.0, logs * test.p_sure) for test in tests]
     found = verdicts(
-        [min(1.0, logs * test.p_doubt) for test in tests],
-        [min(1.0, logs * test.p_sure) for test in tests],
+        p_doubt + [test.p_doubt for test in shared], p_sure + [test.p_sure for test in shared]
     )
-    named = [_joined(name, tests, found) for name in _SILENT]
+    named = [_joined(name, [*tests, *shared], found) for name in _SILENT]
     return Findings(*named)
+
+
+def _in_cells(rollouts: Rollouts) -> Blocks:
+    """Return the rows of each prompt in each step, policy and run: of one law, given the prompt."""
+    keys = combine(rollouts.prompt, cell_keys(rollouts))
+    return group_rows(keys, [rollouts.reward], seed=0)
 
 
 def _joined(name: str, tests: list[Tested], found: tuple[Verdict, ...]) -> Finding:
@@ -130,32 +153,51 @@ def _joined(name: str, tests: list[Tested], found: tuple[Verdict, ...]) -> Findi
 # --- labels ---------------------------------------------------------------------------------------
 
 
-def _labels(rollouts: Rollouts, layout: Layout, labels: Labels | None) -> Iterator[Tested]:
+def _labels(
+    rollouts: Rollouts, layout: Layout, labels: Labels | None, together: Blocks
+) -> Iterator[Tested]:
     """Whether labels are blind, between draws and within them (theory §2)."""
     if labels is None or labels.kind in (LabelKind.CHANCES, LabelKind.ALL):
         return
     blocks, sizes = layout.blocks, layout.blocks.sizes
-    mask = labelled_rows(rollouts.gold)[blocks.rows]
     if 0 < labels.draws < len(blocks):
-        strata = _codes(sizes, layout.profile)
-        test = exact_tests.labels_blind_between(
-            blocks.means(rollouts.reward), labels.counts, strata
+        test = labels_blind_between(
+            blocks.means(rollouts.reward), labels.counts, _codes(sizes, layout.profile)
         )
         text = f"labels go with the rewards of a prompt ({test.statistic})"
         yield Tested(about.RANDOM_LABELS, test.p_value, test.p_value, text)
+        if labels.kind in (LabelKind.WHOLE, LabelKind.FIXED) and (sizes != sizes[0]).any():
+            test = labels_blind_between(sizes.astype(np.float64), labels.counts > 0, 0 * sizes)
+            text = "prompts with more rollouts are labelled more or less often than others"
+            yield Tested(about.RANDOM_LABELS, test.p_value, test.p_value, text)
         if layout.cell_count > 1:
             p_value = _between_cells(layout, labels, sizes)
             text = "prompts of some steps, policies or runs are labelled more often than others"
             yield Tested(about.RANDOM_LABELS, p_value, p_value, text)
-    if ((labels.counts > 0) & (labels.counts < sizes)).any():
-        test = exact_tests.labels_blind_within(rollouts.reward[blocks.rows], mask, blocks.starts)
+    yield from _labels_within(rollouts, together)
+    if layout.cell_count > 1 and ((labels.counts > 0) & (labels.counts < sizes)).any():
+        mask = labelled_rows(rollouts.gold)[blocks.rows]
+        test = labels_blind_within(rollouts.reward[blocks.rows], mask, blocks.starts)
         text = f"labels go with the rewards of rollouts of one prompt ({test.statistic})"
         yield Tested(about.RANDOM_LABELS, test.p_value, test.p_value, text)
-        if layout.cell_count > 1:
-            log_e = urns.log_e_value_within(layout.cells[blocks.rows], mask, blocks.starts)
-            p_value = e_values.p_of_log_e(log_e)
-            text = "rollouts of some steps, policies or runs are labelled more often than others"
-            yield Tested(about.RANDOM_LABELS, p_value, p_value, text)
+        log_e = urns.log_e_value_within(layout.cells[blocks.rows], mask, blocks.starts)
+        p_value = e_values.p_of_log_e(log_e)
+        text = "rollouts of some steps, policies or runs are labelled more often than others"
+        yield Tested(about.RANDOM_LABELS, p_value, p_value, text)
+
+
+def _labels_within(rollouts: Rollouts, together: Blocks) -> Iterator[Tested]:
+    """Whether, of the rows of a prompt in one cell, those with certain rewards are labelled."""
+    if rollouts.gold is None or rollouts.label_probability is not None:
+        return
+    mask = labelled_rows(rollouts.gold)
+    counts = together.sums(mask.astype(np.int64))
+    if ((counts > 0) & (counts < together.sizes)).any():
+        test = labels_blind_within(
+            rollouts.reward[together.rows], mask[together.rows], together.starts
+        )
+        text = f"labels go with the rewards of rollouts of one prompt ({test.statistic})"
+        yield Tested(about.RANDOM_LABELS, test.p_value, test.p_value, text)
 
 
 def _between_cells(layout: Layout, labels: Labels, sizes: np.ndarray) -> float:
@@ -177,22 +219,55 @@ def _codes(*columns: np.ndarray) -> np.ndarray:
 # --- rollouts that are missing --------------------------------------------------------------------
 
 
-def _complete(rollouts: Rollouts, layout: Layout, declared: Declared) -> Iterator[Tested]:
+def _equal_rewards(rollouts: Rollouts, together: Blocks) -> Iterator[Tested]:
     """Whether draws of equal rewards were dropped (theory §2).
 
     That K goes with the rewards of a prompt proves nothing: it may hang on what the prompt is.
     """
-    cells = layout.cells.astype(np.uint64)
-    together = group_rows(combine(rollouts.prompt, cells), [rollouts.reward], declared.seed)
     if (together.sizes > 1).any() and not _group_relative(rollouts.reward, together):
-        test = exact_tests.equal_rewards_kept(
+        first = together.rows[together.starts[:-1]]
+        test = equal_rewards_kept(
             rollouts.reward[together.rows],
             together.starts,
-            keys=np.arange(len(together)),
-            cells=layout.cells[together.rows[together.starts[:-1]]],
+            keys=rollouts.prompt[first],
+            cells=np.unique(cell_keys(rollouts)[first], return_inverse=True)[1],
         )
         text = "prompts whose rewards are all equal seem to have been dropped"
         yield Tested(about.COMPLETE, test.p_value, test.p_value, text)
+
+
+_UNLIKELY = 10.0  # nats: log-probs of copies are looked at in steps of this size
+_STEPS = 100
+
+
+def _copies(rollouts: Rollouts, layout: Layout) -> Iterator[Tested]:
+    """Whether rows stand in the log more than once.
+
+    Given one rollout of log-prob p, another one of its prompt is the same with chance e^p: among N
+    pairs of rollouts two are the same with a log-prob below c with chance at most N e^c. Prompts
+    whose rollouts are all the same are left alone: greedy sampling makes them.
+    """
+    policy, blocks = rollouts.policy_logprob, layout.blocks
+    if policy is None or (blocks.sizes < 2).all():
+        return
+    owner = np.repeat(np.arange(len(blocks), dtype=np.uint64), blocks.sizes)
+    columns = [column[blocks.rows] for column in rollouts.value_columns()]
+    keys = row_keys([owner, layout.cells[blocks.rows].astype(np.uint64), *columns])
+    order = np.argsort(keys, kind="stable")
+    same = keys[order][1:] == keys[order][:-1]
+    copies = np.zeros(len(keys), dtype=np.int64)
+    copies[order[1:][same]] = 1
+    count = np.add.reduceat(copies, blocks.starts[:-1])
+    partly = np.repeat((count > 0) & (count < blocks.sizes - 1), blocks.sizes)
+    found = (copies > 0) & partly
+    p_value = 1.0
+    if found.any():
+        sizes = blocks.sizes.astype(np.float64)
+        pairs = float((sizes * (sizes - 1) / 2).sum())
+        below = math.ceil(float(policy[blocks.rows][found].min()) / _UNLIKELY) * _UNLIKELY
+        p_value = min(1.0, _STEPS * pairs * math.exp(max(below, -700.0)))
+    text = f"{int(found.sum()):,} rollouts stand in the log more than once"
+    yield Tested(about.COMPLETE, p_value, p_value, text)
 
 
 def _group_relative(rewards: np.ndarray, together: Blocks) -> bool:

@@ -214,7 +214,7 @@ def _range(
         )
     known = values[~np.isnan(values)]
     outside = float(((known < bounds[0]) | (known > bounds[1])).mean()) if len(known) else 0.0
-    text = f"{100 * outside:.2g}% of `{column}` lies outside [{bounds[0]:g}, {bounds[1]:g}]"
+    text = f"{100 * outside:.3g}% of `{column}` lies outside [{bounds[0]:g}, {bounds[1]:g}]"
     if outside == 0:
         return Check(name, PASS, f"every `{column}` lies in [{bounds[0]:g}, {bounds[1]:g}]")
     status = WARN if outside <= MOST_CLIPPED else FAIL

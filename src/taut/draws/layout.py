@@ -29,6 +29,7 @@ class Whole:
         steps: Distinct steps; 1 without the column.
         recurs: Some prompt occurs at more than one step.
         group_recurs: Some (prompt, group) pair occurs in more than one cell.
+        tests: What tests of all of it say that also speaks against its parts.
     """
 
     rollouts: Rollouts
@@ -36,6 +37,7 @@ class Whole:
     steps: int
     recurs: bool
     group_recurs: bool
+    tests: tuple = ()
 
 
 def settle(rollouts: Rollouts) -> Whole:

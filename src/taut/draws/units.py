@@ -11,7 +11,8 @@ import numpy as np
 
 from taut.draws.rollouts import Rollouts
 from taut.errors import AssumptionError, LogError
-from taut.types import Interval, outward
+from taut.inequalities.rounding import outward
+from taut.types import Interval
 
 MOST_CLIPPED = 0.2  # a range that cuts more of the estimate off than this is refused
 _BEYOND = 1e150  # squares and sums of larger numbers leave the doubles

@@ -161,10 +161,12 @@ def log_fortune(weights: np.ndarray, candidate: float, *, upper: bool, most: int
         most: Further blocks, each 1 (with `upper`: 0): the best that can still come.
 
     Raises:
-        AssumptionError: A candidate outside [1e-300, 1].
+        AssumptionError: A candidate outside [1e-300, 1], or no count.
     """
-    if not _LEAST_END <= candidate <= 1.0:
-        raise AssumptionError(f"candidate: expected a mean in (0, 1], found {candidate}.")
+    if not (_LEAST_END <= candidate <= 1.0 and 0 <= most < 2**63):
+        raise AssumptionError(
+            f"candidate: expected a mean in (0, 1] and a count, found {candidate} and {most}."
+        )
     logs = np.empty(len(BETS))
     _all_logs(*_used(weights, upper), candidate, BETS, logs)
     logs += most * np.log1p(BETS * (1.0 / candidate - 1.0))
@@ -233,7 +235,7 @@ def varying_distance(squares: float, n: int, eta: float) -> float:
         eta: Allowed probability that this side ever fails; 0 gives infinity.
     """
     _require_etas(eta, least=0.0)
-    if not (squares >= 0.0 and n >= 1):
+    if not (squares >= 0.0 and 1 <= n < 2**63):
         raise AssumptionError(f"expected squares >= 0 and n >= 1, found {squares} and {n}.")
     return float(_varying_distance(squares, n, eta, BETS, _LOG_WEIGHTS, _PSI))
 

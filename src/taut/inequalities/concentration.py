@@ -167,8 +167,6 @@ def clopper_pearson(
 
     Source: theory §2.4; Clopper & Pearson (1934).
     """
-    from scipy.special import betaincinv
-
     require_delta(delta)
     values = bounded_blocks(blocks, low=low, high=high)
     hits = values == high
@@ -180,11 +178,10 @@ def clopper_pearson(
         )
     n, k = len(values), int(hits.sum())
     eta = delta / 2.0 if known_side(side) == "both" else delta
-    lower = 0.0 if side == "upper" or k == 0 else float(betaincinv(k, n - k + 1, eta))
+    lower = 0.0 if side == "upper" else _binomial_lower(k, n, eta)
     # The complement's lower end keeps full accuracy where the upper end is near one.
-    rest = 0.0 if side == "lower" or k == n else float(betaincinv(n - k, k + 1, eta))
-    # The inverse is accurate to about 1e-14 relative: step outward by more than that.
-    return from_unit(lower * (1.0 - 1e-13), 1.0 - rest * (1.0 - 1e-13), low=low, high=high)
+    rest = 0.0 if side == "lower" else _binomial_lower(n - k, n, eta)
+    return from_unit(lower, 1.0 - rest, low=low, high=high)
 
 
 @_any_scale
@@ -274,6 +271,22 @@ def known_side(side: str) -> str:
     if side not in _SIDES:
         raise AssumptionError(f"side: expected one of {_SIDES}, found {side!r}.")
     return side
+
+
+def _binomial_lower(hits: int, n: int, eta: float) -> float:
+    """Return p with P(Binomial(n, p) >= hits) just below eta, never above."""
+    from scipy.special import betaincinv
+
+    from taut.inequalities.tails import log_choose
+
+    if hits == 0:
+        return 0.0
+    found = float(betaincinv(hits, n - hits + 1, eta))
+    if found > 0.0:
+        return found * (1.0 - 1e-13)  # the inverse is accurate to about 1e-14
+    # It fails for tiny eta. There C(n, hits) p^hits, the mean number of hitting sets, is as good.
+    log_ways = float(log_choose(n, hits))
+    return math.exp((math.log(eta) - log_ways) / hits) * (1.0 - 1e-8)
 
 
 def exact_mean(values: np.ndarray) -> float:

@@ -4,10 +4,12 @@ A log is doubted at 10^-3 and contradicted at 10^-6, both for *all* its checks t
 depends on what: Holm's (1979) procedure. So honest logs, skewed ones among them, are accused by any
 of their checks in at most 1 of 1,000.
 
+One null hypothesis that has several e-values, dependent or not, is tested by their average (Vovk &
+Wang 2021): `taut.inequalities.e_values.log_average` of their logarithms.
+
 Source: theory §2, §4.6.
 """
 
-import math
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -82,21 +84,6 @@ def bonferroni(p_values: Sequence[float]) -> float:
     """
     p = _probabilities(p_values)
     return min(1.0, len(p) * float(p.min())) if len(p) else 1.0
-
-
-def average_log_e(log_e_values: Sequence[float]) -> float:
-    """Return ln of the average of e-values: an e-value, under any dependence (Vovk & Wang 2021).
-
-    Raises:
-        AssumptionError: No value, or a NaN.
-    """
-    logs = np.asarray(log_e_values, dtype=np.float64)
-    if logs.ndim != 1 or len(logs) == 0 or np.isnan(logs).any():
-        raise AssumptionError(f"log_e_values: expected one or more logarithms, found {logs}.")
-    top = float(logs.max())
-    if math.isinf(top):
-        return top
-    return top + math.log(float(np.exp(np.maximum(logs - top, -745.0)).mean()))
 
 
 def _probabilities(p_values: Sequence[float]) -> np.ndarray:

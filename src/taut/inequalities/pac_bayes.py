@@ -17,6 +17,7 @@ from taut.inequalities.rounding import to_range
 from taut.types import Interval
 
 _EPS = float(np.finfo(np.float64).eps)
+_MOST = 2**63  # of a count: more are a mistake
 _SUM_BELOW = 100_000  # below: the sum itself; from here on a closed form, equal to 15 digits
 
 
@@ -244,6 +245,7 @@ def paper_pac_bayes(
     price, n = float(_divergences(kl)), _count("prompts", prompts)
     _at_least("width", width, 0.0)
     parts = _prompt_part(price, n, delta) + _rollout_part(price, n, rollouts_per_prompt, delta)
+    sampling = width * parts if width > 0.0 else 0.0
     shift = clipping = total = None
     if mean_coverage is not None and reward_mse is not None:
         coverage = _at_least("mean_coverage", mean_coverage, 1.0)
@@ -253,10 +255,8 @@ def paper_pac_bayes(
     elif mean_clipped_excess is not None:
         clipping = beta * _at_least("mean_clipped_excess", mean_clipped_excess, 0.0)
     if shift is not None and clipping is not None:
-        total = width * parts + shift + clipping
-    return PaperPacBayes(
-        sampling=width * parts, reward_shift=shift, kl_clipping=clipping, total=total
-    )
+        total = sampling + shift + clipping
+    return PaperPacBayes(sampling=sampling, reward_shift=shift, kl_clipping=clipping, total=total)
 
 
 def _prompt_part(kl: float, n: int, delta: float) -> float:
@@ -317,8 +317,8 @@ def _divergences(kl: np.ndarray | float) -> np.ndarray:
 
 
 def _count(name: str, value: int) -> int:
-    if not (float(value) >= 1 and float(value) == math.floor(value)):
-        raise AssumptionError(f"{name}: expected a whole number of at least 1, found {value}.")
+    if not (1 <= value <= _MOST and value == math.floor(value)):
+        raise AssumptionError(f"{name}: expected a whole number in 1..2^63, found {value}.")
     return int(value)
 
 

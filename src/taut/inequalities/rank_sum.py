@@ -18,7 +18,10 @@ import math
 
 import numba
 import numpy as np
-from scipy.special import gammaln, ive
+from scipy.special import ive
+
+from taut.errors import AssumptionError
+from taut.inequalities.tails import log_choose
 
 _PRICE = 2.0  # strata are used, largest first, while their 1 / variance sum to at most this
 _STEPS = 40
@@ -30,15 +33,20 @@ def rank_p_value(scores: np.ndarray, labelled: np.ndarray, starts: np.ndarray) -
     """Return a two-sided p-value for the sum of labelled draws' scores, given counts per stratum.
 
     Args:
-        scores: Of each draw, stratum by stratum, centred in it; any numbers. Shape (draws,).
+        scores: Of each draw, stratum by stratum, centred in it; finite. Shape (draws,).
         labelled: Which draws are labelled, shape (draws,).
         starts: First draw of each stratum, and the number of draws, shape (strata + 1,).
 
     Returns:
         At most 1; None where no stratum is large enough. Strata are chosen by their counts alone.
 
+    Raises:
+        AssumptionError: A score that is not finite.
+
     Source: module docstring.
     """
+    if not np.all(np.isfinite(scores)):
+        raise AssumptionError("scores: expected finite numbers; rank them first.")
     sizes = np.diff(starts).astype(np.float64)
     totals = np.append(0, np.cumsum(labelled))
     drawn = np.diff(totals[starts]).astype(np.float64)
@@ -52,6 +60,7 @@ def rank_p_value(scores: np.ndarray, labelled: np.ndarray, starts: np.ndarray) -
     a = scores[rows]
     if len(a) == 0 or not np.any(a):
         return None
+    a = a / np.abs(a).max()
     group = np.repeat(np.arange(len(order)), sizes[used].astype(np.int64))
     t = float(a[labelled[rows]].sum())
     log_p = _log_tail(a if t >= 0 else -a, group, sizes[used], drawn[used], abs(t))
@@ -87,8 +96,7 @@ def _log_tail(
         else:
             break
         theta, shifts, best = max(theta + factor * step, 0.0), shifts + factor * moves, tried
-    logs = gammaln(sizes + 1) - gammaln(drawn + 1) - gammaln(sizes - drawn + 1)
-    logs = logs + drawn * np.log(share) + (sizes - drawn) * np.log1p(-share)
+    logs = log_choose(sizes, drawn) + drawn * np.log(share) + (sizes - drawn) * np.log1p(-share)
     slack = 1e-9 + 1e-12 * len(a) + 1e-13 * (abs(theta * t) + float(np.abs(shifts) @ drawn))
     price = np.log(ive(0, best[5] * (1.0 - 1e-7))) - logs + 1e-7
     return best[0] + float(price.sum()) + slack

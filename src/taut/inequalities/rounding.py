@@ -1,5 +1,8 @@
 """Outward rounding: ends on [0, 1] become ends in the user's units without losing a guarantee."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 
 from taut.types import Interval
@@ -25,15 +28,18 @@ def to_range(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Map ends within [0, 1] to [low, high], of any shape, rounding outward and clipping.
 
-    The width, the product and the sum are rounded once each, and 1 - (a lower end) once before:
-    together less than two units in the last place of the largest of low, high and width, and one
-    subnormal. Four of each are allowed for.
+    The width and the product are rounded once each, the sum and what is added to it once each, and
+    1 - (a lower end) once before. A rounding is off by at most half of _EPS, relatively, or by a
+    subnormal; about twice their sum is allowed for. An end next to 0 stays precise if low is 0.
     """
     width = high - low
-    slack = 4.0 * (_EPS * max(abs(low), abs(high), width) + _LEAST)
     with np.errstate(over="ignore"):  # beyond the largest float is beyond the range
-        below = np.where(lower <= 0.0, low, np.maximum(low, low + width * lower - slack))
-        above = np.where(upper >= 1.0, high, np.minimum(high, low + width * upper + slack))
+        inner, outer = width * lower, width * upper
+        down = 2.0 * _EPS * inner + 2.0 * _EPS * np.abs(low + inner) + 4.0 * _LEAST
+        up = 2.0 * _EPS * outer + 2.0 * _EPS * np.abs(low + outer) + 4.0 * _LEAST
+        up = up + 0.5 * _EPS * width
+        below = np.where(lower <= 0.0, low, np.maximum(low, low + inner - down))
+        above = np.where(upper >= 1.0, high, np.minimum(high, low + outer + up))
     return below, above
 
 
@@ -44,3 +50,23 @@ def binary_scale(low: float, high: float) -> int:
     """
     exponent = int(np.frexp(max(abs(low), abs(high)))[1])
     return exponent if abs(exponent) > _ORDINARY else 0
+
+
+def outward(interval: Interval, low: float, width: float) -> Interval:
+    """Map an interval of the unit scale to [low, low + width], rounded outward.
+
+    Unlike `from_unit` it does not clip: J* less its KL cost may leave the range. Allows for one
+    rounding of the width.
+    """
+    return Interval(_moved(interval.lower, low, width, -1), _moved(interval.upper, low, width, 1))
+
+
+def _moved(end: float, low: float, width: float, side: int) -> float:
+    """Return low + width * end, rounded towards side: at least as far out as the exact value."""
+    if math.isinf(end):
+        return end
+    value = low + width * end
+    exact = Fraction(low) + Fraction(width) * Fraction(end)
+    while (Fraction(value) - exact) * side < 0:
+        value = math.nextafter(value, side * math.inf)
+    return math.nextafter(value, side * math.inf)

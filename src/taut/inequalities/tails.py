@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln, ive
 
+from taut.errors import AssumptionError
+
 _EXACT = 3000  # largest number of values of a sum whose law is convolved term by term
 _ROUNDING = 1e-7  # relative: more than logarithms of factorials of 10^8 lose
 _LEAST = 1e-300  # of a tail: smaller ones are not told apart
@@ -56,8 +58,13 @@ def hypergeometric_sum(total: np.ndarray, marked: np.ndarray, drawn: np.ndarray)
 
     Args:
         total, marked, drawn: Of each urn, integers of shape (urns,); 0 <= marked, drawn <= total.
+
+    Raises:
+        AssumptionError: Counts outside these ranges.
     """
     total, marked, drawn = (np.asarray(a, dtype=np.int64) for a in (total, marked, drawn))
+    if not np.all((marked >= 0) & (marked <= total) & (drawn >= 0) & (drawn <= total)):
+        raise AssumptionError("urns: expected marked and drawn items in 0..total of each urn.")
     least = np.maximum(0, marked + drawn - total)
     free = np.minimum(marked, drawn) > least
     urns, times = _distinct(total[free], marked[free], drawn[free])
@@ -66,8 +73,14 @@ def hypergeometric_sum(total: np.ndarray, marked: np.ndarray, drawn: np.ndarray)
 
 
 def bernoulli_sum(chances: np.ndarray) -> Counts:
-    """Return the law of a sum of independent Bernoulli variables, chances of shape (variables,)."""
+    """Return the law of a sum of independent Bernoulli variables, chances of shape (variables,).
+
+    Raises:
+        AssumptionError: A chance outside [0, 1].
+    """
     distinct, times = np.unique(np.asarray(chances, dtype=np.float64), return_counts=True)
+    if not np.all((distinct >= 0.0) & (distinct <= 1.0)):
+        raise AssumptionError(f"chances: expected probabilities in [0, 1], found {distinct}.")
     return Counts(tuple(np.array([1.0 - q, q]) for q in distinct), times)
 
 
@@ -118,14 +131,15 @@ def _distinct(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
 
 
-def _log_choose(n: float | np.ndarray, k: float | np.ndarray) -> np.ndarray:
+def log_choose(n: float | np.ndarray, k: float | np.ndarray) -> np.ndarray:
+    """Return ln C(n, k), of any shapes that broadcast."""
     return gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
 
 
 def _hypergeometric(total: int, marked: int, drawn: int) -> np.ndarray:
     """Return the probabilities from the least to the largest number of marked items drawn."""
     x = np.arange(max(0, marked + drawn - total), min(marked, drawn) + 1, dtype=np.float64)
-    logs = _log_choose(marked, x) + _log_choose(total - marked, drawn - x)
+    logs = log_choose(marked, x) + log_choose(total - marked, drawn - x)
     weights = np.exp(logs - logs.max())
     return weights / weights.sum()
 

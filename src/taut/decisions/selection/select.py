@@ -53,13 +53,15 @@ from taut.decisions.selection.result import (
 from taut.draws import assumptions as about
 from taut.draws.assumptions import Assumption, Standing
 from taut.draws.check import FAIL, NOT_CHECKED, NOTE, PASS, WARN, Check
+from taut.draws.design import settled
 from taut.draws.joining import join_logs
 from taut.draws.layout import cell_keys, draw_keys
 from taut.draws.rollouts import Rollouts, group_rows
 from taut.draws.units import Units
 from taut.errors import AssumptionError, LogError, UsageError
+from taut.inequalities.rounding import outward
 from taut.logs.keys import combine, scramble
-from taut.types import Interval, Status, outward, weakest
+from taut.types import Interval, Status, weakest
 
 CERTIFICATES = "certificates"
 _SOUND = (Status.CERTIFIED, Status.CONDITIONAL)
@@ -237,7 +239,8 @@ def _settings(contest: "_Contest", clip: "_Clip", options: Options) -> Selection
 def _enter(log: Rollouts, by: str, options: Options) -> tuple["_Contest", "_Clip", float]:
     """Fix the threshold, split delta, certify; return the part of delta for comparisons too."""
     names, code = _candidates(log, by)
-    entered = enter(log, options)
+    whole = settled(log)
+    entered = enter(whole.rollouts, options, whole=whole)
     whole, units, options = entered.design.whole, entered.design.units, entered.options
     log = whole.rollouts
     _require(log, options)

@@ -36,8 +36,9 @@ from taut.draws.layout import lay_out, prompt_keys
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.draws.units import to_unit
 from taut.errors import AssumptionError, CoverageError, UsageError
+from taut.inequalities.rounding import outward
 from taut.logs.keys import scramble
-from taut.types import Interval, outward
+from taut.types import Interval
 
 # A fixed mark, so that roles and folds are drawn apart from the draw order of the same seed.
 _ROLE_MARK = 0x726F6C65
