@@ -78,16 +78,15 @@ def test_json_to_stdout_is_the_only_output(log, monkeypatch, capsys):
 
 
 CONTRACT = """
-version target settings.beta settings.delta settings.tau settings.tau_source
-settings.target_asked settings.declare settings.prompts
-settings.reward_range settings.method settings.calibration_share settings.seed log.rollouts
-log.prompts log.draws log.cells log.labels log.certifying_prompts
-log.rollouts_per_prompt.min log.gold_rollouts log.gold_prompts log.rejected_rows measured.objective measured.reward measured.gold measured.kl
-measured.clipped_kl measured.clipped_share terms.sampling.lower terms.sampling.assumes
-terms.sampling.source terms.reward_shift.route terms.kl_clipping.status certificate.lower
-certificate.upper certificate.level certificate.status certificate.units certificate.range
-target_reason proxy.lower proxy.status routes targets.reward.units targets.objective.unavailable
-paper.alpha paper.sampling
+version target settings.beta settings.delta settings.tau settings.tau_source settings.target_asked
+settings.declare settings.prompts settings.reward_range settings.method settings.calibration_share
+settings.seed log.rollouts log.prompts log.draws log.cells log.labels log.certifying_prompts
+log.rollouts_per_prompt.min log.gold_rollouts log.gold_prompts log.rejected_rows
+measured.objective measured.reward measured.gold measured.kl measured.clipped_kl
+measured.clipped_share terms.sampling.lower terms.sampling.assumes terms.sampling.source
+terms.reward_shift.route terms.kl_clipping.status certificate.lower certificate.upper
+certificate.level certificate.status certificate.units certificate.range target_reason proxy.lower
+proxy.status routes targets.reward.units targets.objective.unavailable paper.alpha paper.sampling
 paper.reward_shift paper.kl_clipping paper.total paper.coverage paper.reward_mse ledger
 assumptions health
 """

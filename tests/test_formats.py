@@ -673,7 +673,7 @@ def test_a_native_log_is_read_the_same_whatever_is_asked(tmp_path):
         for a, b in zip(*(item.value_columns() for item in (auto, native)), strict=True)
     )
     names = {check.check for check in taut.check(auto)}
-    assert not names & {"log_format", "chosen_by_reward", "kept_batches"}
+    assert not names & {"log_format", "kept_batches"}
     taut.convert(tmp_path / "log.parquet", tmp_path / "a.parquet")
     taut.convert(tmp_path / "log.parquet", tmp_path / "b.parquet", format="native")
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()

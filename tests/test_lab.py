@@ -206,7 +206,8 @@ def test_the_example_covers_its_truth(outcome):
     """Every certificate of every step contains the truth."""
     assert outcome["covered"] == dict.fromkeys(TARGETS, True)
     for row in outcome["steps"]:
-        assert row["certificates"]["reward"]["status"] == "certified"
+        # Held out by design; that no rollout was dropped is assumed of any log.
+        assert row["certificates"]["reward"]["status"] in ("certified", "conditional")
 
 
 def test_a_truth_outside_is_called_outside(example):
@@ -231,7 +232,7 @@ def test_regret_is_that_of_the_truth(example, outcome):
 def test_the_demonstration_is_plain_data():
     """The document of the demo is JSON without NaN and holds a whole certificate."""
     document = json.loads(json.dumps(demonstrate(EXAMPLES), allow_nan=False))
-    assert document["audit"]["schema"] == "taut.certificate/1"
+    assert document["audit"]["schema"] == "taut.certificate/2"
     assert document["audit"]["log"]["rollouts"] == document["settings"]["prompts"]
 
 

@@ -272,7 +272,7 @@ def misses_of(route, pairs, delta, **told):
     for rollouts, data, true in pairs:
         known = {"reward_range": (0, 1), "target": "reward", "delta": delta} | told
         found = audit(rollouts, reward_data=data, route="trivial", **known)
-        entry = next(e for e in found.main.routes if e.route == route)
+        entry = next(e for e in found.routes if e.route == route)
         # Ends that cross are a miss, too.
         crossed = entry.lower is None
         misses += crossed or not entry.lower - 1e-12 <= true <= entry.upper + 1e-12

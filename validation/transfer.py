@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from tests.check import miss_rate_lower_limit, misses_more_than
@@ -128,11 +129,15 @@ def run_cell(cell: Cell, audits: int, audit=audit) -> Tallies:
             return {}
         rollouts, data = logs(cell, world, index)
         told |= {"beta": world.beta, "reward_data": data, "delta": cell.delta}
-        listed = audit(rollouts, route="trivial", **told)
+        if world.recurring:
+            told["prompts"] = "with-replacement"
         chosen = _chosen(audit, rollouts, told)
         for target in TARGETS:
+            # One target at a time: the table of routes is that of the target asked for.
+            with patch("taut.auditing.audit.targets_to_certify", lambda ready, t=target: (t,)):
+                listed = audit(rollouts, route="trivial", target=target, **told)
             true = _true(world, target, listed)
-            for entry in listed.targets[target].routes:
+            for entry in listed.routes:
                 tally = tallies.setdefault((target, entry.route), Tally())
                 if entry.lower is None:
                     tally.refused += 1
@@ -140,7 +145,7 @@ def run_cell(cell: Cell, audits: int, audit=audit) -> Tallies:
                     tally.add(entry.lower, entry.upper, entry.status, true)
             auto = tallies.setdefault((target, "auto"), Tally())
             found = None if chosen is None else chosen.targets[target]
-            if found is None:  # its own ends cross
+            if found is None or found.unavailable is not None:  # its own ends cross
                 auto.add(math.inf, -math.inf, Status.CERTIFIED, true)
             else:
                 auto.add(found.lower, found.upper, found.status, true)
@@ -194,7 +199,11 @@ def _misreported(rollouts: Rollouts, cell: Cell, rng: np.random.Generator) -> Ro
 
 def settings(cell: Cell, exact) -> dict | None:
     """Return what the auditor is told; None where that is infinite."""
-    told = {"reward_range": (0, 1), "log_ratio_max": max(0.0, exact.log_ratio_max)}
+    told = {
+        "reward_range": (0, 1),
+        "declare": ("held-out", "complete", "random-labels"),
+        "log_ratio_max": max(0.0, exact.log_ratio_max),
+    }
     if cell.data != "declared":
         return told
     if not math.isfinite(exact.coverage):

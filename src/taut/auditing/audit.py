@@ -15,7 +15,7 @@ from taut.auditing.routes.placing import place_reward_data
 from taut.auditing.routes.reward_data import describe_coverage
 from taut.bounds.kl_clipping import describe_log_ratio
 from taut.draws.design import settled
-from taut.draws.layout import Whole
+from taut.draws.layout import Whole, settle
 from taut.draws.rollouts import Rollouts
 from taut.errors import AssumptionError, LogError, UsageError
 from taut.types import Interval
@@ -70,7 +70,7 @@ def audit(
 
     Source: theory §5.
     """
-    whole = settled(rollouts)
+    whole = settle(rollouts)
     return audit_part(whole.rollouts, Options(beta=beta, **settings), reward_data, whole=whole)
 
 
@@ -135,6 +135,8 @@ def audit_part(
             "coverage without reward_mse: C sqrt(L) needs both a declared coverage C and a reward "
             "MSE L, or labelled reward data to bound L on."
         )
+    if options.missing is not None and reward_data is not None:
+        raise UsageError("missing='worst' cannot be had with reward data: leave one of them out.")
     ready = prepare(
         rollouts,
         options,

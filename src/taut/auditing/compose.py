@@ -202,15 +202,20 @@ class Clipping:
 
 
 def _clipping(target: str, mean: TargetMean, tail: Tail) -> Clipping:
-    """Return the KL-clipping term: a lower end needs T+, an upper end T- (theory §4.3)."""
+    """Return the KL-clipping term: a lower end needs T+, an upper end T- (theory §4.3).
+
+    Declared noise of the log-ratios moves the clipped cost and its tail together by at most beta
+    times as much, as clipping is 1-Lipschitz (theory §3.7).
+    """
     if mean.beta == 0:
         return Clipping(0.0, 0.0, 0.0, Status.CERTIFIED, (), "beta = 0")
     whole = target == "objective"
+    noise = mean.beta * (mean.design.declared.log_prob_noise or 0.0)
     free = negative_tail(mean.thresholds.tau_negative) if whole else no_tail()
     sound = mean.design.log_probs_sound or not whole
     return Clipping(
-        lower=-mean.beta * tail.bound,
-        upper=mean.beta * free.bound,
+        lower=-mean.beta * tail.bound - noise,
+        upper=mean.beta * free.bound + noise,
         delta=tail.delta,
         status=weakest((tail.status, free.status, Status.CERTIFIED if sound else Status.ESTIMATED)),
         rests_on=tuple(_quantity(text) for text in tail.assumes),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from taut.bounds.sampling import METHODS
 from taut.draws.declared import Declared, declared_words
-from taut.draws.layout import PROMPT_MODES, SAMPLE
+from taut.draws.modes import LIST, PROMPT_MODES, SAMPLE
 from taut.errors import UsageError
 
 TARGETS = ("reward", "clipped", "objective")
@@ -92,6 +92,8 @@ class Options:
             )
         if self.launched is not None and not all(count >= 1 for count in self.launched):
             raise UsageError(f"launched is {self.launched}; expected two counts of 1 or more.")
+        if self.missing is not None and self.prompts == LIST:
+            raise UsageError("missing='worst' counts draws of prompts; leave prompts='list' out.")
 
     @property
     def declared(self) -> Declared:
@@ -102,7 +104,7 @@ class Options:
             gold_scale=self.gold_scale,
             words=frozenset(self.declare),
             prompts=self.prompts,
-            launched=self.launched,
+            imputed=self.missing is not None,
             log_prob_noise=self.log_prob_noise,
             seed=self.seed,
         )

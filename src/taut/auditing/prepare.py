@@ -186,8 +186,7 @@ def _with_target(
             raise kind(f"the target '{options.target}' {unavailable[options.target]}.")
         return options, None
     if unavailable:
-        reason = unavailable["objective"].partition(":")[0]
-        return replace(options, target="reward"), f"the reward alone, since J* {reason}"
+        return replace(options, target="reward"), f"the reward alone: {_short(found, options)}"
     declared = options.log_ratio_max is not None or options.log_ratio_second_moment is not None
     if declared:
         return (
@@ -198,6 +197,15 @@ def _with_target(
         replace(options, target="clipped"),
         "the clipped objective, since J* needs a declared --log-ratio-max",
     )
+
+
+def _short(found: Design, options: Options) -> str:
+    """Say in a few words why J* cannot be had."""
+    if found.rollouts.log_ratio is None:
+        return "the log has no log-probs of policy and reference"
+    if options.beta is None:
+        return "no --beta is known"
+    return "gold has a scale of its own (--gold-scale)"
 
 
 def _check_declared(found: Design, options: Options) -> None:
@@ -236,6 +244,8 @@ def _calibration_share(
     """
     blocks = found.blocks
     if options.calibration * len(blocks) < FEWEST_DRAWS or not found.one_law:
+        return 0.0
+    if options.missing is not None:
         return 0.0
     costs = options.target != "reward" and data.beta > 0
     chooses_tau = costs and options.tau == "auto" and options.log_ratio_max is None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from taut.auditing.calibration import Split, Thresholds
+from taut.auditing.missing import count_missing, worst_interval
 from taut.auditing.options import Options
 from taut.bounds.kl_clipping import clip_log_ratio
 from taut.bounds.sampling import block_interval, predicted_half_width
@@ -67,6 +68,7 @@ class TargetMean:
         draws: r - cost per draw, in draw order; `low` and `high` are its range.
         method, source: The sampling bound that fits: order-free where draws differ in law, and an
             estimate where nothing is clipped and the range is infinite.
+        missing: What was launched and is not there, where that is to be counted at its worst.
         rests_on: What any interval of it rests on.
         status: What an interval by that method is worth.
     """
@@ -93,7 +95,11 @@ class TargetMean:
         # Rounding of a block mean may leave the range by an ulp.
         self.draws = np.clip(self.blocks.means(data.reward - self.cost), self.low, self.high)
         unbounded = math.isinf(self.high - self.low)
-        self.method = _fitting_method(options.method, unbounded, design.one_law)
+        self.missing = None
+        if options.missing is not None:
+            self.missing = count_missing(self.blocks, options.launched)
+        ordered = design.one_law and self.missing is None
+        self.method = _fitting_method(options.method, unbounded, ordered)
         # A KL cost is made of log-probs, whose being right is an assumption (theory §4.6).
         names = (about.REWARD_RANGE, *((about.LOG_PROBS,) if self.beta else ()))
         self.rests_on: tuple[Assumption, ...] = design.resting_on(*names)
@@ -109,8 +115,24 @@ class TargetMean:
         high: float,
         budget: Budget,
         sizes: np.ndarray | None = None,
+        labelled: np.ndarray | None = None,
     ) -> Interval:
-        """Bound the mean of some block values in [low, high] by this target's method."""
+        """Bound the mean of some block values in [low, high] by this target's method.
+
+        Where launched rollouts are missing they count at their worst; `labelled` says which draws
+        the values are of, if not of all.
+        """
+        if self.missing is not None:
+            return worst_interval(
+                values,
+                self.missing,
+                labelled,
+                low=low,
+                high=high,
+                delta_lower=budget.lower,
+                delta_upper=budget.upper,
+                method=self.method,
+            )
         return block_interval(
             values,
             low=low,
@@ -132,11 +154,11 @@ class TargetMean:
         )
 
 
-def _fitting_method(asked: str, unbounded: bool, one_law: bool) -> str:
+def _fitting_method(asked: str, unbounded: bool, ordered: bool) -> str:
     if unbounded:
         return "normal"
     # Predictable bets and empirical variances need draws of one law (theory §2.4, §2.5).
-    return "mixture" if not one_law and asked in ("betting", "bernstein") else asked
+    return "mixture" if not ordered and asked in ("betting", "bernstein") else asked
 
 
 def exact_mean(values: np.ndarray) -> float:

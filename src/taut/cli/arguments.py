@@ -2,7 +2,7 @@
 
 import click
 
-from taut.draws.layout import PROMPT_MODES, SAMPLE
+from taut.draws.modes import PROMPT_MODES, SAMPLE
 from taut.logs.origin import FORMATS
 
 

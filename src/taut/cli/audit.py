@@ -52,6 +52,11 @@ def audit(
     from taut.auditing.audit import audit as audit_one
     from taut.auditing.audit import audit_by
 
+    if require_lower is not None and settings["target"] == "auto":
+        raise UsageError(
+            "--require-lower needs an explicit --target (reward, clipped, objective): a gate must "
+            "not move with what a log happens to hold."
+        )
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
     rollouts = read_log(log, mapping, lenient, token_clip, quiet, features=bool(reward_data))
     if reward_data:
@@ -65,11 +70,6 @@ def audit(
         raise UsageError("--reward-map and --behaviour describe --reward-data; give that too.")
     if margin is not None and (by is not None or not reward_data):
         raise UsageError("--margin needs --reward-data, and one policy at a time (no --by).")
-    if require_lower is not None and settings["target"] == "auto":
-        raise UsageError(
-            "--require-lower needs an explicit --target (reward, clipped, objective): a gate must "
-            "not move with what a log happens to hold."
-        )
     if by is None:
         found = audit_one(rollouts, **settings)
         certificates = [found]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from taut.draws.assumptions import DECLARABLE, Standing
-from taut.draws.layout import PROMPT_MODES, SAMPLE
+from taut.draws.modes import PROMPT_MODES, SAMPLE
 from taut.errors import UsageError
 from taut.logs.facts import LogFacts
 
@@ -18,7 +18,8 @@ class Declared:
         gold_scale: (p, q): gold * p + q is in reward units; p > 0.
         words: Of "held-out", "complete", "random-labels": what --declare says.
         prompts: "sample", "list" or "with-replacement": how prompts came into the log.
-        launched: Prompts and rollouts per prompt that were launched, where declared.
+        imputed: Rollouts that were launched and are not there count at their worst.
+        log_prob_noise: Bound on the error of log-ratios, nats a sequence.
         seed: Seed of the draw order.
     """
 
@@ -27,7 +28,7 @@ class Declared:
     gold_scale: tuple[float, float] | None = None
     words: frozenset[str] = frozenset()
     prompts: str = SAMPLE
-    launched: tuple[int, int] | None = None
+    imputed: bool = False
     log_prob_noise: float | None = None
     seed: int = 0
 

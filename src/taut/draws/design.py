@@ -12,7 +12,8 @@ from taut.draws.declared import Declared, standing
 from taut.draws.findings import Findings, look, tests_of_the_whole
 from taut.draws.health import Check, check_health
 from taut.draws.labels import LabelKind, Labels, describe_labels
-from taut.draws.layout import LIST, REPLACEMENT, Layout, Whole, lay_out, settle
+from taut.draws.layout import Layout, Whole, lay_out, settle
+from taut.draws.modes import LIST, REPLACEMENT
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.draws.units import MOST_CLIPPED, Units, clipped_share, measure_units
 from taut.errors import AssumptionError, LogError
@@ -229,7 +230,9 @@ def _complete(rollouts, layout: Layout, declared: Declared, facts, findings) -> 
     origin = rollouts.origin
     found = findings.complete
     settled, short = True, _short_of(facts, rollouts)
-    if origin is not None and origin.chosen:
+    if declared.imputed:
+        stands, by = Standing.DECLARED, "--launched, and --missing worst for what is not there"
+    elif origin is not None and origin.chosen:
         stands, by = Standing.VIOLATED, "the file says that draws of equal rewards were dropped"
     elif found.speaks:
         stands, by = found.standing, found.detail
@@ -276,14 +279,14 @@ def _random_labels(labels: Labels, declared: Declared, facts, findings: Findings
     found = findings.labels
     if labels.kind is LabelKind.ALL:
         stands, by = Standing.CHECKED, "every rollout is labelled"
-    elif found.speaks:
-        stands, by = found.standing, found.detail
-    elif labels.uneven:
+    elif labels.uneven:  # weighted by an estimate, whatever tests say
         stands = Standing.VIOLATED
         by = (
             "rollouts were labelled one by one at a rate read off this log, while prompts have "
             "unequal numbers of rollouts; label whole prompts, or log label_probability"
         )
+    elif found.speaks:
+        stands, by = found.standing, found.detail
     elif stands is Standing.ASSUMED:
         by = f"{found.detail}; no test sees every choice: --declare random-labels"
     return Assumption(name=about.RANDOM_LABELS, text=text, stands=stands, by=by)

@@ -9,7 +9,8 @@ import numpy as np
 from taut.draws.check import FAIL, NOT_CHECKED, NOTE, PASS, WARN, Check
 from taut.draws.findings import Finding, Findings
 from taut.draws.framework_health import framework_checks
-from taut.draws.layout import REPLACEMENT, Layout, Whole
+from taut.draws.layout import Layout, Whole
+from taut.draws.modes import REPLACEMENT
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.draws.units import MOST_CLIPPED, Units
 from taut.inequalities.multiplicity import Verdict
@@ -38,13 +39,7 @@ def check_health(
         _same_text(whole),
         _groups(rollouts, layout, whole),
         _unequal_k(blocks),
-        _found(
-            "chosen_by_reward",
-            findings.complete,
-            len(blocks) < len(rollouts),
-            "Log before rollouts or draws are dropped, or turn the filter off "
-            "(filter_zero_std_samples, use_dynamic_sampling, filter_groups).",
-        ),
+        _chosen_by_reward(rollouts, blocks, findings.complete),
         _failed(rollouts),
         _duplicates(rollouts),
         _range("reward_range", rollouts.reward, units.reward_range, units.reward_declared),
@@ -55,7 +50,7 @@ def check_health(
             rollouts.gold is not None,
             "Choose the rollouts to label at random, before looking at them.",
         ),
-        _zero_log_ratio(rollouts),
+        _zero_log_ratio(rollouts, whole),
         _negative_kl(rollouts, blocks),
         _found(
             "exp_minus_log_ratio",
@@ -154,6 +149,18 @@ def _unequal_k(blocks: Blocks) -> Check:
     )
 
 
+def _chosen_by_reward(rollouts: Rollouts, blocks: Blocks, finding: Finding) -> Check:
+    name = "chosen_by_reward"
+    remedy = (
+        "Log before rollouts or draws are dropped, or turn the filter off "
+        "(filter_zero_std_samples, use_dynamic_sampling, filter_groups)."
+    )
+    if rollouts.origin is not None and rollouts.origin.chosen:
+        text = "the file says that draws of equal rewards were dropped"
+        return Check(name, FAIL, text, remedy)
+    return _found(name, finding, len(blocks) < len(rollouts), remedy)
+
+
 def _failed(rollouts: Rollouts) -> Check:
     name = "failed"
     if rollouts.failed is None:
@@ -222,7 +229,7 @@ def _range(
     return Check(name, status, text, remedy)
 
 
-def _zero_log_ratio(rollouts: Rollouts) -> Check:
+def _zero_log_ratio(rollouts: Rollouts, whole: Whole) -> Check:
     name = "log_ratio_zero"
     if rollouts.log_ratio is None:
         return Check(name, NOT_CHECKED, "no log-probs")
@@ -230,6 +237,8 @@ def _zero_log_ratio(rollouts: Rollouts) -> Check:
     text = f"{100 * share:.3g}% of the log-ratios are exactly 0"
     if share < 0.5:
         return Check(name, PASS, text)
+    if rollouts.step is not None and (rollouts.step == whole.rollouts.step.min()).all():
+        return Check(name, NOTE, f"{text}: at its first step a policy is still its reference")
     if share < 1:
         noise = float(np.quantile(np.abs(rollouts.log_ratio), 0.95))
         return Check(

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from taut.draws.modes import LIST, REPLACEMENT, SAMPLE
 from taut.draws.rollouts import Blocks, Rollouts, group_rows
 from taut.errors import LogError
 from taut.logs.keys import combine, row_keys, scramble
 
 CELL_COLUMNS = ("step", "policy", "run")
-SAMPLE, LIST, REPLACEMENT = "sample", "list", "with-replacement"
-PROMPT_MODES = (SAMPLE, LIST, REPLACEMENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

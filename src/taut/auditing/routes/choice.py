@@ -136,6 +136,7 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
         return found, density.centred_forecast(mean, shift, coverage, delta)
 
     def truncated() -> tuple[Joined, float]:
+        _needs_exact_weights(options)
         _needs_one_scale(mean)
         _needs_data(shift)
         found = density.truncated(mean, shift, budget, delta)
@@ -168,6 +169,11 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
 def _needs_data(shift: Shift | None) -> None:
     if shift is None:
         raise CoverageError("needs reward data (--reward-data)")
+
+
+def _needs_exact_weights(options: Options) -> None:
+    if options.log_prob_noise:
+        raise CoverageError("needs exact weights, and their noise is declared")
 
 
 def _needs_one_scale(mean: TargetMean) -> None:

@@ -19,6 +19,7 @@ from taut.bounds.sampling import predicted_half_width
 from taut.draws import assumptions as about
 from taut.draws.assumptions import Assumption, Standing, status_of
 from taut.draws.labels import LabelKind, label_counts, labelled_rows
+from taut.errors import CoverageError
 from taut.types import Interval, Status
 
 
@@ -65,6 +66,11 @@ def gold(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]
     """
     data, blocks = mean.data, mean.blocks
     if mean.design.labels.kind is LabelKind.CHANCES:
+        if mean.missing is not None:
+            raise CoverageError(
+                "needs labels of one chance: recorded chances are not weighed together with "
+                "missing='worst'"
+            )
         return _by_chances(mean, budget, delta)
     labelled = int((label_counts(data.gold, blocks) > 0).sum())
     parts = {
@@ -76,7 +82,12 @@ def gold(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]
     plan, half_width = _gold_plan(mean, delta)
     joint = gold_blocks(plan, **parts, blocks=blocks)
     interval = mean.interval(
-        joint.values, joint.low, joint.high, budget, np.ones(len(joint.values), dtype=np.int64)
+        joint.values,
+        joint.low,
+        joint.high,
+        budget,
+        np.ones(len(joint.values), dtype=np.int64),
+        label_counts(data.gold, blocks) > 0,
     )
     sampling, shift = _shares(mean, joint.values, interval)
     assumes = mean.design.resting_on(about.RANDOM_LABELS, about.GOLD_RANGE)
@@ -151,6 +162,8 @@ def _gold_plan(mean: TargetMean, delta: float) -> tuple[GoldPlan, float]:
     )
     if math.isinf(mean.high - mean.low):
         plan = replace(plan, own=1.0)
+    if mean.missing is not None:
+        plan = GoldPlan(0.0, 1.0)  # what is missing of other draws would enter a group
     return plan, half_width
 
 

@@ -38,7 +38,7 @@ def place_reward_data(ready: Prepared, reward_data: Rollouts | None) -> Shift | 
     chooses = _choosing_draws(found.blocks, mine, theirs, ready.split, share, paired)
     return Shift(
         data=RewardData(
-            weight=_weights(whole.rollouts),
+            weight=_weights(whole.rollouts, options.log_prob_noise),
             reward=units.unit_reward(whole.rollouts.reward),
             gold=units.unit_gold(whole.rollouts.gold),
             blocks=found.blocks.subset(~chooses),
@@ -59,10 +59,11 @@ def _features(rollouts: Rollouts, reward_data: Rollouts) -> tuple[np.ndarray, np
     return rollouts.features, reward_data.features
 
 
-def _weights(rollouts: Rollouts) -> np.ndarray | None:
+def _weights(rollouts: Rollouts, noise: float | None = None) -> np.ndarray | None:
+    """Weights of the rows; with declared noise the least that they can be (theory §3.7)."""
     if rollouts.policy_logprob is None or rollouts.behaviour_logprob is None:
         return None
-    return density_ratio(rollouts.policy_logprob, rollouts.behaviour_logprob)
+    return density_ratio(rollouts.policy_logprob - (noise or 0.0), rollouts.behaviour_logprob)
 
 
 def _choosing_draws(

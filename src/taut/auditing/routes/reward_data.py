@@ -36,7 +36,7 @@ from taut.bounds.transfer import (
 from taut.draws import assumptions as about
 from taut.draws.assumptions import Assumption, Standing, status_of
 from taut.draws.design import Design
-from taut.draws.labels import inclusion_varies, label_counts, labelled_means
+from taut.draws.labels import LabelKind, inclusion_varies, label_counts, labelled_means
 from taut.draws.rollouts import Blocks
 from taut.errors import CoverageError
 from taut.types import Interval, Status, weakest
@@ -123,7 +123,7 @@ def check_weights(mean: TargetMean, shift: Shift) -> None:
             f"the mean weight on the reward data is {means.mean():.3g} where at most 1 can be: "
             "the log-probs are not those of the policies that they are said to be"
         )
-    if shift.weight is None:
+    if shift.weight is None or mean.design.declared.log_prob_noise:
         return
     trained, audited = (
         weight_bounds(
@@ -204,6 +204,11 @@ def check_labels(shift: Shift) -> None:
     data = shift.data
     if data.gold is None or (label_counts(data.gold, data.blocks) > 0).sum() < 2:
         raise CoverageError("needs gold labels on the reward data")
+    if shift.design.labels.kind is LabelKind.CHANCES:
+        raise CoverageError(
+            "needs labels of one chance: rows of the reward data had unequal, recorded chances of "
+            "a label (`label_probability`), which this route does not weigh"
+        )
     if inclusion_varies(label_counts(data.gold, data.blocks), data.blocks.sizes):
         raise CoverageError(
             "needs labels on whole prompts of the reward data: their numbers of rollouts are "
@@ -251,7 +256,8 @@ def _forms(mean: TargetMean, shift: Shift) -> list[tuple[float, bool]]:
     # The control form is wrong where both logs understate w; with this many draws in each, the
     # comparison in `check_weights` sees that. The pure form is right in any case.
     enough = min(len(shift.data.blocks), len(mean.blocks)) >= _ENOUGH
-    controls = (False, True) if shift.weight is not None and enough else (False,)
+    noisy = bool(mean.design.declared.log_prob_noise)  # the control form is false under noise
+    controls = (False, True) if shift.weight is not None and enough and not noisy else (False,)
     return [(level, control) for level in levels for control in controls]
 
 

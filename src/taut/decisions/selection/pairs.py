@@ -34,7 +34,8 @@ class Draws:
         reward: Mean learned reward of a draw.
         gold: Mean over its labelled rows; NaN without any.
         cost: Mean of beta l^tau; zeros for the target "reward".
-        uneven: Draws had unequal chances of a label (rows labelled one by one, K unequal).
+        uneven: Draws had unequal chances of a label (rows labelled one by one, K unequal; or
+            chances that the log records), so that pairs of them are an estimate.
     """
 
     key: np.ndarray
@@ -85,7 +86,11 @@ def candidate_draws(
     if data.gold is not None:
         gold = labelled_means(data.gold, data.gold, blocks)
         counts = label_counts(data.gold, blocks)
-        uneven = bool((counts > 0).any()) and inclusion_varies(counts, blocks.sizes)
+        chances = rollouts.label_probability  # recorded ones are not weighed here
+        uneven = bool((counts > 0).any()) and (
+            inclusion_varies(counts, blocks.sizes)
+            or (chances is not None and bool((chances != chances[0]).any()))
+        )
     return Draws(
         key[blocks.rows[blocks.starts[:-1]]], blocks.means(data.reward), gold, cost, uneven
     )

@@ -31,11 +31,11 @@ from taut.decisions.transport.result import (
 from taut.draws import assumptions as about
 from taut.draws.declared import Declared, declared_words
 from taut.draws.design import Design, design
-from taut.draws.labels import label_counts, labelled_rows
+from taut.draws.labels import LabelKind, label_counts, labelled_rows
 from taut.draws.layout import lay_out, prompt_keys
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.draws.units import to_unit
-from taut.errors import AssumptionError, CoverageError, UsageError
+from taut.errors import AssumptionError, UsageError
 from taut.inequalities.rounding import outward
 from taut.logs.keys import scramble
 from taut.types import Interval
@@ -224,7 +224,6 @@ def audit_transport(
 
     Raises:
         AssumptionError: No gold on one side, or rows labelled one by one where K varies.
-        CoverageError: Prompts recur among the audited draws and in the reward data too.
         UsageError: A setting out of range, or rollouts of several policies.
 
     Source: theory §3.6 (rectifier blocks, g fitted elsewhere), §2.4.
@@ -329,11 +328,6 @@ def _roles(rollouts: Rollouts, blocks: Blocks, reward_data: Rollouts, seed: int)
     everyone = np.ones(len(blocks), dtype=bool)
     if shared == 0:
         return _Roles(everyone, labelled, "none")
-    if len(np.unique(keys)) < len(keys):
-        raise CoverageError(
-            f"{shared} prompts of the reward data are audited too, and audited prompts recur: "
-            "which draws belong together cannot be told. Give reward data on other prompts."
-        )
     apart = labelled & ~np.isin(reward_data.prompt, keys)
     if 2 * shared <= len(prompts):
         return _Roles(everyone, apart, "set aside")
@@ -537,6 +531,11 @@ def _check_labels(found: Design, reward_data: Rollouts) -> None:
         raise AssumptionError(
             "rows were labelled one by one while K varies, so prompts had unequal chances of a "
             "label; label whole prompts, or keep K fixed."
+        )
+    if found.labels is not None and found.labels.kind is LabelKind.CHANCES:
+        raise AssumptionError(
+            "the audited rows had unequal, recorded chances of a label (`label_probability`), "
+            "which this probe does not weigh: taut.audit does."
         )
 
 

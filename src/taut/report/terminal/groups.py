@@ -67,8 +67,12 @@ def _shared_foundations(groups: Sequence[Group], ink: Ink) -> list[RenderableTyp
             if _WORST_LAST.index(check.status) > _WORST_LAST.index(known.status):
                 checks[check.check] = check
     table = assumption_table(assumptions.values(), ink)
-    title = heading(ink, "What they rest on", "as it stands in the worst of them")
-    return [*([title, *table] if table else []), *health_lines([*checks.values()], ink)]
+    lines: list[RenderableType] = []
+    if table:
+        lines += [heading(ink, "What they rest on", "as it stands in the worst of them"), *table]
+        declare = filter(None, (wording.to_declare(group.certificate) for group in groups))
+        lines += [ink.text(line) for line in [*declare][:1]]
+    return lines + health_lines([*checks.values()], ink)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,8 @@ class _Row:
     """
 
     value: str
-    draws: str
+    prompts: int
+    gold: int
     measured: float | None
     bounds: Ends | None
     learned: Ends | None
@@ -92,7 +97,8 @@ class _Row:
         found = group.certificate
         return cls(
             value=str(group.value),
-            draws=f"{found.log.prompts:,} / {found.log.gold_prompts:,}",
+            prompts=found.log.prompts,
+            gold=found.log.gold_prompts,
             measured=wording.measured_of(found),
             bounds=ends(found.certificate),
             learned=ends(wording.proxy_of(found)),
@@ -152,7 +158,8 @@ def _axis(rows: Sequence[_Row]) -> Axis:
 
 
 def _table(rows: Sequence[_Row], by: str, ink: Ink, units: str) -> Table:
-    axis, best, counts = _axis(rows), _best_floor(rows), "prompts / gold"
+    axis, best = _axis(rows), _best_floor(rows)
+    counts = "gold" if ink.narrow else "prompts / gold"  # the labelled ones decide the width
     columns = (
         (by.replace("_", " "), NUMBER),
         (counts, NUMBER),
@@ -176,7 +183,7 @@ def _cells(
     status, strong = Status.VACUOUS if row.learned_only else row.status, "bold" if best else ""
     return [
         ink.text(row.value, strong),
-        ink.text(row.draws),
+        ink.text(f"{row.gold:,}" if ink.narrow else f"{row.prompts:,} / {row.gold:,}"),
         ink.text("–" if row.measured is None else near(row.measured, digits)),
         Span(ink, axis, bounds, point=row.measured, style=STATUS_STYLES.get(status, "")),
         ink.text(interval(*bounds, digits) if bounds else "no labels", strong),
