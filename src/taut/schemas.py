@@ -11,7 +11,7 @@ from pathlib import Path
 from taut.auditing.certificate import Certificate, Certificates, Health
 from taut.decisions.budget.result import Plan
 from taut.decisions.selection.result import Selection
-from taut.decisions.stopping.result import Reading
+from taut.decisions.stopping.result import MonitorResult, WatchResult
 from taut.decisions.threshold.result import ClipThreshold
 from taut.decisions.transport.result import Transport
 from taut.errors import LogError
@@ -24,10 +24,11 @@ DOCUMENTS: dict[str, type[Document]] = {
         Certificates,
         ClipThreshold,
         Health,
+        MonitorResult,
         Plan,
-        Reading,
         Selection,
         Transport,
+        WatchResult,
     )
 }
 

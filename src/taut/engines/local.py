@@ -85,10 +85,7 @@ def read_rollouts(
     """
     check_format(format)
     files = find(sources)
-    parts: dict[str, list[np.ndarray]] = {}
-    names: dict[str, dict[str, int]] = {name: {} for name in _NAMED}
-    rejected, origin = 0, None
-    for piece in stream(
+    pieces = stream(
         files,
         mapping=mapping,
         lenient=lenient,
@@ -97,7 +94,27 @@ def read_rollouts(
         format=format,
         progress=progress,
         threads=threads,
-    ):
+    )
+    return gather(pieces, sources=tuple(file.name for file in files), token_clip=token_clip)
+
+
+def gather(
+    pieces: Iterable[Reduced],
+    *,
+    sources: tuple[str, ...] = (),
+    token_clip: float | tuple[float, ...] | None = None,
+) -> Rollouts:
+    """Join reduced rows to rollouts.
+
+    Args:
+        pieces: Rows with the same columns in all.
+        sources: Where they are from.
+        token_clip: What token log-ratios in them were clipped at, nats.
+    """
+    parts: dict[str, list[np.ndarray]] = {}
+    names: dict[str, dict[str, int]] = {name: {} for name in _NAMED}
+    rejected, origin = 0, None
+    for piece in pieces:
         rejected += piece.left_out
         origin = piece.origin
         for name, values in _compact(piece, names).items():
@@ -107,7 +124,7 @@ def read_rollouts(
         names,
         token_clip=token_clip,
         rejected_rows=rejected,
-        sources=tuple(file.name for file in files),
+        sources=sources,
         origin=origin,
     )
 

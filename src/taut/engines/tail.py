@@ -163,6 +163,35 @@ class Tail:
                     _check_bytes(known, source, file)
                 known.loose = False
 
+    def again(self) -> Iterator[Reduced]:
+        """Yield once more all rows that were read of files that are there.
+
+        Raises:
+            LogError: A file can no longer be read.
+        """
+        for known in self.known.values():
+            if known.gone or not known.rows:
+                continue
+            with _opened(known.path) as file:
+                left = known.rows
+                for piece in self._once_more(known, file):
+                    taken = {name: values[:left] for name, values in piece.columns.items()}
+                    left -= len(taken["reward"])
+                    yield replace(piece, columns=taken)
+                    if not left:
+                        break
+
+    def _once_more(self, known: Known, file: int) -> Iterator[Reduced]:
+        source = self._source(known.path, file, os.fstat(file).st_size, final=True)
+        if known.parquet:
+            yield from self._pieces(source)
+            return
+        end = known.offset if known.grows else None
+        for data in _whole_lines(_bytes(source, file, 0, end), last=True):
+            if not data.isspace():
+                lines = replace(source, size=len(data), format="jsonl", codec=None, data=data)
+                yield from self._pieces(lines)
+
     @property
     def lost(self) -> str | None:
         """A file that could still grow and is gone."""

@@ -245,6 +245,15 @@ class Arrivals:
         return sum(map(len, self._prompts.values()))
 
     @property
+    def prompts(self) -> int:
+        """Distinct prompts counted so far."""
+        return len(self._anywhere)
+
+    def draws(self, series: str) -> int:
+        """Draws of a series counted so far."""
+        return len(self._prompts.get(series, ()))
+
+    @property
     def pending(self) -> int:
         """Draws of which rows have come, but which are not counted yet."""
         return len(self._pending)

@@ -6,17 +6,19 @@ holds at all times at once, so that any rule for stopping, this one or yours, le
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from taut.decisions.stopping.result import LevelSpan, MonitorSettings, PathPoint, Reading
+from taut.decisions.stopping.result import Ends, Goals, MonitorResult, Point
+from taut.draws import assumptions as about
+from taut.draws.assumptions import Assumption, Standing, status_of
 from taut.errors import AssumptionError, UsageError
 from taut.inequalities import anytime
 from taut.inequalities.concentration import Side, bounded_blocks, from_unit, require_delta
 from taut.inequalities.mean import side_etas
-from taut.types import Interval
+from taut.types import Interval, Status
 from taut.version import __version__
 
 if TYPE_CHECKING:
@@ -25,7 +27,19 @@ if TYPE_CHECKING:
 STATE = "taut.monitor-state/1"
 CONTINUE, REACHED, IMPOSSIBLE = "continue", "reached", "impossible"
 MEANS = ("equal", "varying")
+WORDS = (about.INDEPENDENT, about.ORDER)  # what a caller may declare
 _PER_DECADE = 20  # points of the path
+_TEXTS = {
+    "equal": "every block has the same mean, whatever the blocks before it were",
+    "varying": "the mean of each block given those before it is what is averaged",
+    about.ORDER: "which block comes next, and whether it comes at all, is blind to its value",
+}
+_IN_RANGE = Assumption(
+    name=about.REWARD_RANGE,
+    text="the range of a block was fixed before the first",
+    stands=Standing.DECLARED,
+    by="low and high",
+)
 
 
 class Monitor:
@@ -48,6 +62,9 @@ class Monitor:
         means: "equal": every block has the same mean given the past, which the interval is for; it
             only shrinks. "varying": the law may drift; the interval is for the average of the
             means of the blocks so far, and moves with it.
+        declare: Of "independent" (each block has the mean that is meant, given those before) and
+            "order" (which block comes next is blind to its value): what the caller vouches for.
+            Without, the interval is conditional on them.
         n: Number of blocks so far.
         mean: Their mean, rounded to the grid of blocks; None before the first.
         interval: The interval now; the range itself before the first block.
@@ -78,6 +95,7 @@ class Monitor:
         most: int | None = None,
         side: Side = "both",
         means: str = "equal",
+        declare: str | Iterable[str] = (),
     ) -> None:
         require_delta(delta)
         bounded_blocks([low, high], low=low, high=high)
@@ -86,6 +104,7 @@ class Monitor:
         self.require_lower = None if require_lower is None else float(require_lower)
         self.most = None if most is None else int(most)
         self.side, self.means = side, means
+        self.declare = _declared(declare)
         self._etas = side_etas(self.delta, side)
         self._check_goals()
         self.n = 0
@@ -360,7 +379,7 @@ class Monitor:
     def settings(self) -> dict:
         """What the monitor was made with, as keywords."""
         names = ("low", "high", "delta", "width", "require_lower", "most", "side", "means")
-        return {name: getattr(self, name) for name in names}
+        return {**{name: getattr(self, name) for name in names}, "declare": [*self.declare]}
 
     @property
     def state(self) -> dict:
@@ -410,50 +429,82 @@ class Monitor:
         return self
 
     @property
-    def reading(self) -> Reading:
-        """What it says now, as a document of its own that does not move with it."""
+    def standing(self) -> dict:
+        """Where the monitor stands, as fields of a result."""
         path = [*self.path]
         if self.n and (not path or path[-1][0] != self.n):
             path.append((self.n, *self._ends_now(), self.mean))
-        return Reading(
-            settings=MonitorSettings(**self.settings),
-            n=self.n,
-            mean=self.mean,
-            interval=LevelSpan(
-                lower=self._interval.lower,
-                upper=self._interval.upper,
-                level=1 - self.delta,
-                status="certified" if self.n else "vacuous",
+        return {
+            "settings": Goals(**self.settings),
+            "n": self.n,
+            "mean": self.mean,
+            "decision": self._decision,
+            "reason": self._reason,
+            "decided_at": self.decided_at,
+            "forecast": self.forecast,
+            "path": tuple(
+                Point(n=n, lower=lower, upper=upper, mean=mean) for n, lower, upper, mean in path
             ),
-            decision=self._decision,
-            reason=self._reason,
-            decided_at=self.decided_at,
-            forecast=self.forecast,
-            path=tuple(
-                PathPoint(n=n, lower=lower, upper=upper, mean=mean)
-                for n, lower, upper, mean in path
-            ),
+        }
+
+    @property
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """What the interval rests on, each assumption with how it stands."""
+        return (*(self._said(name) for name in WORDS), _IN_RANGE)
+
+    def _said(self, name: str) -> Assumption:
+        text, word = _TEXTS[self.means if name == about.INDEPENDENT else name], f"declare={name!r}"
+        if name in self.declare:
+            return Assumption(name=name, text=text, stands=Standing.DECLARED, by=word)
+        by = f"nobody said so, and values cannot show it; say {word}"
+        return Assumption(name=name, text=text, stands=Standing.ASSUMED, by=by)
+
+    @property
+    def status(self) -> Status:
+        """What the interval is worth; vacuous before the first block."""
+        return status_of(self.assumptions) if self.n else Status.VACUOUS
+
+    @property
+    def result(self) -> MonitorResult:
+        """Everything that is known, as a document."""
+        ends = {"lower": self._interval.lower, "upper": self._interval.upper}
+        return MonitorResult(
+            interval=Ends(**ends, level=1 - self.delta, status=self.status),
+            assumptions=self.assumptions,
+            **self.standing,
         )
 
     @property
     def document(self) -> dict:
-        """The reading as plain data, as its JSON holds it."""
-        return self.reading.document
+        """The monitor as plain data, schema `taut.monitor/2`: finite numbers or None."""
+        return self.result.document
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the reading: .json or .html (`taut.results.Document.save`)."""
-        self.reading.save(path)
+        """Write the result: .json or .html (`taut.results.Document.save`)."""
+        self.result.save(path)
 
     def to_frame(self) -> "pandas.DataFrame":
         """Return the path as a table of pandas, one row a point."""
-        return self.reading.to_frame()
+        return self.result.to_frame()
 
     def __str__(self) -> str:
         """The terminal report, without colour."""
-        return str(self.reading)
+        return str(self.result)
 
     def _repr_html_(self) -> str:
-        return self.reading._repr_html_()
+        return self.result._repr_html_()
+
+
+def _declared(words: str | Iterable[str]) -> tuple[str, ...]:
+    """Return which assumptions of a monitor are declared, in their order."""
+    given = words.split(",") if isinstance(words, str) else words
+    found = {word.strip() for word in given if word.strip()}
+    if found - set(WORDS):
+        raise UsageError(
+            f"declare is {', '.join(sorted(found - set(WORDS)))}; expected any of "
+            f"{', '.join(WORDS)}."
+        )
+    return tuple(word for word in WORDS if word in found)
 
 
 def _next_point(n: int) -> int:
