@@ -61,6 +61,7 @@ def overoptimise(output, seed, size, plot, quiet, json_path, html_path, **change
     fitted to M of them, RLOO with the clipped KL. Then the audit of all checkpoints, the choice of
     one, and the truth beside both.
     """
+    from taut.lab.document import Outcome
     from taut.lab.overoptimise import SIZES
     from taut.lab.overoptimise import overoptimise as run
 
@@ -70,7 +71,7 @@ def overoptimise(output, seed, size, plot, quiet, json_path, html_path, **change
         given["every"] = max(given["steps"] * usual.every // usual.steps, 1)
     settings = replace(usual, seed=seed, **given)
     found = run(output, settings, quiet=quiet)
-    show(found.document, json_path, html_path)
+    show(Outcome.model_validate(found.document), json_path, html_path)
     if plot is not None:
         from taut.lab.verdict import draw
         from taut.report.plot import save_plot

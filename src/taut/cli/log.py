@@ -19,7 +19,7 @@ def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, reward
 
     rollouts = read_log(log, mapping, lenient, token_clip, quiet)
     found = check_log(rollouts, reward_range=reward_range, **settings)
-    show(found.document, json_path, html_path)
+    show(found, json_path, html_path)
     return EXIT_DATA if any(item.status == "fail" for item in found) else 0
 
 

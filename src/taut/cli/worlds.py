@@ -47,10 +47,11 @@ def demo(json_path, html_path):
 
     The log is that of `taut lab overoptimise`, which trains such a run in minutes.
     """
+    from taut.lab.document import Outcome
     from taut.lab.verdict import demonstrate
 
     document = demonstrate(Path(taut.__file__).parent / "examples")
-    show(document, json_path, html_path)
+    show(Outcome.model_validate(document), json_path, html_path)
     if json_path != "-":
         last = document["steps"][-1]
         ends, known = last["certificates"]["reward"], last["truth"]["gold"]

@@ -33,7 +33,7 @@ _PLAIN = {
     "‘": "'", "’": "'", "“": '"', "”": '"',
 }  # fmt: skip
 
-LEAST_PICTURE = 12  # cells in which an interval can still be told from a point
+LEAST_PICTURE = 8  # cells in which an interval can still be told from a point
 
 UNICODE_MARKS = {
     "certified": "●", "conditional": "◐", "estimated": "○", "vacuous": "×", "pass": "✓",

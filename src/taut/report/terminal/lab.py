@@ -4,47 +4,59 @@ Everything is read from the plain document `taut.lab/1`; nothing is computed her
 """
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from taut.auditing.certificate import Certificate
 from taut.report.digits import count, interval, level_text, near, up
-from taut.report.terminal.certificate import (
+from taut.report.terminal.certificate import certificate_lines
+from taut.report.terminal.charts import Axis, Chart, Ink, Line, Ruler, Span
+from taut.report.terminal.layout import (
     LABEL,
     NUMBER,
     PICTURE,
     Report,
-    _certificate,
-    _grid,
-    _heading,
-    _spaced,
+    grid,
+    heading,
+    spaced,
 )
-from taut.report.terminal.charts import Axis, Chart, Ink, Line, Ruler, Span
 
 LEARNED, TRUE, CERTIFIED = "yellow", "bold green", "blue"
 _DIGITS = 3
 
 
-def lab_report(document: Mapping) -> RenderableType:
-    """Return the report of an experiment.
+class HasDocument(Protocol):
+    """An experiment whose `document` is of the JSON contract `taut.lab/1`."""
 
-    Args:
-        document: The JSON contract `taut.lab/1`; an `audit` of one checkpoint in it stands first.
-    """
+    @property
+    def document(self) -> Mapping:
+        """Plain data."""
+
+
+def lab_report(found: HasDocument) -> RenderableType:
+    """Return the report of an experiment; an `audit` of one checkpoint in it stands first."""
+    document = found.document
     return Report(lambda ink: _lab(document, ink))
 
 
 def _lab(document: Mapping, ink: Ink) -> list[RenderableType]:
     audit = document.get("audit")
-    first = [[_audited(document, ink)], _certificate(audit, ink)] if audit else []
+    first = []
+    if audit:
+        first = [
+            [_audited(document, ink)],
+            certificate_lines(Certificate.model_validate(audit), ink),
+        ]
     parts = (_verdict, _chart, _table, _examples, _foundations)
-    return _spaced([*first, *(part(document, ink) for part in parts)])
+    return spaced([*first, *(part(document, ink) for part in parts)])
 
 
 def _audited(document: Mapping, ink: Ink) -> Text:
     last = document["steps"][-1]["step"]
-    return _heading(ink, f"taut audit, step {last}", "the checkpoint with the best learned reward")
+    return heading(ink, f"taut audit, step {last}", "the checkpoint with the best learned reward")
 
 
 def _verdict(document: Mapping, ink: Ink) -> list[RenderableType]:
@@ -157,7 +169,7 @@ def _table(document: Mapping, ink: Ink) -> list[RenderableType]:
         cells[0][4] = cells[0][3]
         cells = [[row[place] for place in kept] for row in cells[:-2]]
         columns = [columns[place] for place in kept]
-    table = _grid(*columns, expand=not ink.narrow)
+    table = grid(*columns, expand=not ink.narrow)
     for row in cells:
         table.add_row(*row)
     return [table]
@@ -191,7 +203,7 @@ def _examples(document: Mapping, ink: Ink) -> list[RenderableType]:
         return []
     turn = document["turn"]["step"]
     wanted = [row for row in found if row["step"] in (found[0]["step"], turn, found[-1]["step"])]
-    lines: list[RenderableType] = [_heading(ink, "One response each", "the first that was drawn")]
+    lines: list[RenderableType] = [heading(ink, "One response each", "the first that was drawn")]
     for row in wanted:
         scores = f"learned {near(row['reward'], 2)}, true {near(row['gold'], 2)}"
         lines.append(ink.text(f"step {row['step']}, asked “{row['prompt']}”: {scores}", "dim"))

@@ -219,9 +219,10 @@ def _path(item: Monitored, ink: Ink) -> list[RenderableType]:
 
 def _log(found: WatchResult, ink: Ink) -> list[RenderableType]:
     log = found.log
+    complete = log.draws if log.prompts is None else log.prompts
     parts = [
         count(log.rollouts, "rollout"),
-        f"{count(log.prompts or 0, 'complete prompt')} in the order of {log.order}",
+        f"{count(complete, 'complete prompt')} in the order of {log.order}",
         count(log.files, "file"),
     ]
     if found.of == "gold":
