@@ -80,14 +80,19 @@ class Document(Part):
         return report_text(self)
 
     def _repr_html_(self) -> str:
-        from taut.report.door import report_html
-
-        return report_html(self)
+        return html_of(self)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Read a result back from its JSON."""
         return cls.model_validate_json(text)
+
+
+def html_of(shown: Any) -> str:
+    """Return a result, or a log, as a fragment of HTML for notebooks."""
+    from taut.report.door import report_html
+
+    return report_html(shown)
 
 
 def frame(rows: Sequence[Mapping[str, Any]]) -> "pandas.DataFrame":

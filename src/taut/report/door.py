@@ -11,6 +11,7 @@ from taut.logs.write import whole_file
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from taut.draws.rollouts import Rollouts
     from taut.results import Document
 
 
@@ -58,8 +59,8 @@ def report_text(result: "Document", *, width: int = 100) -> str:
     return plain_text(terminal_report(result), width=width)
 
 
-def report_html(result: "Document") -> str:
-    """Return a result as a fragment of HTML, for notebooks."""
+def report_html(result: "Document | Rollouts") -> str:
+    """Return a result, or a log, as a fragment of HTML, for notebooks."""
     from taut.report.notebook import fragment
 
     return fragment(result)

@@ -3,9 +3,12 @@
 Everything is escaped; nothing is fetched. No rich here: a notebook may not have it loaded.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from html import escape
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from taut.auditing.certificate import Certificate, Certificates, Health
 from taut.decisions.budget.result import Plan, Priced
@@ -15,8 +18,9 @@ from taut.decisions.threshold.result import ClipThreshold, Point
 from taut.decisions.transport.result import Transport
 from taut.draws.assumptions import Assumption
 from taut.draws.check import FAIL, WARN, Check
+from taut.draws.rollouts import Rollouts
 from taut.report import names, wording
-from taut.report.digits import decimals_for, interval, level_text, near, plus_minus, short
+from taut.report.digits import count, decimals_for, interval, level_text, near, plus_minus, short
 from taut.report.wording import ends
 from taut.types import Status
 
@@ -36,8 +40,10 @@ _MOST_ROWS = 12
 _NONE = "–"
 
 
-def fragment(result: "Document") -> str:
-    """Return a result as a fragment of HTML, for `_repr_html_`."""
+def fragment(result: "Document | Rollouts") -> str:
+    """Return a result, or a log, as a fragment of HTML, for `_repr_html_`."""
+    if isinstance(result, Rollouts):
+        return f'<div class="taut-rollouts">{"".join(_rollouts(result))}</div>'
     views: dict[str, Callable[[Any], list[str]]] = {
         "taut.certificate": _certificate,
         "taut.certificates": _groups,
@@ -334,22 +340,30 @@ def _series_table(by: str, items: Sequence[MonitorResult | Series]) -> str:
 # --- rollouts -------------------------------------------------------------------------------------
 
 
-def rollouts_html(counts: Mapping[str, int], columns: Mapping[str, Mapping[str, float]]) -> str:
-    """Return what a log holds as a fragment of HTML: counts, and a row for each column.
-
-    Args:
-        counts: What is counted, and how many.
-        columns: For each column how many values are there, and their least, mean and largest;
-            absent where a column holds no numbers.
-    """
-    told = ", ".join(f"{number:,} {name}" for name, number in counts.items())
+def _rollouts(found: Rollouts) -> list[str]:
+    """Return what a log holds: counts, and a row for each column that it has."""
+    counts = [(len(found), "rollout"), (len(np.unique(found.prompt)), "prompt")]
+    for name, noun in (("step", "step"), ("policy", "policy"), ("run", "run")):
+        column = getattr(found, name)
+        counts += [] if column is None else [(len(np.unique(column)), noun)]
+    plurals = {"policy": "policies"}
+    told = ", ".join(count(number, noun, plurals.get(noun)) for number, noun in counts)
+    columns = {item.name: getattr(found, item.name) for item in fields(found)}
     rows = (
-        (
-            escape(name),
-            f"{int(facts['values']):,}",
-            *(short(facts[key]) if key in facts else "" for key in ("least", "mean", "largest")),
-        )
-        for name, facts in columns.items()
+        _column_row(name, values)
+        for name, values in columns.items()
+        if isinstance(values, np.ndarray)
     )
-    body = table(("column", "values", "least", "mean", "largest"), rows)
-    return f'<div class="taut-rollouts"><p><b>Rollouts</b>: {escape(told)}</p>{body}</div>'
+    titles = ("column", "values", "least", "mean", "largest")
+    return [f"<p><b>Rollouts</b>: {escape(told)}</p>", table(titles, rows)]
+
+
+def _column_row(name: str, values: np.ndarray) -> tuple[str, ...]:
+    """Return the name of a column, how many values are there, and their spread if it has one."""
+    if values.dtype.kind == "u" or values.ndim > 1 or name in ("policy", "run"):
+        return escape(name), f"{len(values):,}", "", "", ""
+    known = values[~np.isnan(values)] if values.dtype.kind == "f" else values
+    if not len(known):
+        return escape(name), "0", "", "", ""
+    spread = (float(known.min()), float(known.mean()), float(known.max()))
+    return escape(name), f"{len(known):,}", *map(short, spread)
