@@ -156,7 +156,7 @@ def _target_rows(found: Certificate) -> Iterable[tuple[str, ...]]:
             yield name, _NONE, _NONE, escape(f"unavailable: {entry.unavailable}")
         else:
             measured, where = _number(entry.measured, digits), _span(entry, digits)
-            yield name, measured, where, _status(entry.status)
+            yield name, measured, where, _status(entry.status or Status.VACUOUS)
 
 
 def _term_rows(found: Certificate) -> Iterable[tuple[str, ...]]:

@@ -115,7 +115,7 @@ def _target_cells(entry: Target, digits: int, note: str, ink: Ink) -> list[Text]
     return [
         ink.text("–" if entry.measured is None else near(entry.measured, digits)),
         ink.text(interval(*bounds, digits) if bounds else "–"),
-        ink.status(entry.status, note),
+        ink.status(entry.status or Status.VACUOUS, note),
     ]
 
 
