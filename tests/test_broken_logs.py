@@ -12,7 +12,7 @@ import pytest
 
 from taut.engines.local import convert, read_rollouts
 from taut.errors import LogError
-from taut.logs import jsonl
+from taut.logs.readers import jsonl
 
 GOOD = {"prompt_id": "a", "reward": 0.5, "policy_logprob": -2.0, "ref_logprob": -3.0}
 LISTS = {
@@ -75,8 +75,8 @@ BROKEN: dict[str, tuple[str, bytes | Callable[[], bytes], dict, list[str]]] = {
     ),
     "bzip2": ("a.jsonl.bz2", b"BZh91AY&SY", {}, ["a.jsonl.bz2:", "bzip2", "gzip or zstd"]),
     "zip archive": ("a.zip", b"PK\x03\x04abc", {}, ["a.zip:", "zip archive", "unpack"]),
-    "Arrow IPC": ("a.arrow", b"ARROW1\0\0", {}, ["a.arrow:", "Arrow IPC", "Parquet"]),
-    "pickle": ("a.pkl", b"\x80\x04\x95", {}, ["a.pkl:", "pickle", "Parquet or JSONL"]),
+    "Arrow IPC": ("a.arrow", b"ARROW1\0\0", {}, ["a.arrow:", "whole Arrow file", "again"]),
+    "pickle": ("a.pkl", b"\x80\x04\x95", {}, ["a.pkl:", "pickle", "never loaded"]),
     "binary": ("a.jsonl", b"\x01\x02\x00\x03", {}, ["a.jsonl:", "binary data"]),
     "UTF-16": ("a.jsonl", lines(GOOD).decode().encode("utf-16"), {}, ["UTF-16", "UTF-8"]),
     "UTF-16 without mark": (
@@ -97,13 +97,20 @@ BROKEN: dict[str, tuple[str, bytes | Callable[[], bytes], dict, list[str]]] = {
         {},
         ["a.jsonl:2:", "byte order mark", "remove it"],
     ),
-    "CSV": ("a.csv", b"prompt_id,reward\na,1\n", {}, ["a.csv:1:", "JSON object per line"]),
-    "JSON array": ("a.json", json.dumps([GOOD]).encode(), {}, ["a.json:", "JSON array", "jq"]),
-    "pretty-printed": (
+    "CSV": ("a.csv", b"prompt_id,reward\na,1,2\n", {}, ["a.csv: row 2:", "2 cells, found 3"]),
+    "JSON array": ("a.json", b"[{}, 3]", {}, ["a.json: item 2:", "JSON object"]),
+    "half an array": ("a.json", json.dumps([GOOD])[:-1].encode(), {}, ["a.json:", "expected JSON"]),
+    "pretty objects": (
         "a.json",
-        json.dumps(GOOD, indent=1).encode(),
+        json.dumps(GOOD, indent=1).encode() * 2,
         {},
-        ["a.json:1:", "one whole JSON object per line"],
+        ["a.json:", "several objects", "jq -c ."],
+    ),
+    "wrapped rows": (
+        "a.json",
+        json.dumps({"model": "m", "rows": [GOOD]}, indent=1).encode(),
+        {},
+        ["a.json:", "rows under 'rows'", "jq -c '.rows[]' a.json"],
     ),
     "not an object": ("a.jsonl", lines(GOOD, "17"), {}, ["a.jsonl:2:", "JSON object", "17"]),
     "half a line": (
@@ -182,22 +189,39 @@ BROKEN: dict[str, tuple[str, bytes | Callable[[], bytes], dict, list[str]]] = {
     ),
     "text reward": (
         "a.jsonl",
-        lines(GOOD, GOOD | {"reward": "0.5"}),
+        lines(GOOD, GOOD | {"reward": "C"}),
         {},
-        ["a.jsonl:2:", "'reward' is the text \"0.5\"", "numbers", "without quotes"],
+        ["a.jsonl:2:", "'reward' is the text \"C\"", "numbers", "--map-value reward:C=1"],
     ),
     "text reward in Parquet": (
         "a.parquet",
-        table({"reward": ["1", "2", "3"]}),
+        table({"reward": ["1", "2", "good"]}),
         {},
-        ["a.parquet:", "'reward' holds string", "cast it to float64"],
+        ["a.parquet:3:", "'reward' is the text \"good\"", "--map-value reward:good=1"],
     ),
-    "boolean reward": ("a.jsonl", lines(GOOD | {"reward": True}), {}, ["a.jsonl:1:", "true"]),
-    "boolean reward in Parquet": (
-        "a.parquet",
-        table({"reward": [True, False, True]}),
+    "reward of parts": (
+        "a.jsonl",
+        lines(GOOD | {"reward": {"a": 1.0, "b": 0.0}}),
         {},
-        ["a.parquet:", "'reward' holds bool", "numbers"],
+        ["a.jsonl:1:", "an object", "--map reward=reward.a", "1.0*reward.a+1.0*reward.b"],
+    ),
+    "reward of parts in Parquet": (
+        "a.parquet",
+        table({"reward": [{"a": 1.0, "b": 0.0}] * 3}),
+        {},
+        ["a.parquet:", "--map reward=reward.a", "1.0*reward.a+1.0*reward.b"],
+    ),
+    "reward of tokens": (
+        "a.jsonl",
+        lines(GOOD | {"reward": [0.0, 1.0]}),
+        {},
+        ["a.jsonl:1:", "a list of 2", "--map 'reward=sum(reward)'"],
+    ),
+    "gold that is an answer": (
+        "a.jsonl",
+        lines(GOOD | {"gold": "Paris"}),
+        {},
+        ["a.jsonl:1:", "'gold' is the text \"Paris\"", "right answer", "--map gold="],
     ),
     "null reward": (
         "a.jsonl",
@@ -311,11 +335,11 @@ BROKEN: dict[str, tuple[str, bytes | Callable[[], bytes], dict, list[str]]] = {
         {},
         ["a.parquet:", "'ref_logprobs' holds list<element: string>", "list<float32>"],
     ),
-    "mixed ids": (
+    "id that is a list": (
         "a.jsonl",
-        lines(GOOD, GOOD | {"prompt_id": 7}),
+        lines(GOOD, GOOD | {"prompt_id": [7]}),
         {},
-        ["a.jsonl:2:", "'prompt_id' is 7", "text as in the first rows"],
+        ["a.jsonl:2:", "'prompt_id' is a list of 1", "strings or integers"],
     ),
     "id that is a number with a point": (
         "a.jsonl",
@@ -325,9 +349,9 @@ BROKEN: dict[str, tuple[str, bytes | Callable[[], bytes], dict, list[str]]] = {
     ),
     "float ids in Parquet": (
         "a.parquet",
-        table({"prompt_id": [1.0, 2.0, 3.0]}),
+        table({"prompt_id": [1.0, 2.5, 3.0]}),
         {},
-        ["a.parquet:", "'prompt_id' holds double", "string or int64"],
+        ["a.parquet:2:", "'prompt_id' is 2.5", "integer"],
     ),
     "null id": (
         "a.parquet",
@@ -355,9 +379,9 @@ BROKEN: dict[str, tuple[str, bytes | Callable[[], bytes], dict, list[str]]] = {
     ),
     "truncated as a number": (
         "a.jsonl",
-        lines(GOOD | {"truncated": 1}),
+        lines(GOOD | {"truncated": 2}),
         {},
-        ["a.jsonl:1:", "'truncated' is 1", "true or false"],
+        ["a.jsonl:1:", "'truncated' is 2", "true or false"],
     ),
     "negative length": (
         "a.jsonl",

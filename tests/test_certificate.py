@@ -614,6 +614,21 @@ def test_bernstein_of_a_single_draw_is_the_range():
     assert (found.proxy.lower, found.proxy.upper) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (-4.0, 4.0), (0.1, 0.3), (1e-300, 2e-300)])
+def test_rounding_never_leaves_what_holds_without_data(bounds):
+    """Ends are rounded outward, but a reward of [-4, 4] is at most 4: a gate at 0 passes at 0."""
+    low, high = bounds
+    reward = low + (high - low) * np.array([0.0, 0.25, 1.0])
+    rollouts = columns(n=3, reward=reward, gold=reward, log_ratio=None)
+    for side in ("lower", "upper", "both"):
+        found = taut.audit(rollouts, reward_range=bounds, side=side, **SAID)
+        assert low <= found.lower < found.upper <= high
+        assert found.certificate.range == bounds
+        assert low <= found.proxy.lower < found.proxy.upper <= high
+        for entry in found.routes:
+            assert entry.lower is None or low <= entry.lower <= entry.upper <= high
+
+
 def test_checking_twice_works():
     """taut.check stays a function after the modules behind it are loaded."""
     rollouts = columns()

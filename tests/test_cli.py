@@ -157,7 +157,10 @@ def test_gate_passes_and_fails_by_exit_status(log, monkeypatch, capsys):
 def test_a_gate_asks_why_prompts_have_unequal_numbers_of_rollouts(tmp_path, monkeypatch, capsys):
     """The number stands, conditional; the gate passes once the user says that none was dropped."""
     path = tmp_path / "uneven.jsonl"
-    rows = [row | {"step": 0, "prompt_id": f"p{i - i % 3 // 2}"} for i, row in enumerate(ROWS)]
+    rows = [
+        row | {"step": 0, "prompt_id": f"p{i - i % 3 // 2}", "gold": row["reward"] / 1.25}
+        for i, row in enumerate(ROWS)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     arguments = ("audit", path, *TARGET, "reward", "--require-lower", "0.01")
     status, _, err = run(monkeypatch, capsys, *arguments, "--declare", "held-out,random-labels")

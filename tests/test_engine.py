@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from taut.draws.rollouts import Rollouts
 from taut.engines.local import convert, read_rollouts
-from taut.logs import jsonl, parquet
+from taut.logs.readers import jsonl, parquet
 
 ARENA = Path(__file__).parent.parent.parent / "shared/data/arena/logged_data.jsonl"
 ARENA_MAP = {

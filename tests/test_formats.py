@@ -18,7 +18,7 @@ from taut.errors import LogError, UsageError
 from taut.logs.frameworks import recognise
 from taut.logs.keys import prefix_keys
 from taut.logs.origin import FORMATS, FRAMEWORKS, Origin
-from taut.logs.reduce import Tokens, first_marked, select_tokens
+from taut.logs.tokens import Tokens, first_marked, select_tokens
 
 
 def write_lines(path, rows):
@@ -289,19 +289,21 @@ def verl_rows(step, prompts=6, per_prompt=4, *, version="0.10", seed=0):
                 row["uid"] = f"{step:04x}-{prompt}_{session}_0"
             else:
                 row["acc"] = row["score"] > 0
-                row["reward"] = -1.0  # validation adds it; a reward function may
+                row["reward"] = row["score"] - 0.25  # validation adds it, with all penalties
             yield row
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5", "0.6", "0.10", "v1"])
 def test_verl_of_every_version_is_read(tmp_path, version):
-    """Prompts by their text, rewards from `score` even where a `reward` stands beside it."""
+    """Prompts by their text; `reward`, which was trained on, where it stands beside `score`."""
     rows = [row for step in (1, 2) for row in verl_rows(step, version=version)]
     for step in (1, 2):
         write_lines(tmp_path / f"{step}.jsonl", [row for row in rows if row["step"] == step])
     rollouts = taut.read_rollouts(tmp_path)
     assert rollouts.origin.format == "verl"
-    assert rollouts.reward.tolist() == [row["score"] for row in rows]
+    assert rollouts.reward.tolist() == [row.get("reward", row["score"]) for row in rows]
+    raw = taut.read_rollouts(tmp_path, mapping={"reward": "score"})
+    assert raw.reward.tolist() == [row["score"] for row in rows]
     assert rollouts.step.tolist() == [row["step"] for row in rows]
     assert len(set(prompts_of(rollouts))) == 12
     assert len(blocks_of(rollouts)) == 12
@@ -331,7 +333,8 @@ def test_two_lines_in_the_writer_make_a_verl_log_whole(tmp_path):
     ratios = taut.read_rollouts(path).log_ratio
     assert np.allclose(ratios, [row["policy_logprob"] + 20.5 for row in rows])
     found = run("check", path)
-    assert found.stderr == "verl rollouts, with log-probs of policy and reference.\n"
+    assert found.stderr.startswith("verl rollouts, with log-probs of policy and reference.\n")
+    assert "J*: yes, with --beta" in found.stderr
 
 
 def test_several_outputs_of_one_session_are_refused(tmp_path):
@@ -468,7 +471,9 @@ def test_log_probs_that_were_skipped_are_not_read_as_certainty(tmp_path):
     batch = nemo_batch(reference=True)
     batch["prev_logprobs"] = [[0.0] * len(values) for values in batch["prev_logprobs"]]
     path = write_lines(tmp_path / "train_data_step1.jsonl", jsonl_of_batch(batch))
-    with pytest.raises(LogError, match=r"'policy_logprobs' is 0 for all \d+ tokens"):
+    with pytest.raises(
+        LogError, match=r"'prev_logprobs' \(as 'policy_logprobs'\) is 0 for all \d+ tokens"
+    ):
         taut.read_rollouts(path)
 
 
@@ -482,7 +487,7 @@ def test_dynamic_sampling_is_an_estimate(tmp_path):
     assert rollouts.reward.tolist() == batch["filtered_rewards"]
     assert health(rollouts, "chosen_by_reward").status == "fail"
     certificate = taut.audit(rollouts, reward_range=(0, 1), target="reward")
-    assert certificate.targets["reward"].terms.sampling.status == "estimated"
+    assert certificate.terms.sampling.status == certificate.proxy.status == "estimated"
     taut.convert(path, tmp_path / "native.parquet")
     again = taut.audit(
         taut.read_rollouts(tmp_path / "native.parquet"), reward_range=(0, 1), target="reward"
@@ -564,7 +569,7 @@ def test_a_nemo_row_that_breaks_is_named(tmp_path):
     rows = list(jsonl_of_batch(nemo_batch()))
     rows[2]["rewards"] = [[1.0, 2.0]]
     path = write_lines(tmp_path / "train_data_step1.jsonl", rows)
-    with pytest.raises(LogError, match=r"step1.jsonl:3: 'reward' is a list of 2"):
+    with pytest.raises(LogError, match=r"step1.jsonl:3: 'rewards' \(as 'reward'\) is a list of 2"):
         taut.read_rollouts(path)
 
 
@@ -621,33 +626,45 @@ def test_open_instruct_is_read_by_its_tokens(tmp_path):
 
 def test_draws_that_open_instruct_dropped_are_missed(tmp_path):
     """filter_zero_std_samples, its default, leaves only prompts whose rewards differ."""
-    open_instruct_folder(tmp_path / "filtered")
+    settings = {"reward_range": (0, 10), "target": "reward"}
+    settings["declare"] = "held-out,complete,random-labels"
+    open_instruct_folder(tmp_path / "filtered", prompts=150)
     rollouts = taut.read_rollouts(tmp_path / "filtered")
     assert health(rollouts, "chosen_by_reward").status == "fail"
-    certificate = taut.audit(rollouts, reward_range=(0, 10), target="reward", held_out=True)
-    assert certificate.targets["reward"].terms.sampling.status == "estimated"
-    open_instruct_folder(tmp_path / "whole", filtered=False)
+    certificate = taut.audit(rollouts, **settings)
+    assert certificate.terms.sampling.status == certificate.proxy.status == "estimated"
+    open_instruct_folder(tmp_path / "whole", prompts=150, filtered=False)
     whole = taut.read_rollouts(tmp_path / "whole")
     assert health(whole, "chosen_by_reward").status == "pass"
-    certificate = taut.audit(whole, reward_range=(0, 10), target="reward", held_out=True)
-    assert certificate.targets["reward"].terms.sampling.status == "certified"
+    certificate = taut.audit(whole, **settings)
+    assert certificate.terms.sampling.status == certificate.proxy.status == "certified"
 
 
-def test_dropped_draws_are_rarely_suspected_where_none_were(tmp_path):
-    """In 300 whole verl logs with prompts of every difficulty, the check fails none."""
+def mixed_difficulty(rng, trial, prompts):
+    """Rewards of 4 rollouts of each prompt, and which prompts have both rewards."""
+    chance = rng.beta(0.5 + trial % 4, 1, prompts)
+    reward = rng.random((prompts, 4)) < chance[:, None]
+    rollouts = taut.Rollouts.from_arrays(
+        prompt_id=np.repeat(np.arange(prompts), 4), reward=reward.ravel().astype(float)
+    )
+    log = replace(rollouts, origin=Origin(format="verl")) if trial % 2 else rollouts
+    return log, reward.any(axis=1) & ~reward.all(axis=1)
+
+
+def test_dropped_draws_are_never_suspected_where_none_were():
+    """In 300 whole logs with prompts of every difficulty the check doubts none, verl's or not."""
     rng = np.random.default_rng(0)
     for trial in range(300):
-        chance = rng.beta(0.5 + trial % 4, 1, 150)
-        reward = rng.random((150, 4)) < chance[:, None]
-        rollouts = taut.Rollouts.from_arrays(
-            prompt_id=np.repeat(np.arange(150), 4), reward=reward.ravel().astype(float)
-        )
-        verl = replace(rollouts, origin=Origin(format="verl"))
-        assert health(verl, "chosen_by_reward").status != "fail"
-        kept = reward.any(axis=1) & ~reward.all(axis=1)
-        if kept.sum() >= 70:
-            mixed = verl.take(np.repeat(kept, 4))
-            assert health(mixed, "chosen_by_reward").status == "fail"
+        log, _ = mixed_difficulty(rng, trial, 150)
+        assert health(log, "chosen_by_reward").status == "pass"
+
+
+def test_dropped_draws_are_seen_where_some_hundred_are_left():
+    """In 60 logs that hold the mixed draws of 800 prompts alone, each is refuted."""
+    rng = np.random.default_rng(1)
+    for trial in range(60):
+        log, kept = mixed_difficulty(rng, trial, 800)
+        assert health(log.take(np.repeat(kept, 4)), "chosen_by_reward").status == "fail"
 
 
 # --- recognising ----------------------------------------------------------------------------------
@@ -696,11 +713,11 @@ def test_a_format_that_is_not_the_logs_says_what_it_expected(tmp_path, format):
         taut.read_rollouts(path, format=format)
 
 
-@pytest.mark.parametrize("value", [None, "0.5", [0.5]])
+@pytest.mark.parametrize("value", [None, "half", [0.5]])
 def test_a_score_that_is_none_is_named_with_its_row(tmp_path, value):
     """File, line and column; with --lenient it is counted."""
     rows = list(verl_rows(1))
-    rows[2]["score"] = value
+    rows[2]["reward"] = value
     path = write_lines(tmp_path / "1.jsonl", rows)
     with pytest.raises(LogError, match=r"1\.jsonl:3: 'reward' is "):
         taut.read_rollouts(path)

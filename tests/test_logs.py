@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from taut.errors import LogError
 from taut.logs.layout import native_layout
 from taut.logs.plan import check_mapping, make_plan
-from taut.logs.reduce import Tokens, clipped_sums, pair_sums, row_sums
-from taut.logs.scan import PADDING, REPEATED, SLOW, scan
-from taut.logs.schema import COLUMNS, EXPECTED, NATIVE, RAW
+from taut.logs.readers.scan import PADDING, REPEATED, SLOW, scan
+from taut.logs.schema import ANY, COLUMNS, EXPECTED, KEPT, NATIVE, RAW, column
 from taut.logs.sources import find, sniff
+from taut.logs.tokens import Tokens, clipped_sums, pair_sums, row_sums
 from taut.logs.write import write_native
 
 LISTS = frozenset({"lp"})
@@ -210,12 +210,13 @@ def test_float32_sums_would_not_do():
 def test_the_schema_says_what_every_column_is():
     """Names are unique, each kind has words for messages, each column a meaning."""
     assert len(NATIVE) == len(COLUMNS)
-    assert {column.kind for column in (*COLUMNS, *RAW.values())} == EXPECTED.keys()
+    raw = (*RAW.values(), column(f"{KEPT}domain"), column(f"{ANY}reward"))
+    assert {each.kind for each in (*COLUMNS, *raw)} == EXPECTED.keys()
     assert not NATIVE.keys() & RAW.keys()
-    assert all(column.meaning for column in COLUMNS)
-    for column in COLUMNS:
-        if column.kind in ("float", "tokens"):
-            assert column.unit
+    assert all(each.meaning for each in COLUMNS)
+    for each in COLUMNS:
+        if each.kind in ("float", "tokens"):
+            assert each.unit
 
 
 def test_sums_win_over_lists_and_lists_are_then_not_read():

@@ -164,7 +164,7 @@ def test_the_threshold_is_the_audits_own(world, prompts, more, settings):
     found = taut.clip_threshold(log, **SETTINGS, **settings)
     audited = taut.audit(log, target="clipped", **SETTINGS, **settings)
     assert (found.tau, found.tau_negative) == (audited.tau, audited.tau_negative)
-    assert found.thresholds.source == audited.thresholds.source
+    assert found.thresholds.source == audited.settings.tau_source
 
 
 def test_the_certifying_draws_stay_unseen():

@@ -103,31 +103,39 @@ def certify(target: str, ready: Prepared, shift: Shift | None = None) -> TargetC
     units = "gold" if target == "reward" else "reward"
     scale, own = design.units.target_scale(units), design.units.target_scale("reward")
     one_scale = units == "reward" or design.units.common is not None
-    ends = scale.outward(Interval(lower, upper))
+    bounds = _range_of(design.units, units, scale, trivial)
+    learned_bounds = _range_of(design.units, "reward", own, trivial)
+    ends = _mapped(Interval(lower, upper), scale, bounds)
     status = weakest((mean.status, _worth(joined, listed), clipping.status))
     return TargetCertificate(
         target=target,
         units=units,
-        range=_range_of(design.units, units, scale, trivial),
+        range=bounds,
         measured=scale.at(measured) if one_scale else None,
         lower=ends.lower,
         upper=ends.upper,
         status=status,
         assumptions=_assumptions(mean, joined, clipping),
         terms=_terms(mean, joined, listed, clipping, scale if one_scale else None),
-        proxy=own.outward(_proxy(learned, clipping, trivial)),
+        proxy=_mapped(_proxy(learned, clipping, trivial), own, learned_bounds),
         proxy_status=weakest((mean.status, clipping.status)),
         ledger=_ledger(joined, clipping),
         normal=scale.outward(normal_interval(joined.values, delta / 2, delta / 2)),
-        routes=tuple(_entry(item, listed, clipping, trivial, scale) for item in listed),
+        routes=tuple(_entry(item, listed, clipping, trivial, (scale, bounds)) for item in listed),
     )
 
 
 def _range_of(units, name: str, scale, trivial: tuple[float, float]) -> tuple[float, float]:
     if name == "gold":
         return units.gold_range
-    found = scale.outward(Interval(*trivial))
-    return found.lower, found.upper
+    found, (low, high) = scale.outward(Interval(*trivial)), units.scale
+    return low if trivial[0] == 0 else found.lower, high if trivial[1] == 1 else found.upper
+
+
+def _mapped(interval: Interval, scale, bounds: tuple[float, float]) -> Interval:
+    """Map to user units, rounded outward, but never out of what holds without any data."""
+    found = scale.outward(interval)
+    return Interval(max(found.lower, bounds[0]), min(found.upper, bounds[1]))
 
 
 def _assumptions(mean: TargetMean, joined: Joined, clipping: "Clipping") -> tuple[Assumption, ...]:
@@ -281,7 +289,7 @@ def _within(lower: float, upper: float, trivial: tuple[float, float]) -> tuple[f
 
 
 def _entry(
-    route: Route, listed, clipping: Clipping, trivial: tuple[float, float], scale
+    route: Route, listed, clipping: Clipping, trivial: tuple[float, float], units
 ) -> RouteEntry:
     def entry(description: str, reason: str, status=None, ends=(None, None)) -> RouteEntry:
         return RouteEntry(
@@ -301,7 +309,7 @@ def _entry(
         crossed = "its ends cross: an assumption is false, or chance was against it"
         return entry(route.joined.route, crossed)
     ends = _within(interval.lower + clipping.lower, interval.upper + clipping.upper, trivial)
-    found = scale.outward(Interval(*ends))
+    found = _mapped(Interval(*ends), *units)
     return entry(route.joined.route, route.reason, status, (found.lower, found.upper))
 
 

@@ -62,6 +62,7 @@ def _remember(ctx: click.Context, _param: click.Parameter, value: str) -> None:
     ctx.meta[FORMAT_KEY] = value
 
 
+VALUES_KEY = "taut.values"  # where --map-value waits, likewise
 FORMAT_KEY = "taut.format"  # where --format waits for cli.reading; commands need not pass it on
 
 # Not an argument of the commands: who wrote a log matters only to the reader.
@@ -75,6 +76,16 @@ _format_option = click.option(
     help="Which framework wrote LOG; auto tells by the columns (docs/formats.md).",
 )
 
+# Likewise: what texts mean as numbers.
+_values_option = click.option(
+    "--map-value",
+    multiple=True,
+    metavar="NAME:TEXT=NUMBER,…",
+    expose_value=False,
+    callback=lambda ctx, _param, value: ctx.meta.__setitem__(VALUES_KEY, value),
+    help="What texts of the native column NAME mean, as in reward:C=1,I=0; null for no value.",
+)
+
 log_options = _stack(
     click.argument("log", nargs=-1, required=True, metavar="LOG..."),
     click.option(
@@ -82,8 +93,11 @@ log_options = _stack(
         "mapping",
         multiple=True,
         metavar="NAME=PATH",
-        help="Read the native column NAME from the dotted PATH, as in reward=scores.judge.",
+        help="Read the native column NAME from the dotted PATH, as in reward=scores.judge; also a "
+        "sum (reward=1.0*a+0.5*b), sum(PATH) or last(PATH) of a list, an id of several columns "
+        "(prompt_id=env+task), or nothing: NAME= leaves a column out.",
     ),
+    _values_option,
     click.option(
         "--lenient",
         type=click.Path(dir_okay=False),

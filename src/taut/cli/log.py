@@ -3,7 +3,15 @@
 import click
 
 from taut.cli.arguments import html_option, json_option, log_options, range_options
-from taut.cli.reading import chosen_format, name_pairs, progress_line, read_log, say_origin
+from taut.cli.reading import (
+    chosen_format,
+    chosen_values,
+    name_pairs,
+    progress_line,
+    read_log,
+    refuse_outputs,
+    say_origin,
+)
 from taut.cli.root import EXIT_DATA, cli
 from taut.cli.show import show
 
@@ -26,16 +34,25 @@ def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, reward
 @cli.command(epilog="Example: taut convert run/*.jsonl.gz -o run.parquet --map reward=score")
 @log_options
 @click.option("-o", "--output", required=True, metavar="FILE", help="Native Parquet to write.")
-def convert(log, mapping, lenient, token_clip, quiet, output):
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="COLUMN",
+    help="Also keep a column of the log, by dotted path, to slice by.",
+)
+def convert(log, mapping, lenient, token_clip, quiet, output, keep):
     """Reduce any LOG to native Parquet: token lists become sequence sums, once."""
     from taut.engines.local import convert as convert_log
-    from taut.logs.parquet import origin_of
+    from taut.logs.readers.parquet import origin_of
 
+    refuse_outputs(log)
     with progress_line(quiet) as progress:
         rows = convert_log(
             log,
             output,
             mapping=name_pairs(mapping),
+            values=chosen_values(),
+            keep=keep,
             lenient=lenient,
             token_clip=token_clip,
             format=chosen_format(),

@@ -164,7 +164,7 @@ def _assumptions(rollouts, layout, labels, units, declared, whole, findings):
     facts = rollouts.facts
     yield _held_out(layout, declared, whole, facts)
     yield _one_law(layout, rollouts)
-    yield _complete(rollouts, layout, declared, facts, findings)
+    yield _complete(rollouts, layout, declared, whole, findings)
     if declared.prompts == REPLACEMENT:
         yield Assumption(
             name=about.REPLACEMENT,
@@ -224,12 +224,15 @@ def _one_law(layout: Layout, rollouts: Rollouts) -> Assumption:
     return Assumption(name=about.ONE_LAW, text=text, stands=Standing.CHECKED, by=by)
 
 
-def _complete(rollouts, layout: Layout, declared: Declared, facts, findings) -> Assumption:
+def _complete(
+    rollouts: Rollouts, layout: Layout, declared: Declared, whole: Whole, findings: Findings
+) -> Assumption:
     text = "which rollouts are in the log, and how many of each prompt, is blind to their outcomes"
+    facts = rollouts.facts
     stands, by = standing(about.COMPLETE, declared, facts)
     origin = rollouts.origin
     found = findings.complete
-    settled, short = True, _short_of(facts, rollouts)
+    settled, short = True, _short_of(facts, whole.rollouts)
     if declared.imputed:
         stands, by = Standing.DECLARED, "--launched, and --missing worst for what is not there"
     elif origin is not None and origin.chosen:

@@ -14,7 +14,7 @@ import numpy as np
 from taut.draws import assumptions as about
 from taut.draws.assumptions import Standing
 from taut.draws.declared import Declared
-from taut.draws.labels import LabelKind, Labels, labelled_rows
+from taut.draws.labels import LabelKind, Labels, labelled_rows, recorded_chances
 from taut.draws.layout import Layout, cell_keys
 from taut.draws.rollouts import Blocks, Rollouts, group_rows
 from taut.inequalities import e_values, urns
@@ -188,7 +188,7 @@ def _labels(
 
 def _labels_within(rollouts: Rollouts, together: Blocks) -> Iterator[Tested]:
     """Whether, of the rows of a prompt in one cell, those with certain rewards are labelled."""
-    if rollouts.gold is None or rollouts.label_probability is not None:
+    if rollouts.gold is None or recorded_chances(rollouts) is not None:
         return
     mask = labelled_rows(rollouts.gold)
     counts = together.sums(mask.astype(np.int64))

@@ -76,7 +76,7 @@ def describe_labels(rollouts: Rollouts, layout: Layout) -> Labels | None:
     if gold is None or np.isnan(gold).all():
         return None
     counts = label_counts(gold, layout.blocks)
-    kind = _kind(counts, layout.blocks.sizes, rollouts.label_probability)
+    kind = _kind(counts, layout.blocks.sizes, recorded_chances(rollouts) is not None)
     return Labels(
         kind=kind,
         counts=counts,
@@ -86,16 +86,33 @@ def describe_labels(rollouts: Rollouts, layout: Layout) -> Labels | None:
     )
 
 
-def _kind(counts: np.ndarray, sizes: np.ndarray, chances: np.ndarray | None) -> LabelKind:
+def recorded_chances(rollouts: Rollouts) -> np.ndarray | None:
+    """Return the chance of a label of each row, where rows had different ones; None otherwise.
+
+    Rows without a label may lack theirs.
+
+    Raises:
+        AssumptionError: A labelled row without a chance in (0, 1].
+    """
+    chances = rollouts.label_probability
+    if chances is None or rollouts.gold is None or np.isnan(chances).all():
+        return None
+    labelled = labelled_rows(rollouts.gold)
+    wrong = labelled & ~((chances > 0) & (chances <= 1))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise AssumptionError(
+            f"row {row}: 'label_probability' is {chances[row]}; expected a chance above 0 and at "
+            "most 1 on every labelled row."
+        )
+    known = chances[~np.isnan(chances)]
+    return None if (known == known[0]).all() else chances
+
+
+def _kind(counts: np.ndarray, sizes: np.ndarray, by_chances: bool) -> LabelKind:
     if (counts == sizes).all():
         return LabelKind.ALL
-    if chances is not None and bool((chances != chances[0]).any()):
-        if not ((chances > 0) & (chances <= 1)).all():
-            row = int(np.flatnonzero(~((chances > 0) & (chances <= 1)))[0])
-            raise AssumptionError(
-                f"row {row}: 'label_probability' is {chances[row]}; expected a chance above 0 and "
-                "at most 1, on every row, labelled or not."
-            )
+    if by_chances:
         return LabelKind.CHANCES
     known = counts > 0
     if (counts[known] == sizes[known]).all() and (

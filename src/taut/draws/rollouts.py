@@ -50,19 +50,27 @@ class Rollouts:
         policy, run: Index into `policy_names`, `run_names`, int32.
         policy_logprob, behaviour_logprob: Sequence log-probs, nats.
         token_clipped_log_ratio: Sum over tokens of the clipped token log-ratio, nats.
-        text_key: uint64 key of the prompt's text; None where the log has no text.
-        label_probability: Chance with which each row was to be labelled, in (0, 1].
-        failed: The log says that making this rollout failed, bool.
         n_tokens: Response length, int64; -1 where unknown.
         truncated: Response cut at the length limit, bool.
         features: Reward-model features, shape (rollouts, features).
         token_clip: The constant at which token log-ratios were clipped while reading, nats.
         token_clips: Several such constants, nats.
         token_clipped_sums: For those, sums as above, shape (rollouts, constants).
+        text_key: uint64 key of the prompt's text or messages, where the log has them: rows of one
+            text are one prompt, whatever their ids.
+        rollout_id: uint64 key that names each row, where it was asked for.
+        rollout_names: The ids behind those keys as text, where they were asked for.
+        failed: The log says that something went wrong in this rollout, bool.
+        label_probability: Chance of a label; NaN where unknown.
+        kept_columns, kept_names: Columns kept to slice by, and for each the texts of its values.
+        kept: For those, index into `kept_names` of each, int32, shape (rollouts, columns).
+        part_names, parts: Parts of the reward, reward units, shape (rollouts, parts); NaN where
+            a part is missing.
         rejected_rows: Rows left out by a lenient reader.
         sources: File names, shown in reports.
         origin: The framework that wrote the log; None for a native one.
-        facts: What the log records of itself; None where it records nothing.
+        facts: What the log knows about itself.
+        notes: What the reader did that people should know, one line each.
     """
 
     prompt: np.ndarray
@@ -76,13 +84,20 @@ class Rollouts:
     policy_logprob: np.ndarray | None = None
     behaviour_logprob: np.ndarray | None = None
     token_clipped_log_ratio: np.ndarray | None = None
-    text_key: np.ndarray | None = None
-    label_probability: np.ndarray | None = None
-    failed: np.ndarray | None = None
     n_tokens: np.ndarray | None = None
     truncated: np.ndarray | None = None
     features: np.ndarray | None = None
     token_clipped_sums: np.ndarray | None = None
+    text_key: np.ndarray | None = None
+    rollout_id: np.ndarray | None = None
+    rollout_names: np.ndarray | None = None
+    failed: np.ndarray | None = None
+    label_probability: np.ndarray | None = None
+    kept: np.ndarray | None = None
+    parts: np.ndarray | None = None
+    kept_columns: tuple[str, ...] = ()
+    kept_names: tuple[tuple[str, ...], ...] = ()
+    part_names: tuple[str, ...] = ()
     policy_names: tuple[str, ...] = ()
     run_names: tuple[str, ...] = ()
     token_clip: float | None = None
@@ -90,7 +105,8 @@ class Rollouts:
     rejected_rows: int = 0
     sources: tuple[str, ...] = field(default=(), compare=False)
     origin: Origin | None = field(default=None, compare=False)
-    facts: LogFacts | None = field(default=None, compare=False)
+    facts: LogFacts = field(default=LogFacts(), compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.prompt)

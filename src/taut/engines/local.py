@@ -9,49 +9,45 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from taut.draws.rollouts import Rollouts
+from taut.engines.assemble import CLIPPED, assemble, compact, completed
 from taut.errors import LogError, UsageError
-from taut.logs.keys import hash_ids
+from taut.logs.facts import merge_facts
+from taut.logs.layout import NoRollouts
+from taut.logs.mapping import Meanings, check_values
 from taut.logs.origin import FORMATS, Origin
-from taut.logs.plan import check_mapping, no_labels
+from taut.logs.plan import ON_REQUEST, check_mapping, no_labels
 from taut.logs.read import Request, Task, tasks
 from taut.logs.reduce import Reduced
-from taut.logs.schema import NATIVE
+from taut.logs.schema import KEYS, NATIVE, column
 from taut.logs.sources import Source, find
+from taut.logs.text import safe, writable
 from taut.logs.write import RejectedRows, refuse_overwrite, write_native
 
 Sources = str | os.PathLike | Iterable[str | os.PathLike]
 Progress = Callable[[int, int], None]
+LogProbs = Literal["required", "optional", "ignored"]
 
-_IDS = ("prompt_id", "prompt", "group")
-_NAMED = ("policy", "run")
-_CLIPPED = "token_clipped_log_ratio"
-_KEPT = (
-    "reward",
-    "log_ratio",
-    "gold",
-    "step",
-    "policy_logprob",
-    "behaviour_logprob",
-    "token_clipped_log_ratio",
-    "n_tokens",
-    "truncated",
-    "features",
-)
+_LOG_PROBS = tuple(name for name in NATIVE if name.endswith(("_logprob", "_logprobs", "log_ratio")))
 
 
 def read_rollouts(
     sources: Sources,
     *,
     mapping: Mapping[str, str] | None = None,
+    values: Meanings | None = None,
     lenient: str | os.PathLike | None = None,
     token_clip: float | tuple[float, ...] | None = None,
     features: bool = False,
+    keep: Iterable[str] = (),
+    parts: bool = False,
+    rollout_ids: bool = False,
+    log_probs: LogProbs = "required",
     format: str = "auto",
     progress: Progress | None = None,
     threads: int | None = None,
@@ -64,19 +60,29 @@ def read_rollouts(
     Args:
         sources: Files, globs, folders, or several of them.
         mapping: Native column to column of the log, nested ones by dotted path, for example
-            {"reward": "judge_score", "prompt_id": "metadata.prompt_id"}.
+            {"reward": "judge_score", "prompt_id": "metadata.prompt_id"}; "" leaves a column out.
+            Sums ("1.0*a+0.5*b"), ids of several columns ("env+task") and folded lists
+            ("sum(rewards)", "last(…)", "mean(…)") are made while reading.
+        values: Native column to what its texts mean as numbers, as {"reward": {"C": 1, "I": 0}}.
         lenient: A file to write rejected rows to, as JSON lines; the others are then read.
             Without it the first bad row stops the reader.
         token_clip: Also sum token log-ratios clipped to ±token_clip nats (theory §4.5). Several
             constants give `token_clipped_sums`, from one reading, where the log has token lists.
         features: Also keep the `features` column, where there is one.
+        keep: Paths of further columns to keep, to slice by.
+        parts: Also keep the parts of the reward, columns `rewards.NAME`.
+        rollout_ids: Also name every row: `rollout_id`, else a hash of its content and its
+            occurrence number.
+        log_probs: "required": a bad log-prob stops the reader. "optional": log-probs are left out,
+            with a note, where one is bad or some files lack them. "ignored": they are not read,
+            unless rows are to be named.
         format: Who wrote the log: "native", "trl", "verl", "nemo-rl" or "open-instruct";
             "auto" tells by the columns, and takes what it does not know for native.
         progress: Called with (rows, bytes of the files) done so far.
         threads: Threads to decode with; all cores by default.
 
     Returns:
-        One row a rollout, in file order, about 40 bytes each.
+        One row a rollout, in file order, about 50 bytes each.
 
     Raises:
         LogError: A file, column or row cannot be read as rollouts; one line with file, row,
@@ -85,47 +91,80 @@ def read_rollouts(
     """
     check_format(format)
     files = find(sources)
-    pieces = stream(
-        files,
-        mapping=mapping,
-        lenient=lenient,
+    settings = {
+        "values": values,
+        "lenient": lenient,
+        "token_clip": token_clip,
+        "features": features,
+        "keep": tuple(dict.fromkeys(keep)),
+        "parts": parts,
+        "rollout_ids": rollout_ids,
+        "format": format,
+        "progress": progress,
+        "threads": threads,
+    }
+    without = dict(mapping or {}) | dict.fromkeys(_LOG_PROBS, "")
+    if log_probs == "ignored" and not rollout_ids:  # without a response log-probs tell rows apart
+        return _read(files, mapping=without, **{**settings, "token_clip": None})
+    try:
+        return _read(files, mapping=mapping, **settings)
+    except LogError as problem:
+        if log_probs == "required":
+            raise
+        try:
+            rollouts = _read(files, mapping=without, **{**settings, "token_clip": None})
+        except LogError:
+            raise problem from None
+        note = f"log-probs are left out, which the target does not need: {problem}"
+        return replace(rollouts, notes=(*rollouts.notes, note))
+
+
+def _read(files: tuple[Source, ...], *, rollout_ids: bool, token_clip, **settings) -> Rollouts:
+    """Read files as rollouts; see `read_rollouts`."""
+    wanted = {"prompt", "response", "rollout_id", "content_key"} if rollout_ids else {"prompt"}
+    return gather(
+        stream(files, token_clip=token_clip, wanted=frozenset(wanted), **settings),
+        sources=tuple(writable(file.name) for file in files),
         token_clip=token_clip,
-        features=features,
-        format=format,
-        progress=progress,
-        threads=threads,
+        rollout_ids=rollout_ids,
     )
-    return gather(pieces, sources=tuple(file.name for file in files), token_clip=token_clip)
 
 
 def gather(
-    pieces: Iterable[Reduced],
+    rows: Iterable[Reduced],
     *,
     sources: tuple[str, ...] = (),
     token_clip: float | tuple[float, ...] | None = None,
+    rollout_ids: bool = False,
 ) -> Rollouts:
     """Join reduced rows to rollouts.
 
     Args:
-        pieces: Rows with the same columns in all.
+        rows: Pieces with the same columns in all.
         sources: Where they are from.
         token_clip: What token log-ratios in them were clipped at, nats.
+        rollout_ids: Whether rows keep what tells them apart.
     """
-    parts: dict[str, list[np.ndarray]] = {}
-    names: dict[str, dict[str, int]] = {name: {} for name in _NAMED}
-    rejected, origin = 0, None
-    for piece in pieces:
+    pieces: list[dict[str, np.ndarray]] = []
+    names: dict[str, dict[str, int]] = {}
+    rejected, origin, facts, notes = 0, None, [], {}
+    for piece in rows:
         rejected += piece.left_out
         origin = piece.origin
-        for name, values in _compact(piece, names).items():
-            parts.setdefault(name, []).append(values)
-    return _assemble(
-        parts,
+        notes |= dict.fromkeys(piece.notes)
+        if piece.facts is not None:
+            facts.append(piece.facts)
+        pieces.append(compact(piece, names, rollout_ids=rollout_ids))
+    together = merge_facts(*facts)
+    return assemble(
+        pieces,
         names,
         token_clip=token_clip,
         rejected_rows=rejected,
         sources=sources,
         origin=origin,
+        facts=together,
+        notes=(*notes, *together.notes),
     )
 
 
@@ -134,8 +173,10 @@ def convert(
     output: str | os.PathLike,
     *,
     mapping: Mapping[str, str] | None = None,
+    values: Meanings | None = None,
     lenient: str | os.PathLike | None = None,
     token_clip: float | None = None,
+    keep: Iterable[str] = (),
     format: str = "auto",
     progress: Progress | None = None,
     threads: int | None = None,
@@ -147,10 +188,12 @@ def convert(
 
     Args:
         output: Parquet file to write; it must not be one of the sources.
-        sources, mapping, lenient, token_clip, format, progress, threads: As in `read_rollouts`.
+        sources, mapping, values, lenient, token_clip, keep, format, progress, threads: As in
+            `read_rollouts`.
 
     Returns:
-        The number of rollouts written. The number of rejected rows is kept in the file.
+        The number of rollouts written. The number of rejected rows, who wrote the log and what it
+        knows about itself are kept in the file.
 
     Raises:
         LogError: As `read_rollouts`; or the output cannot be written.
@@ -162,15 +205,23 @@ def convert(
     pieces = stream(
         files,
         mapping=mapping,
+        values=values,
         lenient=lenient,
         token_clip=token_clip,
+        keep=tuple(dict.fromkeys(keep)),
+        parts=True,
+        wanted=ON_REQUEST,
         format=format,
         progress=progress,
         threads=threads,
     )
-    complete = (replace(piece, columns=_complete(piece.columns)) for piece in pieces)
+    complete = (replace(piece, columns=completed(piece.columns)) for piece in pieces)
     return write_native(
-        complete, output, token_clip=token_clip, inputs=[file.name for file in files]
+        complete,
+        output,
+        token_clip=token_clip,
+        inputs=[file.name for file in files],
+        mapping=mapping,
     )
 
 
@@ -178,9 +229,13 @@ def stream(
     files: tuple[Source, ...],
     *,
     mapping: Mapping[str, str] | None = None,
+    values: Meanings | None = None,
     lenient: str | os.PathLike | None = None,
     token_clip: float | tuple[float, ...] | None = None,
     features: bool = False,
+    keep: tuple[str, ...] = (),
+    parts: bool = False,
+    wanted: frozenset[str] = frozenset(),
     format: str = "auto",
     progress: Progress | None = None,
     threads: int | None = None,
@@ -192,39 +247,88 @@ def stream(
     Raises:
         LogError: As `read_rollouts`.
     """
-    paths = dict(check_mapping(mapping))
+    paths = check_mapping(mapping)
     if not features:
-        del paths["features"]
+        paths.pop("features", None)
     request = Request(
         paths=paths,
+        mapped=frozenset(mapping or ()),
+        values=check_values(values),
+        keep=keep,
+        parts=parts,
+        wanted=wanted,
         lenient=lenient is not None,
         token_clip=_clip(token_clip),
         format=format,
     )
-    cut = (task for file in files for task in tasks(file, request))
-    rows, done, labelled, seen = 0, 0.0, False, set()
-    first: tuple[str, frozenset[str]] | None = None
-    writer: tuple[str, Origin | None] | None = None
-    with RejectedRows(lenient, avoid=[file.name for file in files]) as rejected:
+    watch = _Watch(files[0].notes if files else ())
+    rows, done, labelled = 0, 0.0, False
+    with RejectedRows(lenient, avoid=[file.path for file in files]) as rejected:
+        cut = watch.tasks(files, request)
         for task, pieces in in_order(cut, threads or os.cpu_count() or 1):
             done += task.bytes
-            if task.source not in seen and pieces:
-                seen.add(task.source)
-                pieces[0] = replace(pieces[0], left_out_before=task.plan.rejected_rows)
-            for piece in pieces:
-                writer = writer or (task.source.name, piece.origin)
-                _check_origin(writer, task.source.name, piece.origin)
-                first = first or (task.source.name, solid(piece))
-                check_same(first, task.source.name, piece)
+            for piece in watch.checked(task, pieces):
                 labelled = labelled or _is_labelled(piece)
                 rejected.add(piece.rejected)
                 rows += len(piece.columns["reward"])
                 yield piece
             if progress:
                 progress(rows, round(done))
-        _check_rows(rows, files)
-        if request.paths["gold"] != "gold" and not labelled:
+        watch.check_unchanged(files)
+        _check_rows(rows, files, watch)
+        if "gold" in request.paths.keys() & request.mapped and not labelled:
             raise no_labels(task.source.name, request.paths["gold"], task.plan)
+
+
+class _Watch:
+    """What is kept of a log's files while they are read: who wrote them, columns, notes."""
+
+    def __init__(self, notes: tuple[str, ...]) -> None:
+        self._notes = list(notes)
+        self._first: tuple[str, frozenset[str]] | None = None
+        self._writer: tuple[str, Origin | None] | None = None
+        self._seen: set[str] = set()
+        self.passed: LogError | None = None
+
+    def tasks(self, files: tuple[Source, ...], request: Request) -> Iterator[Task]:
+        """Yield the tasks of all files; those found in a folder may hold no rollouts."""
+        for file in files:
+            try:
+                yield from tasks(file, request)
+            except NoRollouts as problem:
+                if not file.listed:
+                    raise
+                self.passed = self.passed or problem
+                self._notes.append(f"passed over {problem}")
+            except LogError as problem:
+                raise file.changed() or problem from None
+
+    def checked(self, task: Task, pieces: list[Reduced]) -> Iterator[Reduced]:
+        """Yield the pieces of a task, the first of a file with what is known of the file."""
+        name = safe(task.source.name)
+        for piece in pieces:
+            notes = piece.notes
+            if task.source.name not in self._seen:
+                self._seen.add(task.source.name)
+                piece = replace(
+                    piece,
+                    left_out_before=task.plan.rejected_rows,
+                    facts=task.plan.facts,
+                )
+                notes = (*task.plan.notes, *notes)
+            self._writer = self._writer or (name, piece.origin)
+            _check_origin(self._writer, name, piece.origin)
+            self._first = self._first or (name, solid(piece))
+            check_same(self._first, name, piece)
+            yield replace(piece, notes=(*self._notes, *notes))
+            self._notes = []
+
+    def check_unchanged(self, files: tuple[Source, ...]) -> None:
+        """Raise where a file is no longer the one that was found: part of it would be missing."""
+        for file in files:
+            problem = file.changed()
+            if problem is not None:
+                raise problem
 
 
 def in_order(cut: Iterator[Task], threads: int) -> Iterator[tuple[Task, list[Reduced]]]:
@@ -235,13 +339,19 @@ def in_order(cut: Iterator[Task], threads: int) -> Iterator[tuple[Task, list[Red
         for task in cut:
             waiting.append((task, pool.submit(task.run)))
             if len(waiting) > threads + 1:
-                ready, future = waiting.popleft()
-                yield ready, future.result()
+                yield _done(*waiting.popleft())
         while waiting:
-            ready, future = waiting.popleft()
-            yield ready, future.result()
+            yield _done(*waiting.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _done(task: Task, future: Future) -> tuple[Task, list[Reduced]]:
+    try:
+        return task, future.result()
+    except LogError as problem:
+        # A file that was replaced looks damaged; the change is what to say.
+        raise task.source.changed() or problem from None
 
 
 def _clip(token_clip: float | tuple[float, ...] | None) -> float | tuple[float, ...] | None:
@@ -283,12 +393,12 @@ def solid(piece: Reduced) -> frozenset[str]:
     return frozenset(
         name
         for name, values in piece.columns.items()
-        if not NATIVE[name].nullable and not _clipped_at_several(name, values)
+        if not (column(name).nullable or name in KEYS or _clipped_at_several(name, values))
     )
 
 
 def _clipped_at_several(name: str, values: np.ndarray | pa.Array) -> bool:
-    return name == _CLIPPED and values.ndim == 2
+    return name == CLIPPED and values.ndim == 2
 
 
 def check_same(first: tuple[str, frozenset[str]], file: str, piece: Reduced) -> None:
@@ -306,7 +416,7 @@ def check_same(first: tuple[str, frozenset[str]], file: str, piece: Reduced) -> 
         has, lacks = (other, file) if name in columns else (file, other)
         raise LogError(
             f"{lacks}: expected '{name}', which {has} has; read files with the same columns "
-            "together, or add the column."
+            f"together, add the column, or leave it out of all: --map {name}=."
         )
 
 
@@ -315,68 +425,9 @@ def _is_labelled(piece: Reduced) -> bool:
     return gold is not None and not np.isnan(gold).all()
 
 
-def _check_rows(rows: int, files: tuple[Source, ...]) -> None:
+def _check_rows(rows: int, files: tuple[Source, ...], watch: _Watch) -> None:
+    if not rows and watch.passed is not None:
+        raise watch.passed
     if not rows:
-        names = ", ".join(file.name for file in files[:3])
+        names = ", ".join(safe(file.name) for file in files[:3])
         raise LogError(f"{names}: expected rollouts, found no row; check how the log was written.")
-
-
-def _compact(piece: Reduced, names: dict[str, dict[str, int]]) -> dict[str, np.ndarray]:
-    """Return the columns that rollouts keep; texts become 64-bit keys or codes."""
-    columns = piece.columns
-    out = {name: columns[name] for name in _KEPT if name in columns}
-    prompt = columns["prompt_id"] if "prompt_id" in columns else columns["prompt"]
-    out["prompt"] = hash_ids(prompt)
-    if "group" in columns:
-        out["group"] = hash_ids(columns["group"])
-    for name in _NAMED:
-        if name in columns:
-            out[name] = _codes(columns[name], names[name])
-    return _complete(out)
-
-
-def _complete(columns: Mapping[str, np.ndarray | pa.Array]) -> dict:
-    """Add the columns that a file may lack while others have them."""
-    rows = len(columns["reward"])
-    return {
-        "n_tokens": np.full(rows, -1, dtype=np.int64),
-        "gold": np.full(rows, np.nan),
-        **columns,
-    }
-
-
-def _codes(texts: pa.Array, known: dict[str, int]) -> np.ndarray:
-    """Return the code of each text, in order of first appearance; `known` is extended."""
-    encoded = pc.dictionary_encode(texts)
-    codes = [known.setdefault(text, len(known)) for text in encoded.dictionary.to_pylist()]
-    return np.array(codes, dtype=np.int32)[encoded.indices.to_numpy(zero_copy_only=False)]
-
-
-def _assemble(
-    parts: dict[str, list[np.ndarray]], names: dict[str, dict[str, int]], **settings
-) -> Rollouts:
-    """Join the pieces; codes are renumbered by sorted name, so that file order does not matter."""
-    columns = {}
-    if isinstance(settings["token_clip"], tuple):
-        clips, settings["token_clip"] = settings["token_clip"], None
-        clipped = parts.pop(_CLIPPED, [])
-        # Files without token lists leave the token level unknown for the log.
-        if len(clipped) == len(parts["reward"]):
-            settings["token_clips"] = clips
-            columns["token_clipped_sums"] = np.concatenate(clipped)
-    if len({part.shape[1:] for part in parts.get("features", ())}) > 1:
-        raise LogError("'features' differ in length between files; expected one length in all.")
-    for name in list(parts):
-        columns[name] = np.concatenate(parts.pop(name))
-    for name in _NAMED:
-        if name in columns:
-            ordered = sorted(names[name])
-            place = {text: code for code, text in enumerate(ordered)}
-            new = np.array([place[text] for text in names[name]], dtype=np.int32)
-            columns[name] = new[columns[name]]
-            columns[f"{name}_names"] = tuple(ordered)
-    if np.isnan(columns["gold"]).all():
-        del columns["gold"]
-    if (columns["n_tokens"] == -1).all():
-        del columns["n_tokens"]
-    return Rollouts(**columns, **settings)

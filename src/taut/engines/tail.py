@@ -25,10 +25,10 @@ import pyarrow.compute as pc
 
 from taut.engines.local import check_same, in_order, solid
 from taut.errors import LogError
-from taut.logs.jsonl import MAX_LINE
 from taut.logs.keys import hash_ids, row_keys
 from taut.logs.plan import check_mapping
 from taut.logs.read import Request, tasks
+from taut.logs.readers.jsonl import MAX_LINE
 from taut.logs.reduce import Reduced
 from taut.logs.sources import Source, sniff, unreadable, walk
 
@@ -110,7 +110,7 @@ class Tail:
         self._ignored = {os.path.realpath(name) for name in ignore}
         paths = dict(check_mapping(mapping))
         paths.pop("features", None)
-        self._request = Request(paths=paths)
+        self._request = Request(paths=paths, mapped=frozenset(mapping or ()))
         self.known: dict[str, Known] = {}
         self._first: tuple[str, frozenset[str]] | None = None  # a file, and its columns
         self.files, self.incomplete, self.notes = 0, set(), []

@@ -15,8 +15,7 @@ from typing import Any
 import orjson
 
 from taut.errors import LogError
-
-FACTS_KEY, NATIVE = b"taut.facts", {}
+from taut.logs.schema import FACTS_KEY, NATIVE
 
 SCHEMA = "taut.facts/1"
 BESIDE = "taut.toml"

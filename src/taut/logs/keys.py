@@ -31,6 +31,11 @@ def combine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return scramble(scramble(first) ^ (np.asarray(second, dtype=np.uint64) + _GOLDEN))
 
 
+def untold(ids: np.ndarray) -> np.ndarray:
+    """Return keys for texts that nobody wrote down, one for each uint64 key of a prompt id."""
+    return combine(ids, np.uint64(1))
+
+
 def row_keys(columns: Sequence[np.ndarray]) -> np.ndarray:
     """Return one uint64 key per row, the same for rows that agree in every column.
 

@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from taut.errors import LogError
-from taut.logs.layout import Layout, native_layout
+from taut.logs.facts import LogFacts
+from taut.logs.layout import Layout, Layouts, native_layout
 from taut.logs.origin import Origin
 from taut.logs.schema import NATIVE, WORDS
 
@@ -22,6 +23,8 @@ class Plan:
         rejected_rows: Rows that were left out when the file was converted.
         origin: The framework that wrote the log; None for a native one.
         raw: Native names of the columns whose values are handed on as they are in the file.
+        facts: What the file, and a `taut.toml` beside it, know about the log.
+        notes: What people should know of how the file is read.
     """
 
     read: dict[str, str]
@@ -31,10 +34,12 @@ class Plan:
     rejected_rows: int = 0
     origin: Origin | None = None
     raw: frozenset[str] = frozenset()
+    facts: LogFacts = field(default_factory=LogFacts)
+    notes: tuple[str, ...] = ()
 
 
 def check_mapping(mapping: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the path of every native column, mapped or its own name.
+    """Return the path of every native column, mapped or its own name; NAME= leaves a column out.
 
     Raises:
         LogError: A name is not native, or one path is to serve two columns.
@@ -48,13 +53,50 @@ def check_mapping(mapping: Mapping[str, str] | None) -> dict[str, str]:
             )
     seen: dict[str, str] = {}
     for name, path in mapping.items():
-        if path in seen:
+        if path and path in seen:
             raise LogError(
                 f"mapping: '{path}' is to be both '{seen[path]}' and '{name}'; "
                 "expected a column of its own for each: map one of them elsewhere."
             )
         seen[path] = name
-    return {name: mapping.get(name, name) for name in NATIVE}
+    paths = {name: mapping.get(name, name) for name in NATIVE}
+    return {name: path for name, path in paths.items() if path}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planner:
+    """What the readers of all formats ask: how a file's columns are read, and which of them.
+
+    Attributes:
+        layouts: Tells from a file's columns how they are read.
+        token_clip, raw, wanted: As in `make_plan`.
+    """
+
+    layouts: Layouts
+    token_clip: float | tuple[float, ...] | None = None
+    raw: frozenset[str] = frozenset()
+    wanted: frozenset[str] = frozenset()
+
+    def plan(
+        self,
+        file: str,
+        layout: Layout,
+        present: Collection[str],
+        columns: Collection[str],
+        *,
+        stored_clip: float | None = None,
+    ) -> Plan:
+        """Choose what to read from one file; see `make_plan`."""
+        return make_plan(
+            file,
+            layout,
+            present,
+            columns,
+            token_clip=self.token_clip,
+            stored_clip=stored_clip,
+            raw=self.raw,
+            wanted=self.wanted,
+        )
 
 
 def make_plan(
@@ -66,6 +108,7 @@ def make_plan(
     token_clip: float | tuple[float, ...] | None,
     stored_clip: float | None = None,
     raw: frozenset[str] = frozenset(),
+    wanted: frozenset[str] = frozenset(),
 ) -> Plan:
     """Choose what to read from one file.
 
@@ -78,6 +121,7 @@ def make_plan(
             where there are token lists, and are no error where there are none.
         stored_clip: What `token_clipped_log_ratio` in the file was clipped at, nats.
         raw: Native names of words (`WORDS`) to read as they are; else words are left alone.
+        wanted: Names among `ON_REQUEST` to read where they are there.
 
     Raises:
         LogError: A mapped or a required column is missing.
@@ -109,20 +153,25 @@ def make_plan(
             f"{file}: expected 'policy_logprobs' and 'ref_logprobs' to clip token by token, found "
             f"{_names(columns)}; log them per token, or leave token_clip out."
         )
-    wanted = {
+    chosen = {
         name
         for name in present
-        if name not in layout.derived and _wanted(name, set(present) | given, token_clip)
+        if name not in layout.derived and _wanted(name, set(present) | given, token_clip, wanted)
     }
-    wanted |= raw & set(present)
+    chosen |= raw & set(present)
     return Plan(
-        read={name: path for name, path in paths.items() if name in wanted},
+        read={name: path for name, path in paths.items() if name in chosen},
         absent={name: path for name, path in paths.items() if name not in present},
         columns=tuple(sorted(columns)),
         layout=layout,
         origin=layout.origin,
-        raw=raw & wanted,
+        raw=raw & chosen,
     )
+
+
+def may_lack(native: str, layout: Layout) -> bool:
+    """Say whether a file may do without a column: where it is all null it is as if absent."""
+    return native not in layout.required and native not in ("reward", "prompt_id", "prompt")
 
 
 def no_labels(file: str, path: str, plan: Plan) -> LogError:
@@ -134,10 +183,17 @@ def no_labels(file: str, path: str, plan: Plan) -> LogError:
     )
 
 
-def _wanted(name: str, present: set[str], token_clip: float | None) -> bool:
-    """Sequence sums win over token lists: those are then not even read."""
+ON_REQUEST = frozenset({"prompt", "response", "rollout_id", "content_key"})
+
+
+def _wanted(name: str, present: set[str], token_clip: float | None, wanted: frozenset[str]) -> bool:
+    """Sequence sums win over token lists, keys over texts: those are then not even read."""
     if name == "prompt":
-        return "prompt_id" not in present
+        return "prompt_id" not in present or (name in wanted and "prompt_key" not in present)
+    if name == "response":
+        return name in wanted and not {"rollout_id", "content_key"} & present
+    if name in ON_REQUEST:
+        return name in wanted
     if name in NATIVE and NATIVE[name].kind == "tokens":
         role = name.removesuffix("_logprobs")
         return f"{role}_logprob" not in present or (token_clip is not None and role != "behaviour")

@@ -1,50 +1,24 @@
 """From a chunk of raw columns to one row of numbers per rollout.
 
-Token lists become sequence sums here, once. Each row is reduced on its own, by the same compiled
-code and in the same order whatever the file format, the row group or the thread, so that the sums
-are bit-identical however a log is cut (field-notes §6).
+Token lists become sequence sums here, once (`taut.logs.tokens`), texts become keys, and what is
+wrong with a row is said in one line.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numba
 import numpy as np
 import pyarrow as pa
 
 from taut.errors import LogError
+from taut.logs.facts import LogFacts
+from taut.logs.keys import hash_ids, untold
 from taut.logs.origin import Origin
-from taut.logs.schema import LISTS, NATIVE
+from taut.logs.schema import LISTS, NATIVE, column
+from taut.logs.text import safe
+from taut.logs.tokens import Tokens, clipped_sums, pair_sums, row_sums
 
-# Token j of a row is added to lane j mod LANES, then the lanes are added in halves. A fixed order
-# makes sums reproducible; independent lanes let the compiler use vector instructions.
-LANES = 32
 _ROLES = ("policy", "ref", "behaviour")
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Token lists of some rows, laid flat.
-
-    Attributes:
-        values: Log-probs of all tokens, nats, float32 or float64, shape (tokens,); NaN for null.
-        starts, ends: Row i is values[starts[i] : ends[i]], int64, each of shape (rows,).
-        null: Positions in `values` that hold null, or None.
-    """
-
-    values: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
-    null: np.ndarray | None = None
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens per row, shape (rows,)."""
-        return self.ends - self.starts
-
-    def row(self, row: int) -> np.ndarray:
-        """Return the token values of one row, nats, shape (its tokens,)."""
-        return self.values[self.starts[row] : self.ends[row]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +31,14 @@ class Values:
 
 @dataclass(slots=True)
 class Problems:
-    """The first thing that is wrong with each bad row of a chunk."""
+    """The first thing that is wrong with each bad row of a chunk, and notes on all of it."""
 
     first: dict[int, tuple[str, str]] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)
+
+    def note(self, text: str) -> None:
+        """Note what people should know of how a column was read; said once."""
+        self.notes[text] = None
 
     def add(self, row: int, column: str, text: str) -> None:
         """Note a problem of a row, unless the row has one already."""
@@ -81,6 +60,7 @@ class Chunk:
         columns: Native name to values; absent columns are left out.
         problems: What the reader found wrong so far.
         text: Raw text of each row where the file is text, for the file of rejected rows.
+        names: Native or raw name to path in the file, for messages.
     """
 
     file: str
@@ -88,6 +68,7 @@ class Chunk:
     columns: dict[str, Values]
     problems: Problems
     text: Sequence[bytes] | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 # Further columns of a chunk, each of shape (rows,); bad rows are noted in the chunk's problems.
@@ -103,6 +84,7 @@ class Rejected:
     column: str
     problem: str
     text: bytes | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,173 +92,21 @@ class Reduced:
     """Rows as numbers: native name to array of shape (rows,), and the rows left out.
 
     `left_out_before` counts rows that were left out when the file was converted; `origin` is the
-    framework that wrote them, None for a native log.
+    framework that wrote them, None for a native log; `facts`, on the first piece of each file, is
+    what the file knows about itself; `notes` are for people.
     """
 
     columns: dict[str, np.ndarray | pa.Array]
     rejected: tuple[Rejected, ...] = ()
     left_out_before: int = 0
     origin: Origin | None = None
+    facts: LogFacts | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def left_out(self) -> int:
         """Rows left out, now or before."""
         return len(self.rejected) + self.left_out_before
-
-
-@numba.njit(cache=True, nogil=True)
-def _fold(lanes):
-    width = lanes.size // 2
-    while width:
-        for j in range(width):
-            lanes[j] += lanes[width + j]
-        width //= 2
-    return lanes[0]
-
-
-@numba.njit(cache=True, nogil=True)
-def _row_sums(values, starts, ends, sums):
-    lanes = np.empty(LANES)
-    for row in range(sums.size):
-        part = values[starts[row] : ends[row]]
-        lanes[:] = 0.0
-        whole = part.size - part.size % LANES
-        for at in range(0, whole, LANES):
-            block = part[at : at + LANES]
-            for j in range(LANES):
-                lanes[j] += np.float64(block[j])
-        for j in range(part.size - whole):
-            lanes[j] += np.float64(part[whole + j])
-        sums[row] = _fold(lanes)
-
-
-@numba.njit(cache=True, nogil=True)
-def _pair_sums(
-    policy, policy_from, policy_to, ref, ref_from, ref_to, policy_sums, ref_sums, ratios
-):
-    lanes = np.empty((3, LANES))
-    p_lane, r_lane, d_lane = lanes[0], lanes[1], lanes[2]
-    for row in range(ratios.size):
-        p = policy[policy_from[row] : policy_to[row]]
-        r = ref[ref_from[row] : ref_to[row]]
-        lanes[:] = 0.0
-        size = min(p.size, r.size)
-        whole = size - size % LANES
-        for at in range(0, whole, LANES):
-            a, b = p[at : at + LANES], r[at : at + LANES]
-            for j in range(LANES):
-                x, y = np.float64(a[j]), np.float64(b[j])
-                p_lane[j] += x
-                r_lane[j] += y
-                d_lane[j] += x - y
-        for j in range(size - whole):
-            x, y = np.float64(p[whole + j]), np.float64(r[whole + j])
-            p_lane[j] += x
-            r_lane[j] += y
-            d_lane[j] += x - y
-        policy_sums[row], ref_sums[row], ratios[row] = _fold(p_lane), _fold(r_lane), _fold(d_lane)
-
-
-@numba.njit(cache=True, nogil=True)
-def _clipped_sums(policy, policy_from, policy_to, ref, ref_from, ref_to, clip, sums):
-    lanes = np.empty(LANES)
-    for row in range(sums.size):
-        p = policy[policy_from[row] : policy_to[row]]
-        r = ref[ref_from[row] : ref_to[row]]
-        lanes[:] = 0.0
-        for j in range(min(p.size, r.size)):
-            lanes[j % LANES] += min(max(np.float64(p[j]) - np.float64(r[j]), -clip), clip)
-        sums[row] = _fold(lanes)
-
-
-def row_sums(tokens: Tokens) -> np.ndarray:
-    """Return the float64 sum of each row's tokens, nats, shape (rows,); an empty row gives 0."""
-    sums = np.empty(len(tokens.starts))
-    _row_sums(_plain(tokens.values), tokens.starts, tokens.ends, sums)
-    return sums
-
-
-def pair_sums(policy: Tokens, ref: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return row sums of policy, of ref, and of their token-wise difference, nats, each (rows,).
-
-    The difference is taken per token in float64, so that large sums do not cancel. Rows whose
-    lengths differ get the sum over the shorter one; the caller rejects them.
-    """
-    p, r = _alike(policy, ref)
-    sums = np.empty((3, len(policy.starts)))
-    _pair_sums(p, policy.starts, policy.ends, r, ref.starts, ref.ends, *sums)
-    return sums[0], sums[1], sums[2]
-
-
-def clipped_sums(policy: Tokens, ref: Tokens, token_clip: float | tuple[float, ...]) -> np.ndarray:
-    """Return the row sums of the token log-ratios clipped to ±token_clip nats (theory §4.5).
-
-    Shape (rows,); for several constants (rows, constants), from one decoding of the lists.
-    """
-    if isinstance(token_clip, tuple):
-        return np.stack([clipped_sums(policy, ref, clip) for clip in token_clip], axis=1)
-    p, r = _alike(policy, ref)
-    sums = np.empty(len(policy.starts))
-    _clipped_sums(p, policy.starts, policy.ends, r, ref.starts, ref.ends, float(token_clip), sums)
-    return sums
-
-
-@numba.njit(cache=True, nogil=True)
-def _first_marked(mask, starts, ends, first):
-    for row in range(first.size):
-        first[row] = ends[row] - starts[row]
-        for at in range(starts[row], ends[row]):
-            if mask[at] != 0:
-                first[row] = at - starts[row]
-                break
-
-
-@numba.njit(cache=True, nogil=True)
-def _select(values, starts, ends, mask, mask_starts, mask_ends, out, sizes):
-    to = 0
-    for row in range(sizes.size):
-        begin = to
-        size = min(ends[row] - starts[row], mask_ends[row] - mask_starts[row])
-        for j in range(size):
-            if mask[mask_starts[row] + j] != 0:
-                out[to] = values[starts[row] + j]
-                to += 1
-        sizes[row] = to - begin
-    return to
-
-
-def first_marked(mask: Tokens) -> np.ndarray:
-    """Return the position of the first mark of each row, its length where there is none."""
-    first = np.empty(len(mask.starts), dtype=np.int64)
-    _first_marked(_plain(mask.values), mask.starts, mask.ends, first)
-    return first
-
-
-def select_tokens(tokens: Tokens, mask: Tokens) -> Tokens:
-    """Return the tokens of each row whose mask is not 0; of the shorter, where lengths differ."""
-    values = _plain(tokens.values)
-    out = np.empty(values.size, dtype=values.dtype)
-    sizes = np.empty(len(tokens.starts), dtype=np.int64)
-    marks = _plain(mask.values)
-    kept = _select(values, tokens.starts, tokens.ends, marks, mask.starts, mask.ends, out, sizes)
-    ends = np.cumsum(sizes)
-    return Tokens(out[:kept], ends - sizes, ends)
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    """Return the values as read-only float32 or float64: one compiled version for each."""
-    if values.dtype not in (np.float32, np.float64):
-        values = values.astype(np.float32 if values.dtype == np.float16 else np.float64)
-    values = values.view()
-    values.flags.writeable = False
-    return values
-
-
-def _alike(policy: Tokens, ref: Tokens) -> tuple[np.ndarray, np.ndarray]:
-    p, r = policy.values, ref.values
-    if p.dtype != r.dtype:
-        p, r = p.astype(np.float64), r.astype(np.float64)
-    return _plain(p), _plain(r)
 
 
 def reduce_chunk(
@@ -299,9 +129,9 @@ def reduce_chunk(
     """
     problems = chunk.problems
     lists = {role: chunk.columns.get(f"{role}_logprobs") for role in _ROLES}
-    tokens = {role: column.data for role, column in lists.items() if column is not None}
-    for name, column in chunk.columns.items():
-        _check_missing(name, column, problems)
+    tokens = {role: values.data for role, values in lists.items() if values is not None}
+    for name, values in chunk.columns.items():
+        _check_missing(name, values, chunk.columns, problems)
     _check_lengths(tokens, problems)
     out = _single_values(chunk.columns, problems)
     if "features" in chunk.columns:
@@ -319,9 +149,23 @@ def reduce_chunk(
     return _without(out, chunk, lenient=lenient)
 
 
-def _check_missing(name: str, column: Values, problems: Problems) -> None:
-    if column.missing is not None and not NATIVE[name].nullable:
-        problems.add_all(np.flatnonzero(column.missing), name, "is null or absent here")
+def _check_missing(
+    name: str, values: Values, columns: dict[str, Values], problems: Problems
+) -> None:
+    if values.missing is None or column(name).nullable:
+        return
+    if name == "response" or (name == "prompt" and "prompt_id" in columns):
+        return  # read for its key alone
+    remedy = _NEEDED.get(name, f"; fill it in, or leave the column out: --map {name}=")
+    problems.add_all(np.flatnonzero(values.missing), name, f"is null or absent here{remedy}")
+
+
+_NEEDED = {
+    "prompt_id": "; give every row one, or set such rows aside, counted: --lenient FILE",
+    "prompt": "; give every row one, or set such rows aside, counted: --lenient FILE",
+    "reward": "; a failed rollout earned something: log that, or say it, as in --map-value "
+    "reward:null=0; or set such rows aside, counted: --lenient FILE",
+}
 
 
 def _check_lengths(tokens: dict[str, Tokens], problems: Problems) -> None:
@@ -354,22 +198,58 @@ def _matrix(features: Tokens, problems: Problems) -> np.ndarray:
 
 
 def _single_values(columns: dict[str, Values], problems: Problems) -> dict:
-    """Return the columns that hold one value a row, checked."""
+    """Return the columns that hold one value a row, checked; texts become keys."""
     out = {}
-    for name, column in columns.items():
-        kind, data = NATIVE[name].kind, column.data
-        if kind in LISTS or kind == "token_ids":
+    for name, values in columns.items():
+        known, data, missing = column(name), values.data, values.missing
+        if known.kind in LISTS or known.kind == "token_ids":
             continue
-        if kind == "float":
-            bad = np.isinf(data) if NATIVE[name].nullable else ~np.isfinite(data)
+        empty = not len(data) or (missing is not None and missing.all())
+        if empty and known.nullable and name in NATIVE:
+            continue
+        if known.kind == "float":
+            bad = np.isinf(data) if known.nullable else ~np.isfinite(data)
             for row in np.flatnonzero(bad):
                 problems.add(row, name, f"is {data[row]}; expected a finite number{_BIAS}")
-        if name == "n_tokens":
-            present = True if column.missing is None else ~column.missing
-            for row in np.flatnonzero((data < 0) & present):
-                problems.add(row, name, f"is {data[row]}; expected a count of tokens")
+        _check_value(name, values, problems)
         out[name] = data
+    return _with_keys(out, columns)
+
+
+def _check_value(name: str, values: Values, problems: Problems) -> None:
+    data = values.data
+    present = True if values.missing is None else ~values.missing
+    if name == "n_tokens":
+        for row in np.flatnonzero((data < 0) & present):
+            problems.add(row, name, f"is {data[row]}; expected a count of tokens")
+    if name == "label_probability":
+        for row in np.flatnonzero(~((data > 0) & (data <= 1)) & present):
+            problems.add(row, name, f"is {data[row]}; expected a probability above 0, at most 1")
+
+
+def _with_keys(out: dict, columns: dict[str, Values]) -> dict:
+    """Put keys in place of texts that are not needed as ids."""
+    if "prompt_key" in out:
+        out["prompt_key"] = out["prompt_key"].view(np.int64)
+    for name in ("prompt", "response"):
+        if name not in out or isinstance(out[name], list):
+            continue  # a list: words as they stand in the file, for `derive`
+        key = "prompt_key" if name == "prompt" else "response_key"
+        out.setdefault(key, _text_keys(columns[name], out.get("prompt_id")).view(np.int64))
+        if name == "response" or "prompt_id" in out:
+            del out[name]
     return out
+
+
+def _text_keys(values: Values, ids: pa.Array | None) -> np.ndarray:
+    """Return a key per text; a row without one has that of its prompt id alone."""
+    if not values.data.null_count:
+        return hash_ids(values.data)
+    keys = hash_ids(values.data.fill_null(""))
+    if ids is not None and not ids.null_count:
+        none = values.data.is_null().to_numpy(zero_copy_only=False)
+        keys = np.where(none, untold(hash_ids(ids)), keys)
+    return keys
 
 
 _BIAS = ". Fix it where the log is made: dropping rows by outcome biases every mean"
@@ -390,18 +270,18 @@ def _sums(
             sums["token_clipped_log_ratio"] = clipped_sums(
                 tokens["policy"], tokens["ref"], token_clip
             )
-    for role, column in tokens.items():
+    for role, lists in tokens.items():
         if f"{role}_logprob" not in sums:
-            sums[f"{role}_logprob"] = row_sums(column)
+            sums[f"{role}_logprob"] = row_sums(lists)
     return sums
 
 
 def _check_sums(sums: dict[str, np.ndarray], tokens: dict[str, Tokens], problems: Problems) -> None:
     """Find the token behind each sum that is not finite; NaN and infinity never cancel."""
-    for role, column in tokens.items():
+    for role, lists in tokens.items():
         name = f"{role}_logprobs"
         for row in np.flatnonzero(~np.isfinite(sums[f"{role}_logprob"])):
-            problems.add(row, name, _bad_token(column, row))
+            problems.add(row, name, _bad_token(lists, row))
 
 
 def _bad_token(tokens: Tokens, row: int) -> str:
@@ -442,9 +322,9 @@ def _check_agreement(name: str, out: dict, other: np.ndarray, scale: dict, probl
 
 def _without(out: dict, chunk: Chunk, *, lenient: bool) -> Reduced:
     """Raise the first problem, or leave the bad rows out."""
-    first = chunk.problems.first
+    first, notes = chunk.problems.first, tuple(chunk.problems.notes)
     if not first:
-        return Reduced(out)
+        return Reduced(out, notes=notes)
     rows = sorted(first)
     rejected = tuple(
         Rejected(
@@ -452,6 +332,7 @@ def _without(out: dict, chunk: Chunk, *, lenient: bool) -> Reduced:
             row=int(chunk.numbers[row]),
             column=first[row][0],
             problem=first[row][1],
+            path=chunk.names.get(first[row][0], ""),
             text=chunk.text[row] if chunk.text is not None else None,
         )
         for row in rows
@@ -460,7 +341,8 @@ def _without(out: dict, chunk: Chunk, *, lenient: bool) -> Reduced:
         raise LogError(message(rejected[0]))
     keep = np.ones(len(chunk.numbers), dtype=bool)
     keep[rows] = False
-    return Reduced({name: _filter(values, keep) for name, values in out.items()}, rejected)
+    kept = {name: _filter(values, keep) for name, values in out.items()}
+    return Reduced(kept, rejected, notes=notes)
 
 
 def _filter(values: np.ndarray | pa.Array, keep: np.ndarray) -> np.ndarray | pa.Array:
@@ -469,5 +351,8 @@ def _filter(values: np.ndarray | pa.Array, keep: np.ndarray) -> np.ndarray | pa.
 
 def message(bad: Rejected) -> str:
     """Return the one-line error for a bad row."""
-    what = f"'{bad.column}' {bad.problem}" if bad.column else bad.problem
+    path = bad.path or bad.column
+    named = f"'{bad.column}'" if path == bad.column else f"'{safe(path)}' (as '{bad.column}')"
+    problem = bad.problem.replace("PATH", safe(path))
+    what = f"{named} {problem}" if bad.column else problem
     return f"{bad.file}:{bad.row}: {what}."

@@ -3,7 +3,20 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["id", "float", "tokens", "int", "bool", "text", "features", "token_ids", "messages"]
+Kind = Literal[
+    "id",
+    "float",
+    "tokens",
+    "int",
+    "bool",
+    "text",
+    "features",
+    "token_ids",
+    "messages",
+    "failure",
+    "label",
+    "any",
+]
 
 # Kinds that hold a list of numbers in each row.
 LISTS = ("tokens", "features")
@@ -22,11 +35,15 @@ EXPECTED: dict[Kind, str] = {
     "features": "lists of numbers, the same length in all rows",
     "token_ids": "lists of integers, one per token",
     "messages": "text, or a list of messages",
+    "any": "anything",
+    "label": "text, numbers, true or false",
+    "failure": "what went wrong: text, an object, true or false",
 }
 
 TOKEN_CLIP_KEY = b"taut.token_clip"  # Parquet metadata: nats that token ratios were clipped at
 REJECTED_KEY = b"taut.rejected_rows"  # Parquet metadata: rows left out by a lenient convert
 ORIGIN_KEY = b"taut.origin"  # Parquet metadata: the framework that wrote the converted log
+FACTS_KEY = b"taut.facts"  # Parquet metadata: what the log knows about itself (taut.logs.facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +128,54 @@ COLUMNS: tuple[Column, ...] = (
         meaning="response length; counted from the token lists where it is absent",
         nullable=True,
     ),
-    Column(name="truncated", kind="bool", meaning="the response was cut at the length limit"),
+    Column(
+        name="truncated",
+        kind="bool",
+        meaning="the response was cut at the length limit; false where it is absent",
+        nullable=True,
+    ),
+    Column(
+        name="error",
+        kind="failure",
+        meaning="why the rollout failed, null or empty where it did not; failed rows are counted "
+        "and stay in",
+        nullable=True,
+    ),
+    Column(
+        name="rollout_id",
+        kind="id",
+        meaning="names a row for labels that come from elsewhere; without one: a hash of its "
+        "content and its occurrence number",
+    ),
+    Column(
+        name="label_probability",
+        kind="float",
+        unit="probability",
+        meaning="chance of a label, in (0, 1], where rows were chosen independently and not all "
+        "alike",
+        nullable=True,
+    ),
     Column(
         name="features",
         kind="features",
         meaning="reward-model features, for the mean-score route of reward data; read on request",
     ),
-    Column(name="prompt", kind="text", meaning="text of the prompt; an id where `prompt_id` lacks"),
+    Column(
+        name="prompt",
+        kind="messages",
+        meaning="text or messages of the prompt: an id where `prompt_id` lacks, and equal texts "
+        "under different ids are seen by it",
+    ),
+    Column(
+        name="content_key",
+        kind="int",
+        meaning="64-bit key of a row's content, where it has no `rollout_id`; written by `convert`",
+    ),
+    Column(
+        name="prompt_key",
+        kind="int",
+        meaning="64-bit key of the text of `prompt`; written by `convert`",
+    ),
     Column(name="response", kind="text", meaning="text of the response; scored by `taut score`"),
     Column(
         name="prompt_ids",
@@ -134,6 +192,8 @@ COLUMNS: tuple[Column, ...] = (
 
 NATIVE: dict[str, Column] = {column.name: column for column in COLUMNS}
 
+KEYS = ("prompt_key", "response_key", "content_key")  # of texts, where a file has them
+
 # Columns of other frameworks' logs that become native ones while reading (taut.logs.frameworks).
 RAW: dict[str, Column] = {
     column.name: column
@@ -146,13 +206,24 @@ RAW: dict[str, Column] = {
         Column(name="response_tokens", kind="tokens", meaning="token ids of the response"),
         Column(name="finish_reason", kind="text", meaning="why sampling stopped"),
         Column(name="draw", kind="text", meaning="id that ends in _session_output"),
+        Column(name="response_key", kind="int", meaning="key of the response"),
     )
 }
-REWARD_PART = "reward from "  # raw name of one of several reward columns, before the column's name
+# Raw names that hold a column's own name behind them.
+REWARD_PART = "reward from "  # one of several reward columns
+KEPT = "kept "  # a column that was asked for, to slice by
+PART = "part "  # one of the parts of a reward, under `rewards`
+SUMMAND, ANY, LIST = "summand ", "any ", "list "  # of what --map makes of several (logs.mapping)
 
 
 def column(name: str) -> Column:
     """Return a native or raw column by name."""
-    if name.startswith(REWARD_PART):
+    if name.startswith(ANY):
+        return Column(name=name, kind="any", meaning="as it stands in the file", nullable=True)
+    if name.startswith(LIST):
+        return Column(name=name, kind="tokens", meaning="numbers to fold", nullable=True)
+    if name.startswith((REWARD_PART, PART, SUMMAND)):
         return Column(name=name, kind="float", meaning="one of several rewards", nullable=True)
+    if name.startswith(KEPT):
+        return Column(name=name, kind="label", meaning="to slice by", nullable=True)
     return NATIVE.get(name) or RAW[name]

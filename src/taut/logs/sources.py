@@ -1,35 +1,28 @@
-"""Which files are meant, and what is really in them: paths, globs, folders, magic bytes."""
+"""Which files are meant, and what is really in them: paths, globs, folders, pipes, magic bytes."""
 
 import glob
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from taut.errors import LogError
+from taut.logs.signatures import Codec, Format, codec_of, format_of
+from taut.logs.text import one_line, safe
 
-LOG_SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json")
+LOG_SUFFIXES = (
+    *(".parquet", ".jsonl", ".ndjson", ".json"),
+    *(".arrow", ".feather", ".csv", ".eval"),
+)
 _PACKED = tuple(suffix + codec for suffix in LOG_SUFFIXES for codec in (".gz", ".zst"))
 _HEAD = 4096
-
-Codec = Literal["gzip", "zstd"]
-_CODECS: dict[bytes, Codec] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-# What people hand over by mistake: magic bytes, name, remedy.
-_FOREIGN = (
-    (b"BZh", "bzip2 data", "compress with gzip or zstd"),
-    (b"\xfd7zXZ", "xz data", "compress with gzip or zstd"),
-    (b"\x04\x22\x4d\x18", "lz4 data", "compress with gzip or zstd"),
-    (b"PK\x03\x04", "a zip archive", "unpack it first"),
-    (b"ARROW1", "an Arrow IPC file", "write it as Parquet"),
-    (b"PARE", "an encrypted Parquet file", "write it without encryption"),
-    (b"SQLite", "an SQLite database", "export the rollouts as Parquet or JSONL"),
-    (b"\x80", "a pickle or other binary data", "export the rollouts as Parquet or JSONL"),
-    (b"\xff\xfe", "UTF-16 text", "save it as UTF-8"),
-    (b"\xfe\xff", "UTF-16 text", "save it as UTF-8"),
-)
-_BOM = b"\xef\xbb\xbf"
+_SPARE = 1 << 30  # bytes to leave free on the disk of temporary files
+PIPE = "-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,21 +35,49 @@ class Source:
         format: What the bytes are, whatever the suffix says.
         codec: Compression around the whole file, or None.
         first_line: Number of the first line that `open` gives, where a part of a file is meant.
-        path: Where it is opened, as that of an open descriptor; None is by its name.
-        data: Its bytes, where a part of a file is in memory.
+        listed: The file was found in a folder, not named: it may turn out to hold no rollouts.
+        state: What tells whether the file is still the one that was found: device, inode, size
+            and time of change; None where that is not watched.
+        place: Path of the bytes, where they are not under `name` (a pipe, an open descriptor).
+        data: The bytes themselves, where a part of a file is in memory.
+        notes: What people should know of how the file was found.
     """
 
     name: str
     size: int
-    format: Literal["parquet", "jsonl"]
+    format: Format
     codec: Codec | None = None
     first_line: int = 1
-    path: str | None = None
+    listed: bool = False
+    state: tuple[int, int, int, int] | None = None
+    place: str | None = None
     data: bytes | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """Return the path of the bytes."""
+        return self.place or self.name
 
     def open(self) -> "Stream":
         """Open the file for reading its decompressed bytes."""
         return Stream(self)
+
+    def changed(self) -> LogError | None:
+        """Return the error for a file that is no longer the one that was found."""
+        if self.state is None:
+            return None
+        try:
+            now = _state(os.stat(self.path))
+        except OSError:
+            now = None
+        if now == self.state:
+            return None
+        return LogError(
+            f"{safe(self.name)}: expected the file to stay as it is while it is read, found it "
+            "changed or replaced; read it again when nothing writes to it (taut watch follows a "
+            "log that grows)."
+        )
 
 
 class Stream:
@@ -65,7 +86,7 @@ class Stream:
     def __init__(self, source: Source) -> None:
         self._source = source
         held = source.data is not None
-        self._file = pa.BufferReader(source.data) if held else pa.OSFile(source.path or source.name)
+        self._file = pa.BufferReader(source.data) if held else pa.OSFile(os.fsencode(source.path))
         self._bytes = (
             pa.CompressedInputStream(self._file, source.codec) if source.codec else self._file
         )
@@ -83,8 +104,8 @@ class Stream:
 
     def _damaged(self, problem: OSError) -> LogError:
         return LogError(
-            f"{self._source.name}: expected a whole {self._source.codec or 'file'} stream, found "
-            f"it damaged or cut off ({_one_line(problem)}); copy or write the file again."
+            f"{safe(self._source.name)}: expected a whole {self._source.codec or 'file'} stream, "
+            f"found it damaged or cut off ({one_line(problem)}); copy or write the file again."
         )
 
     def fill(self, buffer: memoryview) -> int:
@@ -120,59 +141,110 @@ class Stream:
 def find(sources: str | os.PathLike | Iterable[str | os.PathLike]) -> tuple[Source, ...]:
     """Return the log files behind paths, globs and folders, each once, in a fixed order.
 
-    Folders are searched to any depth for .parquet, .jsonl, .ndjson and .json files, also with .gz
-    or .zst; hidden files and names that begin with "_" are left out. What a file holds is read
-    from its first bytes, not from its name.
+    Folders are searched to any depth, through links, for files that end in LOG_SUFFIXES, also with
+    .gz or .zst; hidden files and names that begin with "_" are left out, and so is what is no
+    file. What a file holds is read from its first bytes, not from its name. "-" is what comes in
+    through standard input.
 
     Raises:
-        LogError: Nothing is found, or a file is neither Parquet nor JSON lines.
+        LogError: Nothing is found, or a file is none that can hold rollouts.
     """
     given = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     if not given:
         raise LogError("expected at least one log file, found none; name a file, folder or glob.")
-    names: dict[str, str] = {}
+    found: dict[tuple, tuple[str, bool]] = {}
+    notes: list[str] = []
     for item in given:
-        for name in _expand(os.fspath(item)):
-            names.setdefault(os.path.realpath(name), name)
-    return tuple(sniff(name) for name in names.values())
+        for name, listed in _expand(os.fspath(item), notes):
+            found.setdefault(_identity(name), (name, listed))
+    out: list[Source] = []
+    problem: LogError | None = None
+    for name, listed in found.values():
+        try:
+            out.append(replace(sniff(name), listed=listed))
+        except LogError as error:
+            if not listed:
+                raise
+            problem = problem or error
+            notes.append(f"passed over {error}")
+    if not out:
+        raise problem or LogError("expected at least one log file, found none.")
+    return (replace(out[0], notes=tuple(notes)), *out[1:])
 
 
-def _expand(item: str) -> list[str]:
+def named_files(item: str) -> list[str]:
+    """Return the files that a path, glob or folder means; none where nothing is there."""
+    try:
+        return [name for name, _ in _expand(item, []) if name != PIPE]
+    except (LogError, OSError):
+        return []
+
+
+def _identity(name: str) -> tuple:
+    """Return what tells files apart: hard links and links to a file are that file."""
+    if name == PIPE:
+        return (PIPE,)
+    try:
+        status = os.stat(name)
+    except OSError:
+        return (os.path.realpath(name),)
+    return (status.st_dev, status.st_ino) if status.st_ino else (os.path.realpath(name),)
+
+
+def _expand(item: str, notes: list[str]) -> list[tuple[str, bool]]:
+    if item == PIPE:
+        return [(PIPE, False)]
     if os.path.isdir(item):
-        found = sorted(walk(item))
+        found = sorted(walk(item, notes))
         if not found:
             raise LogError(
-                f"{item}: expected log files in this folder ({', '.join(LOG_SUFFIXES)}, also .gz "
-                f"or .zst), found {_listing(item)}; name the files or another folder."
+                f"{safe(item)}: expected log files in this folder ({', '.join(LOG_SUFFIXES)}, also "
+                f".gz or .zst), found {_listing(item)}; name the files or another folder."
             )
-        return found
-    if os.path.exists(item):
-        return [item]
+        return [(name, True) for name in found]
+    if os.path.lexists(item):
+        return [(item, False)]
     if glob.has_magic(item):
-        found = sorted(name for name in glob.glob(item, recursive=True) if os.path.isfile(name))
-        if found:
-            return found
-        raise LogError(f"{item}: expected files that match, found none; check the pattern.")
-    raise LogError(f"{item}: expected a file or folder, found nothing there; check the path.")
+        names = sorted(glob.glob(item, recursive=True))
+        inside = [part for name in names if os.path.isdir(name) for part in walk(name, notes)]
+        files = [name for name in names if os.path.isfile(name)]
+        if files or inside:
+            return [(name, False) for name in files] + [(name, True) for name in sorted(inside)]
+        raise LogError(f"{safe(item)}: expected files that match, found none; check the pattern.")
+    raise LogError(f"{safe(item)}: expected a file or folder, found nothing there; check the path.")
 
 
-def walk(folder: str) -> Iterable[str]:
-    """Yield the names in a folder that are a log's, at any depth; linked folders once each.
+def walk(folder: str, notes: list[str] | None = None) -> Iterator[str]:
+    """Yield what may hold rollouts; a folder that links lead to again is entered once.
 
     Raises:
         LogError: A folder in it cannot be listed.
     """
-    seen = {os.path.realpath(folder)}
+    notes = [] if notes is None else notes
+    seen: set[str] = set()
     for parent, folders, files in os.walk(folder, onerror=_unlisted, followlinks=True):
-        places = {name: os.path.realpath(os.path.join(parent, name)) for name in sorted(folders)}
-        folders[:] = []
-        for name, place in places.items():
-            if name[0] not in "._" and place not in seen:
-                seen.add(place)
-                folders.append(name)
-        for name in files:
-            if name[0] not in "._" and name.lower().endswith(LOG_SUFFIXES + _PACKED):
-                yield os.path.join(parent, name)
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders[:] = []
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if name[0] not in "._")
+        for name in _of_dataset(parent, files):
+            if name[0] in "._" or not name.lower().endswith(LOG_SUFFIXES + _PACKED):
+                continue
+            path = os.path.join(parent, name)
+            if os.path.isfile(path):
+                yield path
+            else:
+                notes.append(f"passed over {safe(path)}, which is {_kind(path)}")
+
+
+def _of_dataset(folder: str, files: list[str]) -> list[str]:
+    """Leave out what Hugging Face's `save_to_disk` puts beside the data, caches among it."""
+    if not {"state.json", "dataset_info.json"} <= set(files):
+        return files
+    beside = {"state.json", "dataset_info.json", "dataset_dict.json"}
+    return [name for name in files if name not in beside and not name.startswith("cache-")]
 
 
 def _unlisted(problem: OSError) -> None:
@@ -180,9 +252,34 @@ def _unlisted(problem: OSError) -> None:
         raise unreadable(problem.filename, problem)
 
 
+def unreadable(name: str, problem: OSError) -> LogError:
+    """Return the error for a file or folder that cannot be opened."""
+    return LogError(
+        f"{safe(name)}: expected a readable file, found {problem.strerror or problem}; "
+        "check the path and its permissions."
+    )
+
+
 def _listing(folder: str) -> str:
     names = sorted(os.listdir(folder))
-    return f"only {', '.join(names[:3])}{', …' if len(names) > 3 else ''}" if names else "nothing"
+    shown = ", ".join(safe(name) for name in names[:3])
+    return f"only {shown}{', …' if len(names) > 3 else ''}" if names else "nothing"
+
+
+def _kind(path: str) -> str:
+    """Say what a path is that is no file."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return "a link to nothing"
+    kinds = {
+        stat.S_ISFIFO: "a named pipe",
+        stat.S_ISSOCK: "a socket",
+        stat.S_ISCHR: "a device",
+        stat.S_ISBLK: "a device",
+        stat.S_ISDIR: "a folder",
+    }
+    return next((text for test, text in kinds.items() if test(mode)), "no file")
 
 
 def sniff(name: str, path: str | None = None) -> Source:
@@ -190,58 +287,86 @@ def sniff(name: str, path: str | None = None) -> Source:
 
     Args:
         name: Shown in messages.
-        path: Where to open it, where that is not its name.
+        path: Where to open it, where that is not its name: an open descriptor.
 
     Raises:
-        LogError: The file is empty, unreadable, or neither Parquet nor JSON lines.
+        LogError: The file is empty, unreadable, or none that can hold rollouts.
     """
+    if name == PIPE or name.startswith(("/dev/fd/", "/proc/self/fd/")) or name == "/dev/stdin":
+        return _from_pipe(name)
     try:
+        # A pipe without a writer would make `open` wait for ever.
+        if not stat.S_ISREG(os.stat(path or name).st_mode):
+            raise LogError(
+                f"{safe(name)}: expected a file, found {_kind(name)}; for what comes through a "
+                "pipe say - and redirect: taut … - < PIPE."
+            )
         with open(path or name, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+            status = os.fstat(file.fileno())
             head = file.read(_HEAD)
     except OSError as problem:
         raise unreadable(name, problem) from None
+    return _told(name, path or name, status, head)
+
+
+def _told(name: str, place: str, status: os.stat_result, head: bytes) -> Source:
     if not head:
-        raise LogError(f"{name}: expected rollouts, found an empty file (0 bytes); write it again.")
-    codec = next((codec for magic, codec in _CODECS.items() if head.startswith(magic)), None)
-    if codec:
-        packed = Source(name=name, size=size, format="jsonl", codec=codec, path=path)
-        with packed.open() as stream:
+        raise LogError(
+            f"{safe(name)}: expected rollouts, found an empty file (0 bytes); write it again."
+        )
+    source = Source(
+        name=name,
+        size=status.st_size,
+        format="jsonl",
+        codec=codec_of(head),
+        state=_state(status),
+        place=None if place == name else place,
+    )
+    if source.codec:
+        with source.open() as stream:
             head = stream.read(_HEAD)
         if not head:
             raise LogError(
-                f"{name}: expected rollouts, found an empty {codec} stream; write it again."
+                f"{safe(name)}: expected rollouts, found an empty {source.codec} stream; write it "
+                "again."
             )
-    return Source(name=name, size=size, format=_format(name, head), codec=codec, path=path)
+    return replace(source, format=format_of(safe(name), head))
 
 
-def unreadable(name: str, problem: OSError) -> LogError:
-    """Return the error for a file or folder that cannot be opened."""
-    return LogError(
-        f"{name}: expected a readable file, found {problem.strerror or problem}; "
-        "check the path and its permissions."
-    )
+def _state(status: os.stat_result) -> tuple[int, int, int, int]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _format(name: str, head: bytes) -> Literal["parquet", "jsonl"]:
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    for magic, what, remedy in _FOREIGN:
-        if head.startswith(magic):
-            raise LogError(f"{name}: expected Parquet or JSON lines, found {what}; {remedy}.")
-    text = head.removeprefix(_BOM).lstrip()
-    if text.startswith(b"["):
-        raise LogError(
-            f"{name}: expected one JSON object per line, found a JSON array; "
-            f"write one object per line (jq -c '.[]' does it)."
-        )
-    if b"\0" in head:
-        raise LogError(
-            f"{name}: expected Parquet or JSON lines, found binary data or UTF-16 text; "
-            "export the rollouts as Parquet or as UTF-8 JSON lines."
-        )
-    return "jsonl"
+_pipes: list = []  # temporary files live as long as the process: readers open them by path
 
 
-def _one_line(problem: Exception) -> str:
-    return " ".join(str(problem).split())[:160]
+def _from_pipe(name: str) -> Source:
+    """Keep what comes through a pipe in a temporary file, since readers go back and forth."""
+    held = temporary_file(suffix=".log")
+    with open(sys.stdin.fileno() if name == PIPE else name, "rb", closefd=name != PIPE) as pipe:
+        copy_bounded(pipe, held, name)
+    _pipes.append(held)
+    with open(held.name, "rb") as file:
+        status, head = os.fstat(file.fileno()), file.read(_HEAD)
+    return _told("standard input" if name == PIPE else name, held.name, status, head)
+
+
+def temporary_file(suffix: str):
+    """Return an open temporary file with a path, which goes when it is closed."""
+    return tempfile.NamedTemporaryFile(prefix="taut-", suffix=suffix)
+
+
+def copy_bounded(read, write, name: str) -> None:
+    """Copy a stream into a temporary file, and stop before the disk is full.
+
+    Raises:
+        LogError: There is too little room.
+    """
+    while piece := read.read(16 << 20):
+        if shutil.disk_usage(os.path.dirname(write.name)).free < _SPARE + len(piece):
+            raise LogError(
+                f"{safe(name)}: expected room to unpack it in {os.path.dirname(write.name)}, found "
+                "the disk nearly full; unpack it yourself, or set TMPDIR to a larger disk."
+            )
+        write.write(piece)
+    write.flush()

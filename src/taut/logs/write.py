@@ -1,10 +1,11 @@
 """Files that appear whole or not at all: the reduced native log, and the rejected rows."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -13,8 +14,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taut.errors import LogError
+from taut.logs.facts import LogFacts, facts_metadata, merge_facts
 from taut.logs.reduce import Reduced, Rejected
-from taut.logs.schema import COLUMNS, NATIVE, ORIGIN_KEY, REJECTED_KEY, TOKEN_CLIP_KEY, Kind
+from taut.logs.schema import (
+    COLUMNS,
+    KEPT,
+    NATIVE,
+    ORIGIN_KEY,
+    PART,
+    REJECTED_KEY,
+    TOKEN_CLIP_KEY,
+    Kind,
+    column,
+)
+from taut.logs.text import safe
+
+try:
+    import fcntl
+except ImportError:  # no locks on this system: parts of killed runs stay
+    fcntl = None
 
 ROW_GROUP = 8192  # rows; small enough to read in pieces, large enough to compress
 LIST_ROW_GROUP = 4096  # rows with token lists
@@ -24,9 +42,12 @@ _TYPES: dict[Kind, pa.DataType] = {
     "int": pa.int64(),
     "bool": pa.bool_(),
     "text": pa.string(),
+    "label": pa.string(),
+    "messages": pa.string(),
+    "failure": pa.bool_(),
 }
 # How reduced columns say "no value", written as null.
-_NO_VALUE = {"gold": np.nan, "n_tokens": -1}
+_NO_VALUE = {"gold": np.nan, "n_tokens": -1, "label_probability": np.nan}
 
 
 def write_native(
@@ -35,6 +56,8 @@ def write_native(
     *,
     token_clip: float | None = None,
     inputs: Sequence[str] = (),
+    mapping: Mapping[str, str] | None = None,
+    facts: LogFacts | None = None,
 ) -> int:
     """Write a reduced native log: Parquet, one value per rollout and column, float64 and zstd.
 
@@ -46,6 +69,8 @@ def write_native(
         path: File to write; replaced if it exists.
         token_clip: What `token_clipped_log_ratio` was clipped at, nats, kept in the file.
         inputs: Files that must not be overwritten.
+        mapping: How the columns of the original log were named, kept in the file.
+        facts: What the log knows about itself, beside what the pieces say of their files.
 
     Returns:
         The number of rollouts written.
@@ -58,7 +83,7 @@ def write_native(
     path = os.fspath(path)
     refuse_overwrite(path, inputs)
     with whole_file(path) as file:
-        return _write(pieces, file, path, token_clip)
+        return _write(pieces, file, path, token_clip, mapping or {}, facts)
 
 
 def write_rollouts(
@@ -81,7 +106,7 @@ def write_rollouts(
     path = os.fspath(path)
     names = [column.name for column in COLUMNS if column.name in columns]
     lists = [name for name in names if NATIVE[name].kind == "tokens"]
-    arrays = [_list_array(columns[n]) if n in lists else _array(n, columns[n]) for n in names]
+    arrays = [_list_array(columns[n]) if n in lists else column_array(n, columns[n]) for n in names]
     fields = [
         pa.field(name, array.type, nullable=name in _NO_VALUE)
         for name, array in zip(names, arrays, strict=True)
@@ -95,6 +120,7 @@ def write_rollouts(
             use_dictionary=[name for name in names if pa.types.is_string(table[name].type)],
             use_byte_stream_split=[f"{name}.list.element" for name in lists],
             row_group_size=LIST_ROW_GROUP if lists else ROW_GROUP,
+            write_page_checksum=True,
         )
 
 
@@ -105,20 +131,32 @@ def _list_array(rows: Sequence[np.ndarray]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values), type=kind)
 
 
-def _write(pieces: Iterable[Reduced], file: BinaryIO, path: str, token_clip: float | None) -> int:
+def _write(
+    pieces: Iterable[Reduced],
+    file: BinaryIO,
+    path: str,
+    token_clip: float | None,
+    mapping: Mapping[str, str],
+    given: LogFacts | None,
+) -> int:
     writer, held, rows, left_out, origin = None, [], 0, 0, None
+    facts = [] if given is None else [given]
     try:
         for piece in pieces:
             table = _table(piece.columns, path, held[0].schema if held else None)
             if writer is None:
                 extra = {TOKEN_CLIP_KEY: repr(float(token_clip))} if token_clip else None
                 writer = pq.ParquetWriter(
-                    file, table.schema.with_metadata(extra), compression="zstd"
+                    file,
+                    table.schema.with_metadata(extra),
+                    compression="zstd",
+                    write_page_checksum=True,
                 )
                 held = [table.schema.empty_table()]
             origin = origin or piece.origin
             rows += table.num_rows
             left_out += piece.left_out
+            facts += [] if piece.facts is None else [piece.facts]
             held.append(table)
             held = _flush(writer, held, at_least=ROW_GROUP)
         if writer is None:
@@ -128,6 +166,10 @@ def _write(pieces: Iterable[Reduced], file: BinaryIO, path: str, token_clip: flo
             writer.add_key_value_metadata({REJECTED_KEY: str(left_out)})
         if origin:
             writer.add_key_value_metadata({ORIGIN_KEY: orjson.dumps(asdict(origin)).decode()})
+        known = merge_facts(*facts)
+        known = replace(known, mapping={**known.mapping, **mapping})
+        if known:
+            writer.add_key_value_metadata(facts_metadata(known))
         return rows
     finally:
         if writer is not None:
@@ -150,10 +192,17 @@ def _flush(writer: pq.ParquetWriter, held: list[pa.Table], *, at_least: int) -> 
 
 
 def _table(columns: Mapping[str, Sequence], path: str, schema: pa.Schema | None) -> pa.Table:
-    names = [column.name for column in COLUMNS if column.name in columns]
-    arrays = [_array(name, columns[name]) for name in names]
+    kept = {name: name.removeprefix(KEPT) for name in columns if name.startswith(KEPT)}
+    kept |= {name: f"rewards.{name[len(PART) :]}" for name in columns if name.startswith(PART)}
+    own = [column.name for column in COLUMNS if column.name in columns]
+    arrays = [column_array(name, columns[name]) for name in (*own, *kept)]
+    names = [*own, *kept.values()]
     if schema is None:
         return pa.table(arrays, names=names)
+    for name in sorted(set(names) ^ set(schema.names)):
+        raise LogError(
+            f"{path}: expected '{name}' in all files or in none; convert the files one by one."
+        )
     for name, array in zip(names, arrays, strict=True):
         if name in schema.names and array.type != schema.field(name).type:
             raise LogError(
@@ -163,8 +212,16 @@ def _table(columns: Mapping[str, Sequence], path: str, schema: pa.Schema | None)
     return pa.table(arrays, schema=schema)
 
 
-def _array(name: str, values: Sequence) -> pa.Array:
-    kind = NATIVE[name].kind
+def with_optional(columns: Mapping[str, Sequence]) -> dict:
+    """Add the columns that some rows of a log may have and these lack, as nulls."""
+    rows = len(columns["reward"])
+    lacking = [c for c in COLUMNS if c.nullable and c.name not in columns]
+    return {**{c.name: pa.nulls(rows, _TYPES[c.kind]) for c in lacking}, **columns}
+
+
+def column_array(name: str, values: Sequence) -> pa.Array:
+    """Return one native column as a file holds it; what says "no value" as null."""
+    kind = column(name).kind
     if kind == "id":
         array = values if isinstance(values, pa.Array) else pa.array(values)
         return array.cast(pa.int64() if pa.types.is_integer(array.type) else pa.string())
@@ -173,7 +230,10 @@ def _array(name: str, values: Sequence) -> pa.Array:
     mask = None
     if name in _NO_VALUE:
         values = np.asarray(values)
-        mask = np.isnan(values) if name == "gold" else values == _NO_VALUE[name]
+        none = _NO_VALUE[name]
+        mask = np.isnan(values) if np.isnan(none) else values == none
+    if name.startswith(PART):
+        mask = np.isnan(values)
     return pa.array(values, type=_TYPES[kind], mask=mask)
 
 
@@ -206,6 +266,14 @@ class RejectedRows:
             self._whole.__exit__(*failure)
 
 
+def same_file(path: str, other: str) -> bool:
+    """Say whether two paths lead to one file, through links of either kind, or would."""
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return os.path.realpath(path) == os.path.realpath(other)
+
+
 def refuse_overwrite(path: str, inputs: Sequence[str]) -> None:
     """Raise where an output would replace one of the inputs.
 
@@ -213,16 +281,48 @@ def refuse_overwrite(path: str, inputs: Sequence[str]) -> None:
         LogError: The output is an input.
     """
     for name in inputs:
-        if os.path.realpath(name) == os.path.realpath(path):
+        if same_file(path, name):
             raise LogError(
-                f"{path}: expected a new file to write, found one of the inputs; "
+                f"{safe(path)}: expected a new file to write, found one of the inputs; "
                 "choose another name."
             )
+
+
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part")
+
+
+def clear_parts(path: str) -> None:
+    """Take away what killed runs left half written of a file; parts that are written are locked."""
+    folder, name = os.path.split(path)
+    with suppress(OSError):
+        for entry in os.listdir(folder or "."):
+            found = _PART.fullmatch(entry)
+            if found and found[1] == name:
+                _remove_unlocked(os.path.join(folder, entry))
+
+
+def _remove_unlocked(part: str) -> None:
+    with suppress(OSError), open(part, "rb") as file:
+        if _lock(file):
+            os.unlink(part)
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock a file for as long as it is open; say whether nobody else has."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
 def whole_file(path: str) -> Iterator[BinaryIO]:
     """Open a file for writing under another name, and rename it to `path` if all goes well.
+
+    What killed runs left of the same file is taken away.
 
     Raises:
         LogError: The folder does not exist or cannot be written, or `path` is a folder.
@@ -234,10 +334,14 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
     try:
         if os.path.isdir(path):
             raise IsADirectoryError(0, "a folder of that name")
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise FileExistsError(0, "a device or a pipe of that name")  # a rename would replace it
+        clear_parts(path)
         file = open(part, "xb")  # noqa: SIM115 - closed below, before the rename
+        _lock(file)
     except OSError as problem:
         raise LogError(
-            f"{path}: expected a file that can be written, found {problem.strerror}; "
+            f"{safe(path)}: expected a file that can be written, found {problem.strerror}; "
             "choose another name."
         ) from None
     try:
@@ -249,7 +353,7 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
             os.unlink(part)
         if isinstance(problem, OSError):
             raise LogError(
-                f"{path}: expected to write the file, found {problem.strerror or problem}; "
+                f"{safe(path)}: expected to write the file, found {problem.strerror or problem}; "
                 "make room or choose another place."
             ) from None
         raise

@@ -113,8 +113,8 @@ def _by_chances(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined,
     1 - r* + cost. So no largest weight enters a bound, only the scale of its bets.
     """
     blocks, data = mean.blocks, mean.data
-    chance = mean.design.rollouts.label_probability
     known = labelled_rows(data.gold)
+    chance = np.where(known, mean.design.rollouts.label_probability, 1.0)
     weight = np.where(known, 1.0 / chance, 0.0)
     most = float((1.0 / chance[blocks.rows]).max())
     gold = np.where(known, data.gold, 0.0)

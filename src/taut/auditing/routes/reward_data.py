@@ -117,6 +117,8 @@ def check_weights(mean: TargetMean, shift: Shift) -> None:
     data = shift.data
     if data.weight is None:
         raise CoverageError("needs `policy_logprob` and `behaviour_logprob` in the reward data")
+    if len(data.blocks) == 0:
+        raise CoverageError("needs reward data on prompts that chose nothing in the audited log")
     means = data.blocks.means(data.weight)
     if log_e_value_of_mean(means) >= _SURE_LOG_E:
         raise CoverageError(

@@ -13,7 +13,7 @@ from taut.report import wording
 from taut.report.digits import decimals_for, down, interval, level_text, near, plus_minus, up
 from taut.report.names import PAPER_NEEDS, ROUTE_LABELS, TARGET_FORMULAS, TARGET_NAMES, TERM_NAMES
 from taut.report.terminal.charts import Ink
-from taut.report.terminal.foundations import foundation_lines, health_lines
+from taut.report.terminal.foundations import assumption_table, foundation_lines, health_lines
 from taut.report.terminal.layout import (
     LABEL,
     NUMBER,
@@ -145,21 +145,25 @@ def _transport(found: Certificate, ink: Ink) -> list[RenderableType]:
     """Show the verdict on a reward that was calibrated on older data."""
     if found.transport is None:
         return []
-    about = "fitted on the reward data, audited on the labels"
-    moved = Transport.model_validate(found.transport)
-    return [heading(ink, "Calibrated reward", about), *transport_lines(moved, ink)]
+    return _calibrated(Transport.model_validate(found.transport), ink)
+
+
+def _calibrated(found: Transport, ink: Ink) -> list[RenderableType]:
+    """Say how a calibrated reward did, and what it predicts."""
+    title = heading(ink, "Calibrated reward", "fitted on the reward data, audited on the labels")
+    state = ink.text(found.state, _STATE_STYLES.get(found.state, "yellow"))
+    line = Text.assemble(state, "  ", ink.text(found.detail))
+    return [title, line, *flow(wording.transport_text(found), ink)]
 
 
 def transport_report(found: Transport) -> RenderableType:
     """Return the report of a reward that was calibrated on older data."""
-    return Report(lambda ink: transport_lines(found, ink))
+    return Report(lambda ink: _transport_page(found, ink))
 
 
-def transport_lines(found: Transport, ink: Ink) -> list[RenderableType]:
-    """Return the verdict on a calibrated reward, and what it predicts."""
-    style = _STATE_STYLES.get(found.state, "yellow")
-    line = Text.assemble(ink.text(found.state, style), "  ", ink.text(found.detail))
-    return [line, *flow(wording.transport_text(found), ink)]
+def _transport_page(found: Transport, ink: Ink) -> list[RenderableType]:
+    rests = [heading(ink, "What it rests on"), *assumption_table(found.assumptions, ink)]
+    return spaced([_calibrated(found, ink), rests, health_lines(found.health, ink)])
 
 
 def _paper(found: Certificate, ink: Ink) -> list[RenderableType]:

@@ -18,7 +18,7 @@ from taut.logs.read import Request, tasks
 from taut.logs.reduce import Reduced
 from taut.logs.schema import COLUMNS, NATIVE, WORDS
 from taut.logs.sources import Source
-from taut.logs.write import RejectedRows
+from taut.logs.write import RejectedRows, column_array, with_optional
 from taut.training.scoring.batches import Row
 from taut.training.scoring.parts import INDEX, Parts
 from taut.training.scoring.words import Words
@@ -26,13 +26,6 @@ from taut.training.scoring.words import Words
 WINDOW_ROWS = 4096
 WINDOW_TOKENS = 1 << 22
 
-_TYPES = {
-    "float": pa.float64(),
-    "int": pa.int64(),
-    "bool": pa.bool_(),
-    "text": pa.string(),
-    "token_ids": pa.list_(pa.int32()),
-}
 # Columns that scoring makes, or that would contradict what it makes: another engine's log-probs.
 _MADE = (
     "policy_logprob",
@@ -166,24 +159,17 @@ def _pieces(
 
 
 def _table(piece: Reduced) -> pa.Table:
-    columns = dict(piece.columns)
-    rows = len(columns["reward"])
-    columns.setdefault("gold", np.full(rows, np.nan))
+    columns = with_optional(piece.columns)
     names = [column.name for column in COLUMNS if column.name in columns]
     return pa.table({name: _array(name, columns[name]) for name in names})
 
 
 def _array(name: str, values) -> pa.Array:
-    kind = NATIVE[name].kind
-    if kind == "id":
-        array = values if isinstance(values, pa.Array) else pa.array(values)
-        return array.cast(pa.int64() if pa.types.is_integer(array.type) else pa.string())
-    if kind == "features":
+    if NATIVE[name].kind == "features":
         return pa.array(list(values), type=pa.list_(pa.float64()))
-    if isinstance(values, pa.Array):
-        return values.cast(_TYPES[kind])
-    mask = np.isnan(values) if name == "gold" else None
-    return pa.array(values, type=_TYPES[kind], mask=mask)
+    if NATIVE[name].kind == "token_ids":
+        return values.cast(pa.list_(pa.int32()))
+    return column_array(name, values)
 
 
 def _check_same(first: tuple[str, pa.Schema], file: str, schema: pa.Schema) -> None:

@@ -199,6 +199,8 @@ class Words:
     def _ends(self, responses: list[list[int]], name: str, chunk: Chunk) -> None:
         """Add or drop end tokens, in place."""
         truncated = chunk.columns.get("truncated")
+        if truncated is not None and truncated.missing is not None and truncated.missing.all():
+            truncated = None
         if self.end_token == "auto" and name == "response" and truncated is None:
             raise LogError(
                 f"{chunk.file}: expected 'truncated', which says whether the end token was "
