@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import taut
+from taut.lab.document import Outcome
 from taut.lab.verdict import demonstrate, draw
 from taut.report.plot import save_plot
-from taut.report.terminal.certificate import save_svg
 from taut.report.terminal.lab import lab_report
+from taut.report.terminal.layout import save_svg
 
 
 def main() -> None:
@@ -14,7 +15,7 @@ def main() -> None:
     document = demonstrate(Path(taut.__file__).parent / "examples")
     here = Path(__file__).parent
     del document["audit"]  # the picture is of the run; an audit has a page of its own
-    save_svg(lab_report(document), here / "demo.svg", "taut demo", width=92)
+    save_svg(lab_report(Outcome.model_validate(document)), here / "demo.svg", "taut demo", width=92)
     save_plot(draw(document), here / "lab.svg")
 
 

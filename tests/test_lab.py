@@ -16,6 +16,7 @@ import taut
 from taut.cli import cli
 from taut.errors import UsageError
 from taut.lab import language
+from taut.lab.document import Outcome
 from taut.lab.overoptimise import (
     SIZES,
     Settings,
@@ -27,8 +28,8 @@ from taut.lab.overoptimise import (
     recipe_table,
 )
 from taut.lab.verdict import EXAMPLE_LOG, EXAMPLE_TRUTH, TARGETS, demonstrate, judge
-from taut.report.terminal.certificate import print_report
 from taut.report.terminal.lab import lab_report
+from taut.report.terminal.layout import print_report
 from taut.training.recipe import parse_recipe
 
 EXAMPLES = Path(taut.__file__).parent / "examples"
@@ -241,7 +242,7 @@ def test_the_demonstration_is_plain_data():
 def test_the_report_fits_and_says_the_turn(width, encoding, outcome):
     """Verdict, chart and table at any width and on any terminal, with no line beyond it."""
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    print_report(lab_report(outcome), file=file, width=width)
+    print_report(lab_report(Outcome.model_validate(outcome)), file=file, width=width)
     file.seek(0)
     lines = file.read().splitlines()
     assert max(map(len, lines)) <= width

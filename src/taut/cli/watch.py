@@ -16,7 +16,7 @@ from taut.cli.arguments import (
 from taut.cli.reading import name_pairs
 from taut.cli.root import EXIT_GATE, EXIT_UNDECIDED, cli, complain
 from taut.cli.show import show, write_text
-from taut.draws.layout import PROMPT_MODES, SAMPLE
+from taut.draws.modes import PROMPT_MODES, SAMPLE
 from taut.errors import UsageError
 
 

@@ -349,8 +349,9 @@ def _rollouts(found: Rollouts) -> list[str]:
     plurals = {"policy": "policies"}
     told = ", ".join(count(number, noun, plurals.get(noun)) for number, noun in counts)
     columns = {item.name: getattr(found, item.name) for item in fields(found)}
+    several = {"kept": found.kept_columns, "parts": found.part_names}
     rows = (
-        _column_row(name, values)
+        _column_row(", ".join(several.get(name, ())) or name, values)
         for name, values in columns.items()
         if isinstance(values, np.ndarray)
     )
@@ -360,9 +361,10 @@ def _rollouts(found: Rollouts) -> list[str]:
 
 def _column_row(name: str, values: np.ndarray) -> tuple[str, ...]:
     """Return the name of a column, how many values are there, and their spread if it has one."""
-    if values.dtype.kind == "u" or values.ndim > 1 or name in ("policy", "run"):
+    if values.dtype.kind not in "fib" or values.ndim > 1 or name in ("policy", "run"):
         return escape(name), f"{len(values):,}", "", "", ""
     known = values[~np.isnan(values)] if values.dtype.kind == "f" else values
+    known = known[known >= 0] if name == "n_tokens" else known  # -1: not known
     if not len(known):
         return escape(name), "0", "", "", ""
     spread = (float(known.min()), float(known.mean()), float(known.max()))
