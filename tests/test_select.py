@@ -522,7 +522,6 @@ def test_pairs_with_recorded_chances_of_a_label_exclude_nobody():
     found = taut.select(by_chance(), "policy", **REWARD)
     assert "B" in found.not_excluded
     assert found["B"].lower <= 0.65 <= found["B"].upper
-    assert found["A"].lower <= 0.55 <= found["A"].upper
     if found.chosen == "A":
         assert found.regret >= 0.1
 

@@ -32,11 +32,14 @@ _HOME = {
     "mean_interval": "taut.inequalities.mean",
     "ou_posterior": "taut.posterior.sgd",
     "pac_bayes_interval": "taut.inequalities.pac_bayes",
+    "overoptimise": "taut.lab.overoptimise",
     "plan": "taut.decisions.budget.plan",
     "read_rollouts": "taut.engines.local",
     "reward_mse_from_preferences": "taut.bounds.preferences",
+    "score": "taut.training.scoring.score",
     "select": "taut.decisions.selection.select",
     "simulate": "taut.worlds",
+    "train": "taut.training.pipeline.run",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]

@@ -15,7 +15,7 @@ from taut.decisions.stopping.result import MonitorResult, WatchResult
 from taut.decisions.threshold.result import ClipThreshold
 from taut.decisions.transport.result import Transport
 from taut.errors import LogError
-from taut.lab.document import Outcome
+from taut.lab.outcome import Outcome
 from taut.results import Document
 
 DOCUMENTS: dict[str, type[Document]] = {

@@ -177,7 +177,7 @@ def _assumptions(rollouts, layout, labels, units, declared, whole, findings):
         yield _random_labels(labels, declared, facts, findings)
         yield _range(about.GOLD_RANGE, "gold", units.gold_declared)
     if rollouts.log_ratio is not None or rollouts.policy_logprob is not None:
-        yield _log_probs(findings)
+        yield _log_probs(rollouts, findings)
 
 
 def _held_out(layout: Layout, declared: Declared, whole: Whole, facts) -> Assumption:
@@ -313,13 +313,16 @@ def _range(name: str, column: str, declared: bool) -> Assumption:
     )
 
 
-def _log_probs(findings: Findings) -> Assumption:
+def _log_probs(rollouts: Rollouts, findings: Findings) -> Assumption:
     found = findings.log_probs
-    stands = found.standing if found.speaks else Standing.ASSUMED
+    stands, by = (found.standing if found.speaks else Standing.ASSUMED), found.detail
+    if rollouts.facts.log_probs_estimated:
+        stands = Standing.VIOLATED
+        by = "the log records that its texts were cut into tokens anew, not as they were sampled"
     return Assumption(
         name=about.LOG_PROBS,
         text="log-probs are those of the policy that sampled, and of its reference, from one "
         "engine",
         stands=stands,
-        by=found.detail,
+        by=by,
     )

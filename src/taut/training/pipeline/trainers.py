@@ -21,7 +21,7 @@ from torch.utils.data import SequentialSampler
 from transformers import TrainerCallback
 
 from taut.errors import UsageError
-from taut.training.recipe import Recipe
+from taut.training.pipeline.settings import Recipe
 
 WHOLE = "taut.whole"  # the last file of a checkpoint
 # Metrics that people watch while they wait: the trainers' names, and ours.

@@ -6,7 +6,6 @@ sampling defaults that a checkpoint brings along (top-k, top-p, repetition penal
 """
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +14,9 @@ from typing import Any
 import numpy as np
 
 from taut.errors import UsageError
-from taut.training.data import Prompt
-from taut.training.log_probs import pad_rows, token_log_probs
-from taut.training.recipe import FromScratch, Lora
-
-
-def stay_offline() -> None:
-    """Keep the Hugging Face libraries off the network; call before they are imported."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+from taut.training.pipeline.data import Prompt
+from taut.training.pipeline.settings import FromScratch, Lora
+from taut.training.recording.log_probs import pad_rows, padded, token_log_probs
 
 
 def model_folder(name: str) -> str:
@@ -287,20 +280,6 @@ def _evaluating(model: Any) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-
-
-def padded(rows: Sequence[Sequence[int]], *, pad: int, left: bool) -> tuple[Any, Any]:
-    """Return token rows as a tensor with its mask, padded on the left or the right."""
-    import torch
-
-    longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        where = slice(longest - len(row), longest) if left else slice(0, len(row))
-        ids[i, where] = torch.tensor(row, dtype=torch.long)
-        mask[i, where] = 1
-    return ids, mask
 
 
 def sample(

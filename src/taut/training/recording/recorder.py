@@ -4,44 +4,50 @@
 return. Each rank writes one Parquet file a step, under another name until it is whole.
 """
 
-import hashlib
-import json
 import os
-import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from taut.errors import LogError, UsageError
-from taut.logs.schema import REJECTED_KEY
-from taut.logs.write import write_rollouts
-from taut.training.checks import require_sound
-from taut.training.hooks import (
+from taut.training.recording.checks import require_sound
+from taut.training.recording.columns import (
+    check_keep,
+    prompt_ids,
+    response_of,
+    reward_parts,
+    weighted_reward,
+)
+from taut.training.recording.facts import (
+    engine,
+    held_out,
+    is_penalty,
+    named_evaluations,
+    objective_beta,
+    steered,
+)
+from taut.training.recording.hooks import (
     GENERATE,
     LOG_PROBS,
     REWARDS,
     check_trainer,
     distorted,
     is_reference,
+    missing_log_probs,
     mode,
     reference,
-    score,
     stop_tokens,
 )
-from taut.training.log_probs import frozen_copy, token_log_probs
+from taut.training.recording.log import Log
+from taut.training.recording.log_probs import frozen_copy
+from taut.version import __version__
 
 if TYPE_CHECKING:
     import torch
-
-_FILE = re.compile(r"step_(\d+)-rank_(\d+)\.parquet")
-_NAME = "step_{:08d}-rank_{:05d}.parquet"
-_PART = re.compile(r"\.step_\d+-rank_\d+\.parquet\.[0-9a-f]+\.part")
 
 
 def record(
@@ -53,6 +59,10 @@ def record(
     run: str | None = None,
     policy: str | None = None,
     evaluation: str | os.PathLike | None = None,
+    text: bool | None = None,
+    keep: Sequence[str] = (),
+    reward_range: tuple[float, float] | None = None,
+    gold_range: tuple[float, float] | None = None,
     extra_forward: bool = False,
     overwrite: bool = False,
     check: bool = True,
@@ -60,7 +70,8 @@ def record(
     """Write the rollouts of a TRL trainer to a native log that `taut audit` reads.
 
     Call it before `trainer.train()`. A resumed run takes away what was recorded at or after its
-    checkpoint and records it again, so that nothing is lost or doubled.
+    checkpoint and records it again, so that nothing is lost or doubled. What the log is worth
+    stands in it: beta, declared ranges, whether the prompts are held out, how many were launched.
 
     Args:
         trainer: A TRL `RLOOTrainer` or `GRPOTrainer`, or a subclass.
@@ -70,12 +81,18 @@ def record(
         run: Name of the run; the trainer's own by default.
         policy: Name of the policy; the model's own by default.
         evaluation: Folder of a second log, of the rollouts of evaluations; None for no such log.
+        text: Also write prompts, responses and their token ids, which labelling and `taut score`
+            need; by default in the log of evaluations alone.
+        keep: Columns of the data set to write, too.
+        reward_range: Range of the reward that is fixed before the run, reward units.
+        gold_range: That of gold, where it is another.
         extra_forward: Compute the log-probs that the trainer does not, one more forward each: for
-            GRPO, whose default beta of 0 has no reference, and for truncated rollouts where
+            beta = 0, GRPO's default, which has no reference, and for truncated rollouts where
             `mask_truncated_completions` hides theirs. A trainer without a reference is given
             a copy of the policy as it is now.
         overwrite: Replace an earlier log in the folder when a run starts from its beginning.
-        check: Run the pre-flight checks and raise on what is wrong.
+        check: Run the pre-flight checks, raise on what makes the run worthless, and leave out
+            log-probs that would be wrong; both with a word of why.
 
     Returns:
         The recorder at work; its `detach` ends it.
@@ -84,27 +101,53 @@ def record(
         UsageError: The trainer is of another kind, or a check fails.
     """
     check_trainer(trainer)
-    if check:
-        require_sound(trainer)
+    sets = {"train_dataset": trainer.train_dataset}
+    if evaluation is not None:
+        sets |= named_evaluations(trainer)
+    check_keep(keep, {name: getattr(rows, "column_names", None) for name, rows in sets.items()})
+    spoilt = require_sound(trainer, extra_forward=extra_forward) if check else frozenset()
+    facts = {
+        "beta": objective_beta(trainer),
+        "reward_range": reward_range,
+        "gold_range": gold_range,
+        "log_probs": engine(trainer),
+        "writer": f"taut {__version__}, taut.training.record",
+        "starts_at_reference": True if check else None,  # or the check would have raised
+    }
     model = getattr(trainer.model.config, "_name_or_path", "") or type(trainer.model).__name__
+    with_text = {None: {"eval"}, True: {"train", "eval"}, False: set()}[text]
     recorder = Recorder(
         trainer=trainer,
-        gold=gold,
-        token_lists=token_lists,
+        logs=_logs(trainer, os.fspath(folder), evaluation, facts),
         run=run or _run_name(trainer.args),
         policy=policy or os.path.basename(os.path.normpath(model)),
+        gold=gold,
+        token_lists=token_lists,
+        text=frozenset(with_text),
+        keep=tuple(keep),
         extra_forward=extra_forward,
         overwrite=overwrite,
-        logs={"train": Log(os.fspath(folder))},
+        spoilt=spoilt,
     )
-    if evaluation is not None:
-        recorder.logs["eval"] = Log(os.fspath(evaluation))
-        if os.path.realpath(evaluation) == os.path.realpath(folder):
-            raise UsageError(
-                f"evaluation: expected another folder than that of training, found {folder}."
-            )
     recorder.attach()
     return recorder
+
+
+def _logs(
+    trainer: Any, folder: str, evaluation: str | os.PathLike | None, facts: dict[str, Any]
+) -> dict[str, Log]:
+    """Return the log of each mode, with what is known of its prompts."""
+    of_training = {"held_out": False, "rollouts_per_prompt": trainer.num_generations}
+    logs = {"train": Log(folder, "train", facts | of_training)}
+    if evaluation is None:
+        return logs
+    if os.path.realpath(evaluation) == os.path.realpath(folder):
+        raise UsageError(
+            f"evaluation: expected another folder than that of training, found {folder}."
+        )
+    per_prompt = trainer.num_generations_eval
+    of_evaluation = {"held_out": held_out(trainer), "rollouts_per_prompt": per_prompt}
+    return logs | {"eval": Log(os.fspath(evaluation), "eval", facts | of_evaluation)}
 
 
 def _run_name(args: Any) -> str:
@@ -122,70 +165,27 @@ class Batch:
     columns: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Log:
-    """One folder of files, and the rows of the step at hand."""
-
-    folder: str
-    step: int = -1
-    batches: list[dict[str, Any]] = field(default_factory=list)
-    written: set[str] = field(default_factory=set)
-
-    def add(self, step: int, columns: dict[str, Any]) -> None:
-        """Keep a batch of rows; rows of one step stay together."""
-        if step != self.step:
-            self.step, self.batches = step, []
-        self.batches.append(columns)
-
-    def write(self, rank: int, facts: dict[str, str]) -> None:
-        """Write the step at hand, in place of what was written of it before."""
-        if not self.batches:
-            return
-        os.makedirs(self.folder, exist_ok=True)
-        names = [name for name in self.batches[0] if all(name in b for b in self.batches)]
-        partial = sorted({name for batch in self.batches for name in batch} - set(names))
-        if partial:
-            warnings.warn(
-                f"{self.folder}, step {self.step}: {', '.join(partial)} came with some batches of "
-                "the step only and is left out of its file.",
-                stacklevel=2,
-            )
-        rows = {name: [v for batch in self.batches for v in batch[name]] for name in names}
-        scored = ~np.isnan(rows["reward"])
-        # Unscored, so nothing to audit; infinite ones are for readers to refuse.
-        if not scored.all():
-            rows = {name: list(compress(values, scored)) for name, values in rows.items()}
-            facts = facts | {REJECTED_KEY.decode(): str(int((~scored).sum()))}
-        path = os.path.join(self.folder, _NAME.format(self.step, rank))
-        write_rollouts(rows, path, facts=facts)
-        self.written.add(path)
-
-    def files(self) -> Iterator[tuple[str, int]]:
-        """Yield path and step of each file of an earlier process."""
-        for name in sorted(os.listdir(self.folder) if os.path.isdir(self.folder) else ()):
-            path, found = os.path.join(self.folder, name), _FILE.fullmatch(name)
-            if found and path not in self.written:
-                yield path, int(found[1])
-
-    def drop_parts(self) -> None:
-        """Take away what a killed process left half written; no reader looks at it."""
-        for name in os.listdir(self.folder) if os.path.isdir(self.folder) else ():
-            if _PART.fullmatch(name):
-                Path(self.folder, name).unlink(missing_ok=True)
-
-
 @dataclass(slots=True, kw_only=True)
 class Recorder:
-    """A recorder at work on one trainer."""
+    """A recorder at work on one trainer; its settings are those of `record`.
+
+    Attributes:
+        logs: The log of each mode of the trainer, "train" and "eval".
+        text: Modes whose words are written.
+        spoilt: Modes whose log-probs would be wrong and are left out.
+    """
 
     trainer: Any
-    gold: Callable[..., list[float | None]] | None
-    token_lists: bool
+    logs: dict[str, Log]
     run: str
     policy: str
-    extra_forward: bool
-    overwrite: bool
-    logs: dict[str, Log]
+    gold: Callable[..., list[float | None]] | None = None
+    token_lists: bool = False
+    text: frozenset[str] = frozenset()
+    keep: tuple[str, ...] = ()
+    extra_forward: bool = False
+    overwrite: bool = False
+    spoilt: frozenset[str] = frozenset()
     _copy: Any = None
     _batch: Batch | None = None
     _inner: dict[str, Callable] = field(default_factory=dict)
@@ -197,7 +197,7 @@ class Recorder:
         Raises:
             UsageError: The trainer's only reward is a KL penalty.
         """
-        if all(getattr(f, "is_kl_penalty", False) for f in self.trainer.reward_funcs):
+        if all(map(is_penalty, self.trainer.reward_funcs)):
             raise UsageError(
                 "record: expected a reward function beside the KL penalty, found none; there is "
                 "no reward to audit."
@@ -225,6 +225,14 @@ class Recorder:
         Raises:
             LogError: A run starts from its beginning and the folder holds an earlier log.
         """
+        if "eval" in self.logs and (cause := steered(self.trainer)):
+            self.logs["eval"].facts["held_out"] = False
+            warnings.warn(
+                f"{self.logs['eval'].folder}: expected evaluations that nothing hangs on, found "
+                f"{cause}, which steers the run by them: their prompts are not held out. Leave it "
+                "out, or certify on other prompts.",
+                stacklevel=2,
+            )
         # Evaluation of a step comes before its checkpoint, training of it after.
         stale = {
             kind: [path for path, at in log.files() if at + (kind == "train") > step]
@@ -249,33 +257,41 @@ class Recorder:
     def finish_evaluation(self) -> None:
         """Write the evaluation that has just ended."""
         if "eval" in self.logs:
-            self.logs["eval"].write(self._rank, self._facts())
+            self.logs["eval"].write(self._rank, self._metadata())
 
     @property
     def _rank(self) -> int:
         return self.trainer.accelerator.process_index
 
-    def _facts(self) -> dict[str, str]:
-        return {
-            "taut.temperature": repr(float(self.trainer.temperature)),
-            "taut.trainer": f"{type(self.trainer).__name__}, trl {version('trl')}",
-        }
+    def _metadata(self) -> dict[str, str]:
+        return {"taut.temperature": repr(float(self.trainer.temperature))}
 
     def _generate(self, inputs: Any) -> Any:
         kind = mode(self.trainer)
         if kind not in self.logs:
             return self._inner[GENERATE](inputs)
-        self._batch = Batch()
+        self._batch, log = Batch(), self.logs[kind]
         try:
             out = self._inner[GENERATE](inputs)
-            self._add_log_probs(self._batch, out)
-            log = self.logs[kind]
-            log.add(self.trainer.state.global_step, self._batch.columns)
+            if kind not in self.spoilt:
+                self._add_log_probs(self._batch, out)
+            if kind in self.text:
+                self._add_prompt_ids(self._batch, out)
+            log.add(
+                self.trainer.state.global_step,
+                self._batch.columns,
+                draws=self._draws(len(inputs), log.facts["rollouts_per_prompt"]),
+            )
         finally:
             self._batch = None
         if kind == "train":
-            log.write(self._rank, self._facts())
+            log.write(self._rank, self._metadata())
         return out
+
+    def _draws(self, count: int, per_prompt: int) -> int:
+        """Return how many draws of prompts begin on this rank; ranks may share one."""
+        first = self._rank * count
+        return -(-(first + count) // per_prompt) - -(-first // per_prompt)
 
     def _log_probs(
         self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *args, **kwargs
@@ -298,11 +314,18 @@ class Recorder:
             return out
         trainer, count = self.trainer, len(prompts)
         first, stops = self._rank * count, stop_tokens(trainer)
+        mine = out[first : first + count]
         columns = self._batch.columns
-        columns["prompt_id"] = _prompt_ids(inputs, prompts)
-        columns["reward"] = _reward(trainer, out[first : first + count])
+        columns["prompt_id"] = prompt_ids(inputs, prompts)
+        columns["reward"] = weighted_reward(trainer, mine)
+        columns |= reward_parts(trainer, mine)
+        columns |= {name: [row.get(name) for row in inputs] for name in self.keep}
         if self.gold is not None:
             columns["gold"] = self._gold(inputs, prompts, completions, ids)
+        if mode(trainer) in self.text:
+            columns["prompt"] = list(prompts)
+            columns["response"] = [response_of(completion) for completion in completions]
+            columns["response_ids"] = list(ids)
         columns["n_tokens"] = [len(row) for row in ids]
         columns["truncated"] = [not len(row) or int(row[-1]) not in stops for row in ids]
         columns["run"] = [self.run] * count
@@ -326,6 +349,14 @@ class Recorder:
             )
         return np.array([np.nan if label is None else label for label in labels], dtype=float)
 
+    def _add_prompt_ids(self, batch: Batch, out: dict[str, Any]) -> None:
+        """Add the tokens that the policy was given, unless tools or images stand among them."""
+        if out.get("tool_mask") is not None or "pixel_values" in out:
+            batch.columns.pop("response_ids", None)  # not all of them are the policy's
+            return
+        ids, kept = (out[name].cpu().numpy() for name in ("prompt_ids", "prompt_mask"))
+        batch.columns["prompt_ids"] = [row[keep > 0] for row, keep in zip(ids, kept, strict=True)]
+
     def _add_log_probs(self, batch: Batch, out: dict[str, Any]) -> None:
         """Add sums, and lists on request, over the tokens that the policy itself wrote."""
         import torch
@@ -336,13 +367,13 @@ class Recorder:
         scores = {
             role: torch.from_numpy(values)
             for function in self.trainer.reward_funcs
-            if getattr(function, "is_kl_penalty", False)
+            if is_penalty(function)
             for role, values in getattr(function, "latest", {}).items()
         }
         if not getattr(self.trainer, "mask_truncated_completions", False):
             scores |= batch.scores  # else it has zeros where it masks
         if self.extra_forward:
-            scores |= self._missing(scores, out, mask)
+            scores |= missing_log_probs(self.trainer, self._copy, scores, out, mask)
         if "sampling_per_token_logps" in out:  # what the engine that sampled says
             scores["behaviour"] = out["sampling_per_token_logps"]
         elif "policy" in scores and not distorted(self.trainer):
@@ -358,62 +389,6 @@ class Recorder:
                 batch.columns[f"{role}_logprobs"] = [
                     row[keep] for row, keep in zip(values, kept, strict=True)
                 ]
-
-    def _missing(
-        self, scores: dict[str, Any], out: dict[str, Any], mask: "torch.Tensor"
-    ) -> "dict[str, torch.Tensor]":
-        """Compute what the trainer did not."""
-        import torch
-
-        if "pixel_values" in out:
-            raise UsageError("extra_forward: expected text alone, found images; leave it out.")
-        trainer, keep = self.trainer, mask.shape[1]
-        ids = torch.cat([out["prompt_ids"], out["completion_ids"]], dim=1)
-        attention = torch.cat([out["prompt_mask"], mask.to(out["prompt_mask"])], dim=1)
-        rows = trainer.args.per_device_train_batch_size
-        found = {}
-        if "policy" not in scores:
-            found["policy"] = score(trainer, trainer.model, ids, attention, keep, rows)
-        if "ref" not in scores:
-            with reference(trainer) as model:
-                if model is not None:
-                    found["ref"] = score(trainer, model, ids, attention, keep, rows)
-                else:
-                    with trainer.accelerator.autocast():
-                        found["ref"] = token_log_probs(
-                            self._copy,
-                            ids,
-                            attention,
-                            keep,
-                            temperature=trainer.temperature,
-                            rows=rows,
-                        )
-        return found
-
-
-def _reward(trainer: Any, per_function: "torch.Tensor") -> np.ndarray:
-    """Return the weighted sum of the rewards without a KL penalty among them."""
-    values = per_function.detach().double().cpu().numpy()
-    weights = trainer.reward_weights.detach().double().cpu().numpy()
-    kept = [not getattr(f, "is_kl_penalty", False) for f in trainer.reward_funcs]
-    values, weights = values[:, kept], weights[kept]
-    unscored = np.isnan(values).all(axis=1)
-    with np.errstate(invalid="ignore"):
-        total = np.where(np.isnan(values), 0.0, values * weights).sum(axis=1)
-    # Infinities that cancel are no missing score: a reader must meet and refuse them.
-    total = np.where(np.isnan(total), np.inf, total)
-    return np.where(unscored, np.nan, total)
-
-
-def _prompt_ids(inputs: Any, prompts: Any) -> list:
-    if "prompt_id" in inputs[0]:
-        return [row["prompt_id"] for row in inputs]
-    return [_hash(prompt) for prompt in prompts]
-
-
-def _hash(prompt: Any) -> str:
-    text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _callback(recorder: Recorder) -> Any:

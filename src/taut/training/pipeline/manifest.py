@@ -14,8 +14,10 @@ from typing import Any
 
 from taut.errors import UsageError
 from taut.logs.write import whole_file
-from taut.training.data import file_digest
-from taut.training.recipe import Recipe, differences, recipe_document
+from taut.training.extra import PACKAGES
+from taut.training.pipeline.data import file_digest
+from taut.training.pipeline.recipe import differences
+from taut.training.pipeline.settings import Recipe
 from taut.version import __version__
 
 SCHEMA = "taut.run/1"
@@ -31,7 +33,6 @@ WRITTEN = (
     "metrics.jsonl",
     NAME,
 )
-PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
 
 @dataclass
@@ -42,11 +43,20 @@ class Manifest:
         folder: The run's folder.
         head: What the run is made from.
         stages: Name to what a stage found; a stage is there once it is done.
+        is_new: Nothing of an earlier run in the folder is gone on with.
     """
 
     folder: Path
     head: dict[str, Any]
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    is_new: bool = True
+
+    def begin(self) -> None:
+        """Take the folder for this run, and remove what an earlier one wrote, if it is new."""
+        if self.is_new and (self.folder / NAME).exists():
+            remove_run(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.save()
 
     def finish(self, stage: str, found: dict[str, Any], *, main: bool) -> None:
         """Say that a stage is done, and what it found."""
@@ -66,23 +76,21 @@ class Manifest:
         return {"schema": SCHEMA, **self.head, "stages": self.stages}
 
 
-def open_manifest(recipe: Recipe, *, processes: int, fresh: bool, main: bool) -> Manifest:
+def open_manifest(recipe: Recipe, *, processes: int, fresh: bool = False) -> Manifest:
     """Return the manifest of a recipe's folder: a new one, or that of the run to go on with.
+
+    Nothing is written before `begin`: a run that its data stop leaves nothing behind.
 
     Args:
         recipe: The run.
         processes: How many take part.
-        fresh: Remove what an earlier run wrote and start again.
-        main: This process writes; the others read when it is through.
+        fresh: Start again, whatever run of ours is there.
 
     Raises:
         UsageError: The folder holds something else, or a run that differs.
     """
     folder = Path(recipe.output.folder)
     path = folder / NAME
-    if main and fresh and path.exists():
-        _read(path)  # only a run of ours is removed
-        remove_run(folder)
     head = _head(recipe, processes)
     if not path.exists():
         if folder.exists() and any(not item.name.startswith(".") for item in folder.iterdir()):
@@ -90,23 +98,21 @@ def open_manifest(recipe: Recipe, *, processes: int, fresh: bool, main: bool) ->
                 f"{folder}: expected an empty folder or a run of taut, found other files; choose "
                 "another output.folder."
             )
-        manifest = Manifest(folder, head)
-        if main:
-            folder.mkdir(parents=True, exist_ok=True)
-            manifest.save()
-        return manifest
+        return Manifest(folder, head)
     old = _read(path)
+    # A run that stopped before it made anything is no run to go on with.
+    if fresh or not (old["stages"] or any((folder / "stages").glob("*/*"))):
+        return Manifest(folder, head)
     _compare(old, head, path)
-    return Manifest(folder, head, old["stages"])
+    return Manifest(folder, head, old["stages"], is_new=False)
 
 
 def _head(recipe: Recipe, processes: int) -> dict[str, Any]:
-    document = recipe_document(recipe)
     return {
         "version": __version__,
         "packages": _versions(),
         "processes": processes,
-        "recipe": document,
+        "recipe": recipe.model_dump(mode="json"),
         "inputs": _inputs(recipe),
     }
 

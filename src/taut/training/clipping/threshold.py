@@ -175,6 +175,18 @@ def keep_threshold(threshold: Threshold) -> Any:
     return KeepThreshold()
 
 
+def kl_metrics(log_ratio: Any, clipped: Any, threshold: Threshold) -> dict[str, float]:
+    """Return the metrics of one batch: means in nats, the share that was clipped, and tau."""
+    found = {
+        "kl/sequence": float(log_ratio.mean()),
+        "kl/clipped": float(clipped.mean()),
+        "kl/clip_share": float((clipped != log_ratio).mean()),
+    }
+    if not math.isinf(threshold.tau):
+        found["tau"] = float(threshold.tau)
+    return found
+
+
 def quantile_threshold(
     log_ratios: np.ndarray, *, prompts: int, rollouts_per_prompt: int, delta: float = 0.05
 ) -> float:

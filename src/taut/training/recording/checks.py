@@ -6,31 +6,23 @@ of trusting a setting: two forwards of the same text must agree.
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from taut.errors import UsageError
-from taut.training.hooks import (
+from taut.training.recording.hooks import (
     check_trainer,
     distorted,
     reference,
     sampling_settings,
-    score,
-    tokenizer_of,
 )
-from taut.training.log_probs import pad_rows
-
-if TYPE_CHECKING:
-    import torch
+from taut.training.recording.probe import in_mode, make_probe, rounding, sums
 
 # Nats per sequence. Two float32 forwards of one text differ by less; a reference that is not the
 # policy, or dropout, by far more.
 SAME = 0.02
 NOISE = 0.05  # nats; rounding above this hides the first steps of a run
-_PROBE_PROMPTS = 4
-_PROBE_TOKENS = 32
-_EXTRA_PADDING = 7  # columns; not a multiple of a kernel's tile
+_LOST = "rewards alone, enough for --target reward; the targets clipped and objective are lost."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,115 +31,67 @@ class Finding:
 
     Attributes:
         check: Name of the check.
-        severity: "error" stops a run, "warning" is worth knowing.
+        severity: "error" stops a run; "rewards_only" spoils its log-probs, which the recorder
+            then leaves out; "warning" is worth knowing.
         message: What was expected and found.
         remedy: What to do.
+        modes: Of the trainer, "train" or "eval", whose log-probs are spoilt.
     """
 
     check: str
-    severity: Literal["error", "warning"]
+    severity: Literal["error", "rewards_only", "warning"]
     message: str
     remedy: str
+    modes: tuple[str, ...] = ("train", "eval")
 
     def __str__(self) -> str:
         return f"{self.check}: {self.message} {self.remedy}"
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A little text to score: prompts of the run, each gone on with its own words."""
-
-    ids: "torch.Tensor"
-    mask: "torch.Tensor"
-    keep: int
-
-    def padded(self, columns: int, pad: int) -> "Probe":
-        """Return the same text behind more padding."""
-        import torch
-
-        shape = (len(self.ids), columns)
-        return Probe(
-            torch.cat([self.ids.new_full(shape, pad), self.ids], dim=1),
-            torch.cat([self.mask.new_zeros(shape), self.mask], dim=1),
-            self.keep,
-        )
-
-
-def preflight(trainer: Any) -> tuple[Finding, ...]:
+def preflight(trainer: Any, *, extra_forward: bool = False) -> tuple[Finding, ...]:
     """Return what is wrong with a run that has not begun; empty where nothing is.
 
     It runs a few forwards on four prompts and changes neither models nor random numbers.
 
     Args:
         trainer: A TRL `RLOOTrainer` or `GRPOTrainer`, before `train()`.
+        extra_forward: As for `record`: log-probs that the trainer does not compute are no matter.
 
     Raises:
         UsageError: The trainer is of another kind.
     """
     check_trainer(trainer)
-    with _as_in_training(trainer):
-        return tuple(finding for check in CHECKS for finding in check(trainer))
+    checks = CHECKS if extra_forward else (*CHECKS, _hidden)
+    with in_mode(trainer, training=False):
+        return tuple(finding for check in checks for finding in check(trainer))
 
 
-def require_sound(trainer: Any) -> tuple[Finding, ...]:
-    """Raise where a check finds an error, warn of the rest and return it.
+def require_sound(trainer: Any, *, extra_forward: bool = False) -> frozenset[str]:
+    """Raise where a check finds an error, and warn of the rest.
+
+    Returns:
+        The modes of the trainer whose log-probs would be wrong.
 
     Raises:
         UsageError: At least one check found an error; all are named.
     """
-    findings = preflight(trainer)
+    findings = preflight(trainer, extra_forward=extra_forward)
     errors = [str(finding) for finding in findings if finding.severity == "error"]
     if errors:
         raise UsageError(
             "the run is not sound:\n" + "\n".join(f"  {line}" for line in errors) + "\n"
             "check=False records it all the same."
         )
+    spoilt: set[str] = set()
     for finding in findings:
-        warnings.warn(str(finding), stacklevel=3)
-    return findings
-
-
-@contextmanager
-def _as_in_training(trainer: Any) -> Iterator[None]:
-    """Put models in the mode that training scores in; leave modes and chance as they were."""
-    import torch
-
-    model = trainer.model
-    before = model.training
-    with torch.random.fork_rng():
-        model.train()
-        try:
-            yield
-        finally:
-            model.train(before)
-
-
-def _probe(trainer: Any) -> Probe | None:
-    """Return prompts of the run as text to score; None where they cannot be read."""
-    tokenizer, rows = tokenizer_of(trainer), []
-    for row in trainer.train_dataset:
-        if row.keys() & {"image", "images"}:
-            return None
-        if not isinstance(row["prompt"], str):
-            text = tokenizer.apply_chat_template(row["prompt"], tokenize=False)
-        else:
-            text = row["prompt"]
-        rows.append(tokenizer(text)["input_ids"])
-        if len(rows) == _PROBE_PROMPTS:
-            break
-    rows = [row for row in rows if row]
-    if not rows:
-        return None
-    again = [(row * _PROBE_TOKENS)[:_PROBE_TOKENS] for row in rows]
-    ids, mask, keep = pad_rows(rows, again, tokenizer.pad_token_id)
-    device = trainer.accelerator.device
-    return Probe(ids.to(device), mask.to(device), keep)
-
-
-def _sums(trainer: Any, model: Any, probe: Probe) -> "torch.Tensor":
-    """Return the log-prob of each text of the probe, nats, float64 on the CPU."""
-    values = score(trainer, model, probe.ids, probe.mask, probe.keep, len(probe.ids))
-    return values.cpu().double().sum(dim=1)
+        lost = ""
+        if finding.severity == "rewards_only":
+            spoilt.update(finding.modes)
+            both = len(finding.modes) > 1
+            which = "both logs hold" if both else f"the {finding.modes[0]} log holds"
+            lost = f" Until then {which} {_LOST}"
+        warnings.warn(f"{finding}{lost}", stacklevel=3)
+    return frozenset(spoilt)
 
 
 def _dropout(trainer: Any) -> Iterator[Finding]:
@@ -162,21 +106,23 @@ def _dropout(trainer: Any) -> Iterator[Finding]:
             if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0
         }
     )
-    probe = _probe(trainer)
+    probe = make_probe(trainer)
     gap = 0.0
     if probe is not None:
-        one, two = (_sums(trainer, trainer.model, probe) for _ in range(2))
+        with in_mode(trainer, training=True):
+            one, two = (sums(trainer, trainer.model, probe) for _ in range(2))
         gap = float((one - two).abs().max())
     if not active and gap <= SAME:
         return
     where = f"{len(active)} layers, first {active[0]}" if active else "two forwards that differ"
     yield Finding(
         check="dropout",
-        severity="error",
+        severity="rewards_only",
         message=f"expected no dropout while log-probs are computed, found {where}; two forwards of "
         f"one text differ by {gap:.2g} nats.",
         remedy="Set disable_dropout=True in the trainer's config, and lora_dropout=0 and "
         "attention_dropout=0 where the model has them.",
+        modes=("train",),  # evaluations compute without it
     )
 
 
@@ -190,15 +136,15 @@ def _reference(trainer: Any) -> Iterator[Finding]:
             "moves it: log-ratios of different steps then have different meanings.",
             remedy="Set sync_ref_model=False, or audit each step for itself.",
         )
-    probe = _probe(trainer)
+    probe = make_probe(trainer)
     if probe is None or trainer.state.global_step > 0:
         return
     with reference(trainer) as model:
         if model is None:
             return
-        of_reference = _sums(trainer, model, probe)
-    gap = float((_sums(trainer, trainer.model, probe) - of_reference).abs().max())
-    if gap <= SAME + 4 * _rounding(trainer, probe):
+        of_reference = sums(trainer, model, probe)
+    gap = float((sums(trainer, trainer.model, probe) - of_reference).abs().max())
+    if gap <= SAME + 4 * rounding(trainer, probe):
         return
     differ = _different_weights(trainer)
     if differ:
@@ -244,7 +190,7 @@ def _sampling(trainer: Any) -> Iterator[Finding]:
         found = ", ".join(f"{name}={value}" for name, value in changed.items())
         yield Finding(
             check="sampling",
-            severity="error",
+            severity="rewards_only",
             message=f"expected completions drawn from the policy itself, found {found}, by the "
             "trainer's config or the model's generation config: the log-probs are not those of "
             "the policy that samples.",
@@ -255,7 +201,7 @@ def _sampling(trainer: Any) -> Iterator[Finding]:
     if sampled is not None and sampled != trainer.temperature:
         yield Finding(
             check="temperature",
-            severity="error",
+            severity="rewards_only",
             message=f"expected one temperature, found {sampled} for sampling and "
             f"{trainer.temperature} for log-probs.",
             remedy="Set temperature in the trainer's config, not in generation_kwargs.",
@@ -280,28 +226,43 @@ def _sampling(trainer: Any) -> Iterator[Finding]:
 
 def _truncation(trainer: Any) -> Iterator[Finding]:
     """Masked completions keep their reward and lose their penalty."""
-    if not getattr(trainer, "mask_truncated_completions", False):
-        return
     penalised = trainer.beta != 0 or any(_penalties(trainer))
+    if penalised and getattr(trainer, "mask_truncated_completions", False):
+        yield Finding(
+            check="truncation",
+            severity="warning",
+            message="expected the penalty on all completions, found "
+            "mask_truncated_completions=True, which sets the KL of truncated ones to 0 and keeps "
+            "their reward: long responses are free.",
+            remedy="Set it to False, or give truncated completions a low reward.",
+        )
+
+
+def _hidden(trainer: Any) -> Iterator[Finding]:
+    """Log-probs that the trainer does not compute, or hides, are not in the log."""
+    if _penalties(trainer):  # it computes its own
+        return
+    if trainer.beta == 0:
+        default = "" if hasattr(trainer, "normalize_advantages") else " (GRPO's default)"
+        found = f"beta=0{default}, with which the trainer computes none of a reference"
+    elif getattr(trainer, "mask_truncated_completions", False):
+        found = "mask_truncated_completions=True, with which the trainer hides some"
+    else:
+        return
     yield Finding(
-        check="truncation",
-        severity="error" if penalised else "warning",
-        message="expected the penalty on all completions, found mask_truncated_completions=True, "
-        "which sets the KL of truncated ones to 0 and keeps their reward"
-        if penalised
-        else "expected log-probs of all completions, found mask_truncated_completions=True, which "
-        "hides those of truncated ones; the recorder then writes none",
-        remedy="Set it to False, or give truncated completions a low reward; "
-        "record(extra_forward=True) computes the log-probs.",
+        check="log_probs",
+        severity="warning",
+        message=f"expected log-probs of all completions, found {found}. The log holds {_LOST}",
+        remedy="record(extra_forward=True) computes them, one more forward a batch.",
     )
 
 
 def _precision(trainer: Any) -> Iterator[Finding]:
     """In 16 bits the same text behind other padding has another log-prob."""
-    probe = _probe(trainer)
+    probe = make_probe(trainer)
     if probe is None:
         return
-    noise = _rounding(trainer, probe)
+    noise = rounding(trainer, probe)
     longest = max(1, trainer.max_completion_length or probe.keep)
     expected = noise * (longest / probe.keep) ** 0.5
     if expected <= NOISE:
@@ -315,14 +276,6 @@ def _precision(trainer: Any) -> Iterator[Finding]:
         remedy="Train with bf16=False and a float32 model, or keep beta times this far below the "
         "spread of rewards.",
     )
-
-
-def _rounding(trainer: Any, probe: Probe) -> float:
-    """Return the root mean square change of a log-prob, in nats, when padding is added."""
-    pad = tokenizer_of(trainer).pad_token_id
-    one = _sums(trainer, trainer.model, probe)
-    two = _sums(trainer, trainer.model, probe.padded(_EXTRA_PADDING, pad))
-    return float((one - two).square().mean().sqrt())
 
 
 def _meaning_of_beta(trainer: Any) -> Iterator[Finding]:

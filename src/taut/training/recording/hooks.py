@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from taut.errors import UsageError
-from taut.training.log_probs import adapters_off
+from taut.training.recording.log_probs import adapters_off, token_log_probs
 
 if TYPE_CHECKING:
     import torch
@@ -111,6 +111,43 @@ def score(
     # Before training an older trainer has put autocast around the reference alone.
     with torch.no_grad(), trainer.accelerator.autocast():
         return inner(trainer, model, ids, mask, keep, rows)[0]
+
+
+def missing_log_probs(
+    trainer: Any, copy: Any, known: dict[str, Any], out: dict[str, Any], mask: "torch.Tensor"
+) -> "dict[str, torch.Tensor]":
+    """Compute the token log-probs of a batch that its trainer did not, nats.
+
+    Args:
+        trainer: The trainer.
+        copy: The policy as it was at the start, where the trainer has no reference.
+        known: What there is, by role.
+        out: What the trainer's generation returned.
+        mask: 1 for the tokens of each completion, shape (rollouts, tokens).
+
+    Raises:
+        UsageError: The batch has images.
+    """
+    import torch
+
+    if "pixel_values" in out:
+        raise UsageError("extra_forward: expected text alone, found images; leave it out.")
+    ids = torch.cat([out["prompt_ids"], out["completion_ids"]], dim=1)
+    attention = torch.cat([out["prompt_mask"], mask.to(out["prompt_mask"])], dim=1)
+    rows = trainer.args.per_device_train_batch_size
+    batch = (ids, attention, mask.shape[1])
+    found = {}
+    if "policy" not in known:
+        found["policy"] = score(trainer, trainer.model, *batch, rows)
+    if "ref" not in known:
+        with reference(trainer) as model:
+            if model is not None:
+                found["ref"] = score(trainer, model, *batch, rows)
+            else:
+                how = {"temperature": trainer.temperature, "rows": rows}
+                with trainer.accelerator.autocast():
+                    found["ref"] = token_log_probs(copy, *batch, **how)
+    return found
 
 
 # What each setting of generation is where it changes nothing.

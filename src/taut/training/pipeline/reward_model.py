@@ -16,16 +16,23 @@ from typing import Any
 import numpy as np
 
 from taut.errors import UsageError
-from taut.training.data import Pair, uniform
-from taut.training.models import load_scorer, load_tokenizer, lora_config, merged, save, text_tokens
-from taut.training.recipe import Recipe
-from taut.training.rewards import (
+from taut.training.pipeline.data import Pair, uniform
+from taut.training.pipeline.models import (
+    load_scorer,
+    load_tokenizer,
+    lora_config,
+    merged,
+    save,
+    text_tokens,
+)
+from taut.training.pipeline.rewards import (
     ModelScore,
     RewardMap,
     calibrated_range,
     gold_line,
     unit_interval,
 )
+from taut.training.pipeline.settings import Recipe
 
 FEWEST = 2  # pairs that either half of the held-out ones must have
 
@@ -96,7 +103,7 @@ def train_size(
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
 
-    from taut.training.trainers import InOrder, common_arguments, laid_out, share_of, train
+    from taut.training.pipeline.trainers import InOrder, common_arguments, laid_out, share_of, train
 
     class Trainer(InOrder, RewardTrainer):
         pass

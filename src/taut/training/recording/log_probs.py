@@ -61,6 +61,22 @@ def _gather(
         out[:, at : at + step] = chosen - part.logsumexp(dim=2)
 
 
+def padded(
+    rows: Sequence[Sequence[int]], *, pad: int, left: bool
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Return token rows as a tensor with its mask, padded on the left or the right."""
+    import torch
+
+    longest = max(1, *map(len, rows))
+    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        where = slice(longest - len(row), longest) if left else slice(0, len(row))
+        ids[i, where] = torch.tensor(row, dtype=torch.long)
+        mask[i, where] = 1
+    return ids, mask
+
+
 def pad_rows(
     prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad: int
 ) -> "tuple[torch.Tensor, torch.Tensor, int]":
@@ -72,15 +88,9 @@ def pad_rows(
     """
     import torch
 
-    left, right = max(map(len, prompts)), max(1, *map(len, completions))
-    ids = torch.full((len(prompts), left + right), pad)
-    attention = torch.zeros_like(ids)
-    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-        text = torch.tensor([*prompt, *completion], dtype=torch.long)
-        begin = left - len(prompt)
-        ids[row, begin : begin + len(text)] = text
-        attention[row, begin : begin + len(text)] = 1
-    return ids, attention, right
+    sides = [padded(prompts, pad=pad, left=True), padded(completions, pad=pad, left=False)]
+    ids, attention = (torch.cat(both, dim=1) for both in zip(*sides, strict=True))
+    return ids, attention, sides[1][0].shape[1]
 
 
 def frozen_copy(model: Any) -> Any:

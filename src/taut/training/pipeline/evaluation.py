@@ -7,22 +7,23 @@ and process, so that recording changes nothing in training and a resumed run wri
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from transformers import TrainerCallback
 
-from taut.logs.write import whole_file
-from taut.training.data import in_share
-from taut.training.log_probs import adapters_off
-from taut.training.models import prompt_tokens, response_logprobs, sample
-from taut.training.recipe import Recipe
-from taut.training.reward_model import write_whole
-from taut.training.rewards import GoldReward, MappedReward
+from taut.logs.facts import facts_metadata, recorded_facts
+from taut.training.pipeline.data import in_share
+from taut.training.pipeline.models import prompt_tokens, response_logprobs, sample
+from taut.training.pipeline.reward_model import write_whole
+from taut.training.pipeline.rewards import GoldReward, MappedReward
+from taut.training.pipeline.settings import Recipe
+from taut.training.recording.log import write_rollouts
+from taut.training.recording.log_probs import adapters_off
+from taut.version import __version__
 
 
 class HeldOut(TrainerCallback):
@@ -51,9 +52,9 @@ class HeldOut(TrainerCallback):
         models: Path | None,
     ) -> None:
         self.recipe = recipe
-        # A prompt that was drawn twice is two draws; one drawn once needs no mark.
-        again = len({row["prompt_id"] for row in rows}) < len(rows)
-        self.draws = list(range(len(rows))) if again else None
+        # Which rollouts of a prompt were sampled together, where its prompt stands twice. The same
+        # at every step, where the same draws meet another policy: no step makes new draws.
+        self.again = len({row["prompt_id"] for row in rows}) < len(rows)
         self.rows = rows
         self.tokenizer = tokenizer
         self.reference = reference
@@ -81,28 +82,46 @@ class HeldOut(TrainerCallback):
         # At step 0 the weights are those of the start, which are there already.
         if step and state.is_world_process_zero and self.models is not None:
             write_whole(model, self.tokenizer, self.models / f"step-{step:06d}")
+        mine = range(rank, len(self.rows), args.world_size)
         with _own_randomness([self.recipe.seed, step, rank]):
-            columns = self._rollouts(model, range(rank, len(self.rows), args.world_size), step)
+            columns = self._rollouts(model, mine, step)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(str(path)) as file:
-            pq.write_table(pa.table(columns), file, compression="zstd")
+        write_rollouts(columns, path, metadata=self._metadata(model, len(mine)))
 
-    def _rollouts(self, model: Any, mine: Sequence[int], step: int) -> dict[str, pa.Array]:
-        settings = self.recipe.evaluation
-        drawn = [i for i in mine for _ in range(settings.rollouts_per_prompt)]
+    def _metadata(self, model: Any, prompts: int) -> dict[str, str]:
+        """Return what the log knows of itself: all of it was fixed before these prompts."""
+        recipe, reward = self.recipe, self.reward.map
+        facts = recorded_facts(
+            writer=f"taut {__version__}, taut train",
+            beta=recipe.policy.beta,
+            reward_range=(reward.low, reward.high),
+            gold_range=recipe.gold and recipe.gold.range,
+            held_out=True,
+            complete=True,
+            launched_prompts=prompts,
+            rollouts_per_prompt=recipe.evaluation.rollouts_per_prompt,
+            random_labels=None if self.gold is None else True,
+            log_probs=f"transformers {version('transformers')}, {next(model.parameters()).dtype}",
+            starts_at_reference=True,
+        )
+        return {"taut.temperature": repr(recipe.policy.temperature), **facts_metadata(facts)}
+
+    def _rollouts(self, model: Any, mine: Sequence[int], step: int) -> dict[str, list]:
+        settings, run = self.recipe.evaluation, Path(self.recipe.output.folder).name
+        drawn = [(i, k) for i in mine for k in range(settings.rollouts_per_prompt)]
         found: dict[str, list] = {}
         for start in range(0, len(drawn), settings.batch):
             batch = self._batch(
-                model, [self.rows[i] for i in drawn[start : start + settings.batch]]
+                model, [self.rows[i] for i, _ in drawn[start : start + settings.batch]]
             )
             for name, values in batch.items():
                 found.setdefault(name, []).extend(values)
-        found["run"] = [Path(self.recipe.output.folder).name] * len(drawn)
+        found["rollout_id"] = [f"{run}/eval/{step}/{i}/{k}" for i, k in drawn]
+        found["run"] = [run] * len(drawn)
         found["step"] = [step] * len(drawn)
-        if self.draws is not None:
-            found["group"] = [self.draws[i] for i in drawn]
-        types = {"gold": pa.float64()}
-        return {name: pa.array(values, types.get(name)) for name, values in found.items()}
+        if self.again:
+            found["group"] = [i for i, _ in drawn]
+        return found
 
     def _batch(self, model: Any, rows: Sequence[dict]) -> dict[str, list]:
         policy, tokenizer = self.recipe.policy, self.tokenizer
@@ -145,9 +164,11 @@ class HeldOut(TrainerCallback):
             found["reward"] = self.reward(**asked)
         if self.gold is not None:
             found["gold"] = self._labels(asked, found["prompt_id"])
+        found |= {name: [row.get(name) for row in rows] for name in self.recipe.evaluation.keep}
         if self.recipe.evaluation.text:
-            found["prompt"] = [str(row["prompt"]) for row in rows]
+            found["prompt"] = [row["prompt"] for row in rows]
             found["response"] = texts
+            found["prompt_ids"], found["response_ids"] = prompts, responses
         return found
 
     def _labels(self, asked: dict[str, list], prompt_ids: Sequence[str]) -> list[float | None]:

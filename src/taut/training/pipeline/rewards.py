@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from taut.errors import AssumptionError, UsageError
-from taut.training.models import response_text, score_tokens, text_tokens
+from taut.training.pipeline.models import response_text, score_tokens, text_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

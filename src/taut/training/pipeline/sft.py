@@ -10,8 +10,8 @@ from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
 from taut.errors import LogError
-from taut.training.data import read_rows
-from taut.training.models import (
+from taut.training.pipeline.data import read_rows
+from taut.training.pipeline.models import (
     load_causal,
     load_tokenizer,
     lora_config,
@@ -19,9 +19,9 @@ from taut.training.models import (
     prompt_tokens,
     response_text,
 )
-from taut.training.recipe import Recipe
-from taut.training.reward_model import write_whole
-from taut.training.trainers import InOrder, common_arguments, laid_out, share_of, train
+from taut.training.pipeline.reward_model import write_whole
+from taut.training.pipeline.settings import Recipe
+from taut.training.pipeline.trainers import InOrder, common_arguments, laid_out, share_of, train
 
 IGNORED = -100  # label of tokens without loss, as PyTorch's cross-entropy has it
 

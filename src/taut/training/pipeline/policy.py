@@ -14,17 +14,19 @@ from trl import RLOOConfig, RLOOTrainer
 
 from taut.errors import UsageError
 from taut.logs.write import whole_file
-from taut.training.checks import preflight
-from taut.training.clipped_kl import ClippedKLReward, clipped_kl_trainer
-from taut.training.data import in_share, overlapping, prompt_rows, read_pairs, read_rows
-from taut.training.evaluation import HeldOut
-from taut.training.models import load_causal, load_tokenizer, lora_config, merged
-from taut.training.recipe import Recipe
-from taut.training.recorder import record
-from taut.training.reward_model import write_whole
-from taut.training.rewards import GoldReward, MappedReward
-from taut.training.threshold import FixedThreshold, PhasedThreshold, Threshold
-from taut.training.trainers import common_arguments, share_of, train
+from taut.training.clipping.clipped_kl import clipped_kl_trainer
+from taut.training.clipping.reward import ClippedKLReward
+from taut.training.clipping.threshold import FixedThreshold, PhasedThreshold, Threshold
+from taut.training.pipeline.data import in_share, overlapping, prompt_rows, read_pairs, read_rows
+from taut.training.pipeline.evaluation import HeldOut
+from taut.training.pipeline.models import load_causal, load_tokenizer, lora_config, merged
+from taut.training.pipeline.reward_model import write_whole
+from taut.training.pipeline.rewards import GoldReward, MappedReward
+from taut.training.pipeline.settings import Recipe
+from taut.training.pipeline.trainers import common_arguments, share_of, train
+from taut.training.recording.checks import preflight
+from taut.training.recording.columns import check_keep
+from taut.training.recording.recorder import record
 
 
 def policy_prompts(recipe: Recipe) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -49,6 +51,7 @@ def policy_prompts(recipe: Recipe) -> tuple[list[dict[str, Any]], list[dict[str,
             f"policy.prompts: expected {needed} or more training prompts (policy.prompts_per_step) "
             f"and at least one held-out, found {len(training)} and {len(held_out)}."
         )
+    check_keep(settings.keep, {"the held-out prompts": list(held_out[0])})
     if settings.overlap == "refuse":
         _refuse_overlap(recipe, training, held_out)
     return training, held_out
@@ -154,15 +157,7 @@ def optimise(
     _check_parallel(trainer)
     findings = _check_sound(trainer, quiet=quiet)
     if recipe.log.training:
-        record(
-            trainer,
-            folder / "log",
-            gold=gold if recipe.log.gold else None,
-            token_lists=recipe.log.token_lists,
-            run=folder.name,
-            overwrite=True,  # the folder is of this run; before its first checkpoint it starts anew
-            check=False,  # done above
-        )
+        _record_training(recipe, trainer, reward, gold)
     trainer.add_callback(
         HeldOut(
             recipe,
@@ -188,6 +183,25 @@ def optimise(
         "tau": last,
         "warnings": findings,
     }
+
+
+def _record_training(
+    recipe: Recipe, trainer: Any, reward: MappedReward, gold: GoldReward | None
+) -> None:
+    folder = Path(recipe.output.folder)
+    recorder = record(
+        trainer,
+        folder / "log",
+        gold=gold if recipe.log.gold else None,
+        token_lists=recipe.log.token_lists,
+        text=recipe.log.text,
+        reward_range=(reward.map.low, reward.map.high),
+        gold_range=recipe.gold and recipe.gold.range,
+        run=folder.name,
+        overwrite=True,  # the folder is of this run; before its first checkpoint it starts anew
+        check=False,  # done before, and it found what follows
+    )
+    recorder.logs["train"].facts["starts_at_reference"] = True
 
 
 def _threshold(recipe: Recipe, audited: int) -> Threshold:
@@ -233,7 +247,7 @@ def _check_sound(trainer: Any, *, quiet: bool) -> list[str]:
         UsageError: A check found an error.
     """
     findings = preflight(trainer)
-    errors = [str(found) for found in findings if found.severity == "error"]
+    errors = [str(found) for found in findings if found.severity != "warning"]
     if errors:
         raise UsageError(f"policy: the run would be worth nothing: {' '.join(errors)}")
     found = [str(finding) for finding in findings]

@@ -14,6 +14,7 @@ import orjson
 import pyarrow.parquet as pq
 
 from taut.errors import LogError
+from taut.training.recording.facts import prompt_key
 
 Prompt = str | list[dict[str, str]]
 
@@ -144,11 +145,6 @@ def _response(value: Any, where: str) -> str:
 def _id(row: dict[str, Any]) -> str:
     given = row.get("prompt_id")
     return prompt_key(row["prompt"]) if given is None else str(given)
-
-
-def prompt_key(prompt: Prompt) -> str:
-    """Return a name for a prompt that is a function of its text alone."""
-    return hashlib.sha256(orjson.dumps(prompt)).hexdigest()[:16]
 
 
 def in_share(prompt_id: str, share: float, *, seed: int, salt: str) -> bool:
