@@ -56,15 +56,17 @@ def load(path: str | os.PathLike) -> Document:
         raise LogError(f"{path}: not a document of schema {name}: {error}") from error
 
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
 def json_schemas() -> dict[str, str]:
     """Return the JSON Schema of each document as text, by the name of its file."""
-    return {
-        f"{name.replace('/', '-')}.json": json.dumps(
-            model.model_json_schema(mode="serialization"), indent=2, ensure_ascii=False
-        )
-        + "\n"
-        for name, model in DOCUMENTS.items()
-    }
+    found = {}
+    for name, model in DOCUMENTS.items():
+        schema = {"$schema": DIALECT} | model.model_json_schema(mode="serialization")
+        text = json.dumps(schema, indent=2, ensure_ascii=False)
+        found[f"{name.replace('/', '-')}.json"] = f"{text}\n"
+    return found
 
 
 def main(folder: str) -> None:
