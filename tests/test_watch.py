@@ -138,7 +138,7 @@ def test_pipes_and_devices_are_named_and_left_alone(log, expected):
     found.look(final=True)
     assert monitor(found) == expected
     notes = " ".join(found.document["log"]["notes"])
-    assert "pipe.jsonl is a pipe" in notes and "null.jsonl is a device" in notes
+    assert "pipe.jsonl, which is a named pipe" in notes and "null.jsonl, which is a device" in notes
     with pytest.raises(LogError, match=r"pipe.jsonl: expected a file .* found a pipe; write"):
         follower(log / "pipe.jsonl").look()
 

@@ -18,6 +18,8 @@ from taut.errors import LogError
 from taut.lab.outcome import Outcome
 from taut.results import Document
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
 DOCUMENTS: dict[str, type[Document]] = {
     model.model_fields["schema_name"].default: model
     for model in (
@@ -54,9 +56,6 @@ def load(path: str | os.PathLike) -> Document:
         return model.from_json(text)
     except ValueError as error:
         raise LogError(f"{path}: not a document of schema {name}: {error}") from error
-
-
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schemas() -> dict[str, str]:

@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow as pa
 
 from taut.decisions.stopping.arrivals import Rows
-from taut.decisions.stopping.foundations import check_rows, share_of_look
 from taut.decisions.stopping.monitor import CONTINUE
 from taut.decisions.stopping.options import WatchOptions
 from taut.decisions.stopping.result import WatchResult
+from taut.decisions.stopping.rows import check_rows, share_of_look
 from taut.decisions.stopping.watching import STATE, Watch
-from taut.draws.layout import REPLACEMENT
+from taut.draws.modes import REPLACEMENT
 from taut.engines.local import gather
 from taut.engines.tail import Part, Tail, names
 from taut.errors import LogError, UsageError
@@ -119,11 +119,13 @@ class Follower:
             LogError, AssumptionError: The log cannot be counted; the state is that of before.
         """
         if final and self.watch.arrivals is None:
-            self.watch.finished()
+            self.watch.await_end()
         for part in self.tail.look(final=final, settled=self._settled):
             if part.piece is None:
                 self.watch.close(part.known.stream)
             else:
+                if part.first == 1:
+                    self.watch.take_facts(part.piece.facts)
                 self.watch.add(self._rows(part))
         if final:
             self.watch.finish()

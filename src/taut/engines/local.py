@@ -131,7 +131,7 @@ def _read(files: tuple[Source, ...], *, rollout_ids: bool, token_clip, **setting
 
 
 def gather(
-    rows: Iterable[Reduced],
+    reduced: Iterable[Reduced],
     *,
     sources: tuple[str, ...] = (),
     token_clip: float | tuple[float, ...] | None = None,
@@ -140,15 +140,15 @@ def gather(
     """Join reduced rows to rollouts.
 
     Args:
-        rows: Pieces with the same columns in all.
+        reduced: Rows with the same columns in all.
         sources: Where they are from.
         token_clip: What token log-ratios in them were clipped at, nats.
-        rollout_ids: Whether rows keep what tells them apart.
+        rollout_ids: Keep the names of rollouts.
     """
     pieces: list[dict[str, np.ndarray]] = []
     names: dict[str, dict[str, int]] = {}
     rejected, origin, facts, notes = 0, None, [], {}
-    for piece in rows:
+    for piece in reduced:
         rejected += piece.left_out
         origin = piece.origin
         notes |= dict.fromkeys(piece.notes)

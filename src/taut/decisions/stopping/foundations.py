@@ -1,35 +1,24 @@
 """What the interval of a growing log rests on, and how each assumption stands (theory §5).
 
 While a log grows, declarations and what arrives decide. Where a decision is taken, and where the
-log is finished, all rows are looked at as `taut.draws` looks at any log.
+log is finished, all rows are looked at (`taut.decisions.stopping.rows`).
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from taut.decisions.stopping.options import WatchOptions
 from taut.draws import assumptions as about
 from taut.draws.assumptions import Assumption, Standing
 from taut.draws.check import FAIL, NOT_CHECKED, NOTE, PASS, WARN, Check
 from taut.draws.declared import standing
-from taut.draws.design import Design, design, refuse_clipped_estimate
-from taut.draws.findings import Finding
-from taut.draws.labels import LabelKind, labelled_means
-from taut.draws.layout import CELL_COLUMNS, REPLACEMENT, Whole, settle
-from taut.draws.rollouts import Rollouts
-from taut.inequalities.blind_labels import labels_blind_between
-from taut.inequalities.multiplicity import Verdict, verdicts
+from taut.draws.modes import REPLACEMENT
 from taut.logs.facts import LogFacts
 
 _STANDINGS = tuple(Standing)
 _STATUSES = (PASS, NOT_CHECKED, NOTE, WARN, FAIL)
-# Of the level at which an honest log is accused, the tests of order take a tenth.
-_ORDER_SHARE, _REST_SHARE = 0.1, 0.9
 
-_TEXTS = {
+TEXTS = {
     about.HELD_OUT: (
         "prompts are independent draws, and no policy, choice of what is logged, reward model or "
         "range looked at them before"
@@ -49,6 +38,7 @@ _CUT_OFF = {
     "text": "no response is missing because it was slower than those in the log",
     "stands": Standing.IN_DOUBT,
 }
+_SAY = "; say --whole-batches where they are not"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +74,14 @@ class Checked:
         assumptions: Each with how it stands.
         health: Checks of the rows.
         cells, prompts: Of the rows: steps, policies and runs; distinct prompts.
+        labels: How labelled rows lie in their draws.
     """
 
     assumptions: tuple[Assumption, ...] = ()
     health: tuple[Check, ...] = ()
     cells: int | None = None
     prompts: int | None = None
+    labels: str | None = None
 
     @property
     def state(self) -> dict:
@@ -99,6 +91,7 @@ class Checked:
             "health": [item.model_dump(mode="json") for item in self.health],
             "cells": self.cells,
             "prompts": self.prompts,
+            "labels": self.labels,
         }
 
     @classmethod
@@ -109,6 +102,7 @@ class Checked:
             health=tuple(Check(**item) for item in state["health"]),
             cells=state["cells"],
             prompts=state["prompts"],
+            labels=state["labels"],
         )
 
 
@@ -139,7 +133,9 @@ def rests_on(options: WatchOptions, seen: Seen, checked: Checked | None) -> tupl
     found = {item.name: item for item in checked.assumptions}
     order = found.get(about.ORDER)
     if order is not None and seen.shuffled:
-        found[about.ORDER] = order.model_copy(update=_CUT_OFF | {"by": order.by})
+        found[about.ORDER] = order.model_copy(update=_CUT_OFF | {"by": f"{order.by}{_SAY}"})
+        if options.whole_batches:
+            del found[about.ORDER]
     return tuple(_joined(item, found.get(item.name)) for item in arrived)
 
 
@@ -155,10 +151,8 @@ def _rank(item: Assumption) -> tuple[int, bool]:
     return _STANDINGS.index(item.stands), not item.settled
 
 
-def _item(
-    name: str, stands: Standing, by: str, text: str | None = None, *, settled: bool = True
-) -> Assumption:
-    return Assumption(name=name, text=text or _TEXTS[name], stands=stands, by=by, settled=settled)
+def _item(name: str, stands: Standing, by: str, text: str | None = None) -> Assumption:
+    return Assumption(name=name, text=text or TEXTS[name], stands=stands, by=by)
 
 
 def _held_out(options: WatchOptions, seen: Seen) -> Assumption:
@@ -175,14 +169,14 @@ def _held_out(options: WatchOptions, seen: Seen) -> Assumption:
 
 
 def _one_law(options: WatchOptions) -> Assumption:
-    text = "one policy made all rows of an interval; of several visits to a prompt the first counts"
+    text = "one policy made all rows of an interval; of several visits to a prompt one counts"
     stands, by = Standing.CHECKED, "step, policy and run do not change within it"
     if options.one_policy:
         stands, by = Standing.DECLARED, "--one-policy"
     if options.average:
         text = (
             "the running average over the prompts so far is meant, whatever the policy became; of "
-            "several visits to a prompt the first counts"
+            "several visits to a prompt one counts"
         )
         by = "--average: a bound that needs no common law"
     return _item(about.ONE_LAW, stands, by, text)
@@ -245,115 +239,6 @@ def _range(name: str, column: str) -> Assumption:
     return _item(name, Standing.DECLARED, option, text)
 
 
-# --- a look at all rows ---------------------------------------------------------------------------
-
-
-def check_rows(
-    rollouts: Rollouts, options: WatchOptions, *, ordered: bool, looks: float = 1.0
-) -> dict[str, Checked]:
-    """Look at all rows of a log, series by series, as an audit does.
-
-    Args:
-        rollouts: The rows, in the order in which they were counted.
-        options: What was declared.
-        ordered: Nothing hangs on the order of rows: they carry `launch`.
-        looks: What the levels of all tests are divided by, as there are several looks.
-
-    Returns:
-        What was found of each series.
-
-    Raises:
-        AssumptionError: Gold outside its range, or more than a fifth of the rewards that are the
-            estimate outside theirs.
-    """
-    if options.one_policy:
-        laws = dict.fromkeys(name for name in CELL_COLUMNS if name != options.by)
-        rollouts = replace(rollouts, **laws)
-    if not options.gold:
-        rollouts = replace(rollouts, gold=None, label_probability=None)
-    whole = settle(rollouts)
-    parts = _parts(whole.rollouts, options.by)
-    shares = len(parts) * looks / _REST_SHARE
-    designs = {
-        name: design(rows, options.declared, whole=whole, logs=shares)
-        for name, rows in parts.items()
-    }
-    if not options.gold:
-        for found in designs.values():
-            refuse_clipped_estimate(found)
-    orders = {
-        name: _order_finding(found, len(parts) * looks / _ORDER_SHARE)
-        for name, found in designs.items()
-        if not (ordered or options.average)
-    }
-    return {
-        name: _checked(found, options, whole, orders.get(name)) for name, found in designs.items()
-    }
-
-
-def _parts(rollouts: Rollouts, by: str | None) -> dict[str, Rollouts]:
-    if by is None:
-        return {"all": rollouts}
-    values = getattr(rollouts, by)
-    names = getattr(rollouts, f"{by}_names", None)
-    return {
-        str(value) if names is None else names[value]: rollouts.take(values == value)
-        for value in np.unique(values).tolist()
-    }
-
-
-def _order_finding(found: Design, times: float) -> Finding:
-    """Test that rewards have nothing to do with the place of their draw in the log.
-
-    Draws of one law are exchangeable: given their scores, every half of them is equally likely to
-    have come first (an exact test; theory §2).
-    """
-    layout, rollouts = found.layout, found.rollouts
-    blocks = layout.blocks
-    if not layout.one_law or len(blocks) < 2:
-        return Finding(Verdict.NOTHING_FOUND, "no order to test")
-    first = np.minimum.reduceat(blocks.rows, blocks.starts[:-1])
-    scores = [blocks.means(rollouts.reward)]
-    if found.labels is not None:
-        scores.append(labelled_means(rollouts.gold, rollouts.gold, blocks))
-    known = [~np.isnan(score) for score in scores]
-    tests = [
-        labels_blind_between(score[rows], _early(first[rows]), np.zeros(rows.sum(), dtype=np.int64))
-        for score, rows in zip(scores, known, strict=True)
-    ]
-    said = verdicts([min(1.0, times * test.p_value) for test in tests])
-    worst = min(range(len(tests)), key=lambda place: tests[place].p_value)
-    text = (
-        "rewards go with the place of their prompt in the log, as where rows are written as "
-        f"responses finish (p = {tests[worst].p_value:.1g})"
-    )
-    return Finding(said[worst], text)
-
-
-def _early(place: np.ndarray) -> np.ndarray:
-    """Return which draws lie in the first half of those given."""
-    return np.argsort(np.argsort(place)) < len(place) // 2
-
-
-def _checked(found: Design, options: WatchOptions, whole: Whole, order: Finding | None) -> Checked:
-    named = dict(found.assumptions)
-    named.pop(about.ONE_LAW, None)
-    if options.average and not whole.recurs:
-        # The bound holds whatever policies learned from earlier prompts: those of theirs are new.
-        named.pop(about.HELD_OUT, None)
-    if found.labels is not None and found.labels.kind is LabelKind.CHANCES:
-        by = "rows had unequal chances of a label, which a watch does not weight: audit the log"
-        named[about.RANDOM_LABELS] = _item(about.RANDOM_LABELS, Standing.VIOLATED, by)
-    if order is not None and order.speaks:
-        named[about.ORDER] = _item(about.ORDER, order.standing, order.detail)
-    return Checked(
-        assumptions=tuple(named.values()),
-        health=found.checks,
-        cells=found.layout.cell_count,
-        prompts=found.layout.prompts,
-    )
-
-
 # --- several looks, several series ----------------------------------------------------------------
 
 
@@ -388,11 +273,3 @@ def worst_health(several: Sequence[Iterable[Check]]) -> tuple[Check, ...]:
         if known is None or _STATUSES.index(item.status) > _STATUSES.index(known.status):
             out[item.check] = item
     return tuple(out.values())
-
-
-def share_of_look(number: int, *, several: bool) -> float:
-    """Return what levels are divided by at a look, so that all looks together keep them.
-
-    The j-th of several gets 6 / (pi^2 j^2) of each level; a single one all of it.
-    """
-    return (math.pi * number) ** 2 / 6 if several else 1.0

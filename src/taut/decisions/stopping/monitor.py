@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from taut.decisions.stopping.caller import declared_words, rests_on
 from taut.decisions.stopping.result import Ends, Goals, MonitorResult, Point
-from taut.draws import assumptions as about
-from taut.draws.assumptions import Assumption, Standing, status_of
+from taut.draws.assumptions import Assumption, status_of
 from taut.errors import AssumptionError, UsageError
 from taut.inequalities import anytime
 from taut.inequalities.concentration import Side, bounded_blocks, from_unit, require_delta
@@ -27,19 +27,7 @@ if TYPE_CHECKING:
 STATE = "taut.monitor-state/1"
 CONTINUE, REACHED, IMPOSSIBLE = "continue", "reached", "impossible"
 MEANS = ("equal", "varying")
-WORDS = (about.INDEPENDENT, about.ORDER)  # what a caller may declare
 _PER_DECADE = 20  # points of the path
-_TEXTS = {
-    "equal": "every block has the same mean, whatever the blocks before it were",
-    "varying": "the mean of each block given those before it is what is averaged",
-    about.ORDER: "which block comes next, and whether it comes at all, is blind to its value",
-}
-_IN_RANGE = Assumption(
-    name=about.REWARD_RANGE,
-    text="the range of a block was fixed before the first",
-    stands=Standing.DECLARED,
-    by="low and high",
-)
 
 
 class Monitor:
@@ -104,7 +92,7 @@ class Monitor:
         self.require_lower = None if require_lower is None else float(require_lower)
         self.most = None if most is None else int(most)
         self.side, self.means = side, means
-        self.declare = _declared(declare)
+        self.declare = declared_words(declare)
         self._etas = side_etas(self.delta, side)
         self._check_goals()
         self.n = 0
@@ -450,14 +438,7 @@ class Monitor:
     @property
     def assumptions(self) -> tuple[Assumption, ...]:
         """What the interval rests on, each assumption with how it stands."""
-        return (*(self._said(name) for name in WORDS), _IN_RANGE)
-
-    def _said(self, name: str) -> Assumption:
-        text, word = _TEXTS[self.means if name == about.INDEPENDENT else name], f"declare={name!r}"
-        if name in self.declare:
-            return Assumption(name=name, text=text, stands=Standing.DECLARED, by=word)
-        by = f"nobody said so, and values cannot show it; say {word}"
-        return Assumption(name=name, text=text, stands=Standing.ASSUMED, by=by)
+        return rests_on(self.declare, means=self.means)
 
     @property
     def status(self) -> Status:
@@ -493,18 +474,6 @@ class Monitor:
 
     def _repr_html_(self) -> str:
         return self.result._repr_html_()
-
-
-def _declared(words: str | Iterable[str]) -> tuple[str, ...]:
-    """Return which assumptions of a monitor are declared, in their order."""
-    given = words.split(",") if isinstance(words, str) else words
-    found = {word.strip() for word in given if word.strip()}
-    if found - set(WORDS):
-        raise UsageError(
-            f"declare is {', '.join(sorted(found - set(WORDS)))}; expected any of "
-            f"{', '.join(WORDS)}."
-        )
-    return tuple(word for word in WORDS if word in found)
 
 
 def _next_point(n: int) -> int:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from taut.draws.declared import Declared, declared_words
-from taut.draws.layout import REPLACEMENT, SAMPLE
+from taut.draws.modes import REPLACEMENT, SAMPLE
 from taut.draws.units import Scale, Units
 from taut.errors import UsageError
 

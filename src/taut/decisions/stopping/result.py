@@ -110,11 +110,13 @@ class SeriesLog(Part):
         prompts: Distinct prompts; under replacement None before all rows were looked at.
         draws: Draws that were counted; as many, unless replacement is declared.
         cells: Steps, policies and runs of its rows; None before all rows were looked at.
+        labels: How labelled rows lie in their draws; None before that.
     """
 
     prompts: int | None
     draws: int
     cells: int | None
+    labels: str | None
 
 
 class Series(Monitored):
@@ -173,6 +175,8 @@ class WatchLog(Part):
         revisits: Later draws of counted prompts, left out.
         pending_prompts: Prompts that are not complete.
         labelled_prompts: Counted draws with gold.
+        labels: How labelled rows lie in their draws; None before all rows were looked at, and
+            where series differ in it.
         waiting_for: What holds up complete draws.
         order: "launch", "rows", or "ids" where the log was finished when it was read.
     """
@@ -188,6 +192,7 @@ class WatchLog(Part):
     revisits: int
     pending_prompts: int
     labelled_prompts: int
+    labels: str | None
     waiting_for: str | None
     order: str
 

@@ -25,10 +25,10 @@ from taut.decisions.stopping.result import (
     WatchSettings,
 )
 from taut.draws.assumptions import Assumption, status_of
-from taut.draws.layout import SAMPLE
+from taut.draws.modes import SAMPLE
 from taut.draws.units import Scale
 from taut.errors import UsageError
-from taut.logs.facts import LogFacts, facts_metadata, stored_facts
+from taut.logs.facts import LogFacts, facts_metadata, merge_facts, stored_facts
 from taut.logs.keys import scramble
 from taut.types import Status, weakest
 from taut.version import __version__
@@ -90,13 +90,15 @@ class Watch:
             self._waiting[series] = _Group()
         return self.monitors[series]
 
-    def finished(self) -> None:
+    def await_end(self) -> None:
         """Say, before any rows, that the log is finished: draws then wait for `finish`.
 
         They count in an order made from prompt ids alone, so that the order of rows, which may be
-        that of finishing, decides nothing; `launch` is such an order already.
+        that of finishing, decides nothing; `launch` is such an order already. An average over
+        policies that learn from earlier draws needs the order of time.
         """
-        self._held = []
+        if not self.options.average:
+            self._held = []
 
     def add(self, rows: Rows) -> None:
         """Take some rows and count the draws that are complete.
@@ -109,6 +111,7 @@ class Watch:
             self.arrivals = Arrivals(
                 per_prompt=self.options.per_prompt, by_launch=rows.launch is not None
             )
+            self.arrivals.at_once = self._held is not None
         self._count(self.arrivals.add(rows))
 
     def close(self, stream: int) -> None:
@@ -120,7 +123,7 @@ class Watch:
         """Say that the log is finished: draws and labels that wait for others count as they are."""
         if self.arrivals is not None:
             self._count(self.arrivals.finish(), last=True)
-            self._release()
+        self._release()
         for series, group in self._waiting.items():
             rest = [self._reward(unit) for unit in group.rest(self.options.unlabelled)]
             self._feed(self.monitors[series], rest)
@@ -128,13 +131,14 @@ class Watch:
     def _release(self) -> None:
         """Count draws that waited for the end of the log."""
         held, self._held = self._held, None
-        if held is None:
+        if not held:
             return
-        keys = scramble(np.array([draw.prompt for draw in held], dtype=np.uint64))
-        order = range(len(held)) if self.arrivals.by_launch else np.argsort(keys, kind="stable")
-        self._count((held[place] for place in order), last=True)
-        # Which of several visits to a prompt came first may hang on outcomes.
-        self._shuffled = not self.arrivals.by_launch and not self.arrivals.revisits
+        self.arrivals.at_once, in_order = False, self.arrivals.by_launch
+        keys = scramble(np.array([draw.key for draw in held], dtype=np.uint64))
+        order = range(len(held)) if in_order else np.argsort(keys, kind="stable")
+        draws = (held[place] for place in order)
+        self._count((draw for draw in draws if self.arrivals.admit(draw)), last=True)
+        self._shuffled = not in_order
 
     def _count(self, draws: Iterable[Draw], *, last: bool = False) -> None:
         if self._held is not None:
@@ -208,6 +212,11 @@ class Watch:
     def blocks(self) -> int:
         """Blocks in all monitors."""
         return sum(monitor.n for monitor in self.monitors.values())
+
+    def take_facts(self, facts: LogFacts | None) -> None:
+        """Take what one more file of the log records of itself."""
+        facts = facts or LogFacts()
+        self.facts = facts if self.facts is None else merge_facts(self.facts, facts)
 
     def take_check(self, found: Mapping[str, Checked], facts: LogFacts | None) -> None:
         """Take what a look at all rows found; what earlier ones doubted stays in doubt.
@@ -292,9 +301,11 @@ class Watch:
                 **dict.fromkeys(("rollouts", "prompts", "draws", "revisits", "pending_prompts"), 0),
                 cells=None,
                 labelled_prompts=0,
+                labels=None,
                 waiting_for=None,
                 order=order,
             )
+        labels = list({found.labels for found in self.checked.values()})
         return WatchLog(
             **log,
             rollouts=arrivals.rows,
@@ -304,6 +315,7 @@ class Watch:
             revisits=arrivals.revisits,
             pending_prompts=arrivals.pending,
             labelled_prompts=self._labelled,
+            labels=labels[0] if len(labels) == 1 else None,
             waiting_for=arrivals.waiting_for(),
             order="launch" if arrivals.by_launch else order,
         )
@@ -333,6 +345,7 @@ class Watch:
                 prompts=self._prompts(counted, [checked]),
                 draws=counted,
                 cells=checked.cells,
+                labels=checked.labels,
             ),
             assumptions=self.rests_on(name),
             health=checked.health,
@@ -386,7 +399,8 @@ class Watch:
         self._waiting = {name: _Group(**item) for name, item in state["waiting"].items()}
         self._streams, self.lost = list(state["streams"]), state["lost"]
         recorded = {name.encode(): text.encode() for name, text in state["log_facts"].items()}
-        self.facts = stored_facts(recorded, "the state") if recorded else None
+        known = stored_facts(recorded, "the state")
+        self.facts = None if self.arrivals is None else known
         self.checks = state["checks"]
         self.checked = {name: Checked.from_state(found) for name, found in state["checked"].items()}
         for name in _FACTS:
