@@ -1,8 +1,11 @@
 """Results on the command line: a report, a page, JSON; files appear whole or not at all."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from taut.errors import UsageError
 
 if TYPE_CHECKING:
     from taut.results import Document
@@ -28,9 +31,12 @@ def write_text(path: str, text: str) -> None:
     """Write a text file that appears whole or not at all.
 
     Raises:
+        UsageError: The folder does not exist.
         LogError: It cannot be written there.
     """
     from taut.logs.write import whole_file
 
+    if not Path(path).absolute().parent.is_dir():
+        raise UsageError(f"{path}: the folder does not exist; make it first.")
     with whole_file(path) as file:
         file.write(text.encode())
