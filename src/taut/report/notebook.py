@@ -19,7 +19,7 @@ from taut.decisions.transport.result import Transport
 from taut.draws.assumptions import Assumption
 from taut.draws.check import FAIL, WARN, Check
 from taut.draws.rollouts import Rollouts
-from taut.report import names, wording
+from taut.report import names, statements, wording
 from taut.report.digits import count, decimals_for, interval, level_text, near, plus_minus, short
 from taut.report.wording import ends
 from taut.types import Status
@@ -124,10 +124,10 @@ def _health(checks: Sequence[Check]) -> list[str]:
     troubles = [check for status in (FAIL, WARN) for check in checks if check.status == status]
     items = []
     for check in troubles:
-        said = [f"{check.status}: {wording.check_name(check)}", check.detail, check.remedy]
+        said = [f"{check.status}: {statements.check_name(check)}", check.detail, check.remedy]
         items.append(f"<li>{escape(' – '.join(text for text in said if text))}</li>")
     listed = f"<ul>{''.join(items)}</ul>" if items else ""
-    return [f"<p>Health of the log: {escape(wording.health_sentence(checks))}.</p>{listed}"]
+    return [f"<p>Health of the log: {escape(statements.health_sentence(checks))}.</p>{listed}"]
 
 
 # --- one result each ------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def _certificate(found: Certificate) -> list[str]:
     advice = wording.advice_text(found)
     return [
         f"<p><b>{escape(verdict.sentence)}</b><br>{_status(status)}</p>",
-        *_plain([*verdict.details, wording.log_text(found.log)]),
+        *_plain([*verdict.details, statements.log_text(found.log)]),
         table(("target", "measured", "lower to upper", "status"), _target_rows(found)),
         table(("term", "lower to upper", "paper", "status"), _term_rows(found)),
         *_health(found.health),
@@ -219,10 +219,10 @@ def _selection(found: Selection) -> list[str]:
 def _health_view(found: Health) -> list[str]:
     order = ("fail", "warn", "note", "not_checked", "pass")
     checks = sorted(found.health, key=lambda check: order.index(check.status))
-    sentence, log = wording.health_sentence(checks), found.log
-    counts = wording.counts_text(log.rollouts, log.prompts, rejected=log.rejected_rows)
+    sentence, log = statements.health_sentence(checks), found.log
+    counts = statements.counts_text(log.rollouts, log.prompts, rejected=log.rejected_rows)
     rows = (
-        (_status(check.status), *map(escape, (wording.check_name(check), check.detail)))
+        (_status(check.status), *map(escape, (statements.check_name(check), check.detail)))
         for check in checks
     )
     can = (

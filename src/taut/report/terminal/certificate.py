@@ -9,7 +9,7 @@ from rich.text import Text
 
 from taut.auditing.certificate import Certificate, Target
 from taut.decisions.transport.result import Transport, TransportState
-from taut.report import wording
+from taut.report import statements, wording
 from taut.report.digits import decimals_for, down, interval, level_text, near, plus_minus, up
 from taut.report.names import PAPER_NEEDS, ROUTE_LABELS, TARGET_FORMULAS, TARGET_NAMES, TERM_NAMES
 from taut.report.terminal.charts import Ink
@@ -61,7 +61,7 @@ def _verdict(found: Certificate, ink: Ink) -> list[RenderableType]:
     lines: list[RenderableType] = [ink.text(verdict.sentence, "bold")]
     lines.append(_standing(found, verdict, ink))
     lines += [ink.text(detail) for detail in verdict.details]
-    return lines + flow(wording.log_text(found.log), ink)
+    return lines + flow(statements.log_text(found.log), ink)
 
 
 def _standing(found: Certificate, verdict: wording.Verdict, ink: Ink) -> Text:
@@ -104,7 +104,7 @@ def _target_note(entry: Target, usual: str | None, digits: int) -> str:
     proxy = ends(entry.proxy)
     if entry.status == Status.VACUOUS and proxy:
         return f"learned {interval(*proxy, digits)}, {entry.proxy.status}"
-    return "" if entry.route == usual else wording.route_name(entry.route)
+    return "" if entry.route == usual else statements.route_name(entry.route)
 
 
 def _target_cells(entry: Target, digits: int, note: str, ink: Ink) -> list[Text]:
@@ -138,7 +138,7 @@ def _routes(found: Certificate, ink: Ink) -> list[RenderableType]:
     lines = [heading(ink, "Ways to the true reward", "each would hold on its own"), table]
     if found.coverage is None:
         return lines
-    return [*lines, *flow(wording.coverage_text(found.coverage), ink)]
+    return [*lines, *flow(statements.coverage_text(found.coverage), ink)]
 
 
 def _transport(found: Certificate, ink: Ink) -> list[RenderableType]:
@@ -153,7 +153,7 @@ def _calibrated(found: Transport, ink: Ink) -> list[RenderableType]:
     title = heading(ink, "Calibrated reward", "fitted on the reward data, audited on the labels")
     state = ink.text(found.state, _STATE_STYLES.get(found.state, "yellow"))
     line = Text.assemble(state, "  ", ink.text(found.detail))
-    return [title, line, *flow(wording.transport_text(found), ink)]
+    return [title, line, *flow(statements.transport_text(found), ink)]
 
 
 def transport_report(found: Transport) -> RenderableType:

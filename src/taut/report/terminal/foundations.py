@@ -9,7 +9,7 @@ from rich.text import Text
 from taut.auditing.certificate import Certificate, Health
 from taut.draws.assumptions import Assumption, Standing
 from taut.draws.check import FAIL, NOT_CHECKED, NOTE, PASS, WARN, Check
-from taut.report import wording
+from taut.report import statements, wording
 from taut.report.terminal.charts import STATUS_STYLES, Ink
 from taut.report.terminal.layout import LABEL, PROSE, Report, flow, grid, heading, spaced
 
@@ -24,8 +24,8 @@ def foundation_lines(found: Certificate, ink: Ink) -> list[RenderableType]:
     lines += assumption_table(found.assumptions, ink)
     if declare := wording.to_declare(found):
         lines.append(ink.text(declare))
-    lines += flow(wording.ledger_text(found.ledger, found.settings.delta), ink, " + ")
-    return lines + flow(wording.settings_text(found), ink)
+    lines += flow(statements.ledger_text(found.ledger, found.settings.delta), ink, " + ")
+    return lines + flow(statements.settings_text(found), ink)
 
 
 def assumption_table(assumptions: Iterable[Assumption], ink: Ink) -> list[Table]:
@@ -46,7 +46,7 @@ def health_lines(checks: Sequence[Check], ink: Ink) -> list[RenderableType]:
     """Show warnings and failures in full, the rest as counts."""
     if not checks:
         return []
-    title = heading(ink, "Health of the log", wording.health_sentence(checks))
+    title = heading(ink, "Health of the log", statements.health_sentence(checks))
     troubles = _in_order(checks, (FAIL, WARN, NOTE))
     return [title, *([_check_table(troubles, ink)] if troubles else [])]
 
@@ -57,9 +57,9 @@ def health_report(found: Health) -> RenderableType:
 
 
 def _health_page(found: Health, ink: Ink) -> list[RenderableType]:
-    sentence, log = wording.health_sentence(found.health), found.log
+    sentence, log = statements.health_sentence(found.health), found.log
     lines: list[RenderableType] = [ink.text(f"{sentence[:1].upper()}{sentence[1:]}.", "bold")]
-    counts = wording.counts_text(log.rollouts, log.prompts, rejected=log.rejected_rows)
+    counts = statements.counts_text(log.rollouts, log.prompts, rejected=log.rejected_rows)
     ordered = _in_order(found.health, (FAIL, WARN, NOTE, NOT_CHECKED, PASS))
     table = [_check_table(ordered, ink)] if ordered else []
     return spaced([lines + flow(counts, ink), table])
@@ -73,7 +73,7 @@ def _check_table(checks: Sequence[Check], ink: Ink) -> Table:
     table = grid(LABEL, PROSE)
     for check in checks:
         strong = "bold" if check.status in (FAIL, WARN) else ""
-        text = ink.text(wording.check_name(check), strong)
+        text = ink.text(statements.check_name(check), strong)
         if check.detail:
             text.append(" ").append_text(ink.text(f"– {check.detail}"))
         if check.remedy and check.status != PASS:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 
 from taut.auditing.certificate import Certificate, TermResult
-from taut.report import wording
+from taut.report import statements, wording
 from taut.report.digits import decimals_for, down, interval, near, up
 from taut.report.names import TERM_NAMES
 from taut.report.terminal.charts import STATUS_STYLES, Axis, Ink, Ruler, SignedBar, Span, axis_for
@@ -98,7 +98,7 @@ def term_lines(found: Certificate, ink: Ink) -> list[RenderableType]:
     if not beside:
         said = [f"{TERM_NAMES[name]}: {note}" for name, note in notes.items() if note]
         lines += flow(" · ".join(said), ink)
-    for line in wording.log_ratio_lines(found):
+    for line in statements.log_ratio_lines(found):
         lines += flow(line, ink)
     return lines
 
@@ -106,7 +106,7 @@ def term_lines(found: Certificate, ink: Ink) -> list[RenderableType]:
 def _note(entry: TermResult) -> str:
     """Return how a term was bounded: its route and the section of the theory."""
     source = entry.source.replace("theory ", "")
-    return ", ".join(part for part in (wording.route_name(entry.route), source) if part)
+    return ", ".join(part for part in (statements.route_name(entry.route), source) if part)
 
 
 def _term_cells(

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from taut.decisions.threshold.result import ClipThreshold, Point, SequenceClip, TokenClip
-from taut.report import wording
+from taut.report import statements
 from taut.report.digits import count, decimals_for, level_text, near, percent, plus_minus, short, up
 from taut.report.plot import ACCENT, INK, QUIET, WARM
 from taut.report.terminal.charts import Axis, Chart, Ink, Line
@@ -162,7 +162,7 @@ def _use(found: ClipThreshold) -> str:
 def _log_line(found: ClipThreshold) -> str:
     log, draws = found.log, found.draws
     parts = [
-        wording.counts_text(
+        statements.counts_text(
             log.rollouts,
             log.prompts,
             per_prompt=log.rollouts_per_prompt,
