@@ -1,6 +1,6 @@
 """What a person sees in a notebook: each result as a sentence and small tables, in HTML.
 
-Everything is escaped; nothing is fetched. No rich here: a notebook may not have it loaded.
+Everything is escaped; nothing is fetched.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -173,19 +173,22 @@ def _groups(found: Certificates) -> list[str]:
     if not found.groups:
         return _plain(["No groups to show."])
     items = [group.certificate for group in found.groups]
+    learned = all(map(wording.learned_only, items))
     digits = max(map(wording.headline_decimals, items))
     rows = (
         (
             escape(str(group.value)),
             f"{item.log.prompts:,} / {item.log.gold_prompts:,}",
             _number(wording.measured_of(item), digits),
-            _span(item.certificate, digits),
-            _status(item.status),
+            _span(wording.proxy_of(item) if learned else item.certificate, digits),
+            _status(Status.VACUOUS if learned else item.status),
         )
         for group, item in zip(found.groups, items, strict=True)
     )
     target = names.TARGET_NAMES[items[0].target]
     told = f"{target[:1].upper()}{target[1:]} of each {found.by}"
+    if learned:
+        told = f"Learned {target}, not the true one, of each {found.by}"
     together = f"All {len(items)} rows hold together at {level_text(1 - found.delta)}."
     titles = (found.by, "prompts / gold", "measured", "lower to upper", "status")
     return [f"<p><b>{escape(told)}</b><br>{escape(together)}</p>", table(titles, rows)]
