@@ -478,7 +478,7 @@ def test_thresholds_can_be_typed_again():
     world, log = pilot_of("heavy_tailed", rollouts=2)
     for target in ("clipped", "objective"):
         settings = {"target": target, "reward_range": (0, 1), "beta": world.beta}
-        clip = taut.plan(log, budget=2000, costs=COSTS, **settings).clip
+        clip = taut.plan(log, budget=2000, costs=COSTS, **settings).settings
         assert outward(clip.tau) == clip.tau and outward(clip.tau_negative) == clip.tau_negative
     found = taut.clip_threshold(log, beta=world.beta, reward_range=(0, 1), prompts=500)
     line = f"--tau {found.tau:.6g} --tau-negative {found.tau_negative:.6g}"
