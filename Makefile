@@ -43,6 +43,7 @@ validate: $(VENV)/.test
 	$(BIN)/python -m validation.lab --output docs/lab.md
 	$(BIN)/python -m validation.threshold --seeds 20
 	$(BIN)/python -m validation.monitor
+	$(BIN)/python -m validation.rectifier
 
 bench: $(VENV)/.test
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
