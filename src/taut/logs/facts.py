@@ -241,6 +241,37 @@ def _facts(document: Mapping[str, Any], where: str) -> LogFacts:
     return LogFacts(**out)
 
 
+def proposed_toml(facts: LogFacts, format: str, mapping: Mapping[str, str]) -> str:
+    """Return a `taut.toml` for a log: what is known of it, and the rest as comments to fill in."""
+    known = facts.document()
+    lines = ["# What this log knows about itself; delete what you do not know."]
+    for name, (example, meaning) in _TOML.items():
+        value = known.get(name)
+        text = f"{name} = {example if value is None else _toml(value)}"
+        lines.append(f"{'# ' if value is None else ''}{text}  # {meaning}")
+    lines.append(f'format = "{format}"')
+    if mapping:
+        lines += ["", "[map]", *(f"{name} = {_toml(path)}" for name, path in mapping.items())]
+    return "\n".join(lines) + "\n"
+
+
+_TOML = {
+    "beta": ("0.05", "KL strength, reward units per nat"),
+    "reward_range": ("[0, 1]", "range of the reward, fixed before the data"),
+    "gold_range": ("[0, 1]", "range of gold, where it is another"),
+    "held_out": ("true", "no policy was trained or chosen on these prompts"),
+    "complete": ("true", "every rollout that was launched is here"),
+    "launched_prompts": ("1000", "draws of prompts that were launched"),
+    "rollouts_per_prompt": ("4", "rollouts that were launched for each"),
+    "random_labels": ("true", "which rollouts are labelled was decided blindly"),
+    "log_probs": ('"transformers, float32"', "who computed both log-probs"),
+}
+
+
+def _toml(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
 def settle(facts: LogFacts, name: str, given: Any, option: str) -> Any:
     """Return a setting: what was given, else what the log knows.
 
