@@ -81,18 +81,9 @@ def clip_threshold(
     thresholds = ready.thresholds
     if prompts is not None:  # for another log: every draw of this one chooses
         thresholds = auto_thresholds(ready.data, ready.design.blocks, prompts, ready.delta, options)
-    forecast = WidthForecast(
-        reward=ready.data.reward,
-        log_ratio=ready.data.log_ratio,
-        beta=ready.data.beta,
-        draws=speaking,
-        certifying_draws=certifying,
-        delta=ready.delta,
-        second_moment=options.log_ratio_second_moment,
-    )
-    alpha = _paper_alpha(ready, len(ready.design.blocks) if prompts is None else prompts)
-    judge = _Judge(forecast, alpha, ready.design.units.width, options.log_ratio_max)
-    paper = _paper_rule(ready, speaking, judge, prompts)
+    meant = len(ready.design.blocks) if prompts is None else prompts
+    judge = _judge(ready, speaking, certifying, meant)
+    paper = _paper_rule(ready, speaking, judge, meant)
     tokens = _token_clips(rollouts, judge)
     best_token = _best_token(tokens)
     draws = _draws(ready, judge, thresholds, prompts, speaking, certifying)
@@ -106,7 +97,7 @@ def clip_threshold(
         too_few=draws.choosing < FEWEST_DRAWS
         or (ready.options.beta != 0 and thresholds.source.startswith("default")),
         chosen=judge.point(thresholds.tau, thresholds.tau_negative),
-        symmetric=_symmetric(judge, forecast, options.log_ratio_max),
+        symmetric=_symmetric(judge),
         paper=paper,
         negative=_negative_side(speaking, ready.data.log_ratio, thresholds.tau_negative),
         log_probs_sound=ready.design.log_probs_sound,
@@ -182,17 +173,13 @@ def _per_prompt(ready: Prepared) -> float:
     return 1 / float(np.mean(1.0 / ready.design.blocks.sizes))
 
 
-def _paper_alpha(ready: Prepared, prompts: int) -> float:
-    return paper_alpha(prompts, _per_prompt(ready), ready.delta)
-
-
-def _paper_rule(ready: Prepared, speaking: Blocks, judge: "_Judge", prompts: int | None):
+def _paper_rule(ready: Prepared, speaking: Blocks, judge: "_Judge", prompts: int) -> PaperRule:
     alpha = judge.alpha
     values, weight = ready.data.log_ratio[speaking.rows], _weights(speaking)
     tau = paper_threshold(np.abs(values), weight, alpha)
     return PaperRule(
         alpha=alpha,
-        prompts=len(ready.design.blocks) if prompts is None else prompts,
+        prompts=prompts,
         rollouts_per_prompt=_per_prompt(ready),
         tau=tau,
         apart=Sides(
@@ -247,12 +234,27 @@ class _Judge:
         )
 
 
-def _symmetric(judge: _Judge, forecast: WidthForecast, maximum: float | None) -> Point:
+def _judge(ready: Prepared, speaking: Blocks, certifying: int, prompts: int) -> _Judge:
+    forecast = WidthForecast(
+        reward=ready.data.reward,
+        log_ratio=ready.data.log_ratio,
+        beta=ready.data.beta,
+        draws=speaking,
+        certifying_draws=certifying,
+        delta=ready.delta,
+        second_moment=ready.options.log_ratio_second_moment,
+    )
+    alpha = paper_alpha(prompts, _per_prompt(ready), ready.delta)
+    return _Judge(forecast, alpha, ready.design.units.width, ready.options.log_ratio_max)
+
+
+def _symmetric(judge: _Judge) -> Point:
     """Return the best point where one constant clips both sides."""
+    forecast = judge.forecast
     found = set(forecast.candidates())
     found.add(choose_negative(forecast.certifying_draws, forecast.delta))
-    if maximum is not None:
-        found.add(maximum)
+    if judge.maximum is not None:
+        found.add(judge.maximum)
     return min((judge.point(tau, tau) for tau in sorted(found)), key=lambda point: point.total)
 
 
