@@ -1,5 +1,6 @@
 """Documents: each verb's result is one model, whose JSON can be read back as the same result."""
 
+import io
 import json
 import math
 import re
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 
 import taut
 from taut.cli import main
 from taut.errors import LogError, UsageError
+from taut.report.door import terminal_report
+from taut.report.terminal.layout import print_report
 from taut.results import Part, tidy
 from taut.schemas import DOCUMENTS, json_schemas
 
@@ -236,6 +240,19 @@ def test_a_result_is_saved_as_its_name_says(result, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "a.json"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_report_cuts_nothing_off(result, encoding):
+    """From 60 to 160 columns no line is wider than the terminal, and no word ends in dots."""
+    for width in (60, 72, 80, 100, 160):
+        raw = io.BytesIO()
+        stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
+        print_report(terminal_report(result), file=stream, width=width)
+        text = raw.getvalue().decode(encoding)
+        assert max(cell_len(line) for line in text.splitlines()) <= width
+        assert "…" not in text and not re.search(r"\w\.\.\.", text)
+        assert not re.search(r"\b(nan|None(?! of)|inf)\b", text)
+
+
 def test_a_notebook_shows_tables(result):
     """Each result is a sentence and tables of HTML, escaped, with nothing of the machine room."""
     page = result._repr_html_()
@@ -382,3 +399,9 @@ def test_what_taut_did_not_write_is_refused(text, fragment, tmp_path):
     path.write_text(text)
     with pytest.raises(LogError, match=fragment):
         taut.load(path)
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path):
+    """The error names the file."""
+    with pytest.raises(LogError, match=r"absent\.json"):
+        taut.load(tmp_path / "absent.json")

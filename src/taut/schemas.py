@@ -41,11 +41,14 @@ def load(path: str | os.PathLike) -> Document:
     """Read a result back from a JSON file that taut wrote.
 
     Raises:
-        LogError: The file is no JSON, or of a schema that this version does not read.
+        LogError: The file cannot be read, is no JSON, or of a schema that this version does not
+            read.
     """
-    text = Path(path).read_bytes()
     try:
+        text = Path(path).read_bytes()
         name = json.loads(text).get("schema")
+    except OSError as error:
+        raise LogError(f"{path}: expected a file to read: {error.strerror}.") from error
     except (ValueError, AttributeError) as error:
         raise LogError(f"{path}: expected a JSON document that taut wrote: {error}.") from error
     model = DOCUMENTS.get(str(name))
@@ -68,12 +71,15 @@ def json_schemas() -> dict[str, str]:
     return found
 
 
-def main(folder: str) -> None:
-    """Write the JSON Schemas into a folder."""
+def main(arguments: list[str]) -> None:
+    """Write the JSON Schemas into the folder that is named."""
+    if len(arguments) != 1:
+        sys.exit("usage: python -m taut.schemas DIR")
+    (folder,) = arguments
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name, text in json_schemas().items():
         (Path(folder) / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])
