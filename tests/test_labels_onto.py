@@ -108,7 +108,7 @@ def test_a_sheet_in_part(log, tmp_path):  # noqa: F811
     plain = taut.audit(
         taut.read_rollouts(tmp_path / "merged.parquet"), target="reward", reward_range=(0, 1)
     )
-    assert plain.status == "estimated" and labels_stand(plain)[0] is Standing.ASSUMED
+    assert plain.status == "estimated" and labels_stand(plain)[0] is Standing.VIOLATED
     with pytest.raises(UsageError, match="only bets"):
         audited(path, "--labels", some, "--route", "gold", "--method", "hoeffding", to="x.json")
 
@@ -149,7 +149,7 @@ def test_labels_of_other_logs_are_refused(log, tmp_path):  # noqa: F811
             audited(path, "--labels", more, to=tmp_path / "x.json")
     other = tmp_path / "other.parquet"
     pq.write_table(pq.read_table(path).slice(0, 1500), other)
-    with pytest.raises(LogError, match="drawn from a log of 1600|does not have"):
+    with pytest.raises(LogError, match=r"drawn from a log of 1600|does not have"):
         audited(other, "--labels", labels, to=tmp_path / "x.json")
 
 
@@ -183,6 +183,25 @@ def test_other_commands_take_labels(log, tmp_path):  # noqa: F811
     for command in ("select", "plan --width .2"):
         with pytest.raises(UsageError, match="one chance"):
             run(*command.split(), path, "--labels", strata, "--target", "reward", "--quiet")
+
+
+def test_a_finished_log_is_watched_with_labels(log, tmp_path):  # noqa: F811
+    """watch --final joins them; what came back in part is an estimate; a log that grows waits."""
+    path, gold = log
+    pq.write_table(pq.read_table(path).drop_columns("step"), path)
+    run("label", "draw", path, "-n", 300, "-o", tmp_path / "sheet.jsonl")
+    labels = answered(tmp_path / "sheet.jsonl", tmp_path / "labels.jsonl", gold)
+    some = part_of(labels, tmp_path / "some.jsonl", units=150)
+    to = tmp_path / "found.json"
+    watch = ("watch", path, "--gold", "--reward-range", 0, 1, "--held-out")
+    for given, status in ((labels, {"certified", "conditional"}), (some, {"estimated"})):
+        run(*watch, "--labels", given, "--final", "--quiet", "--json", to)
+        (series,) = taut.load(to).series
+        assert series.interval.status in status
+        assert series.interval.lower <= TRUTH <= series.interval.upper
+        assert series.interval.upper - series.interval.lower < 0.6
+    with pytest.raises(UsageError, match="--final"):
+        run(*watch, "--labels", labels, "--once", "--json", to)
 
 
 def test_strata_of_one_step_have_no_blocks(log, tmp_path):  # noqa: F811

@@ -5,6 +5,11 @@ import click
 from taut.cli.reading import name_pairs, read_log
 from taut.errors import UsageError
 
+_UNEQUAL = (
+    "these labels were drawn by strata or where the judge errs, by unequal chances: taut audit "
+    "takes them, this command takes a sheet that gives all rows one chance."
+)
+
 
 def labels_options(function):
     """Add --labels and --label-map to a command."""
@@ -46,11 +51,24 @@ def read_labelled(
     first = (log, mapping, lenient, token_clip, quiet)
     found = _joined(first, labels, label_map, reading) if labels else _own(first, reading)
     if plain and found.sheet is not None and not found.sheet.uniform:
-        raise UsageError(
-            "these labels were drawn by strata or where the judge errs, by unequal chances: taut "
-            "audit takes them, this command takes a sheet that gives all rows one chance."
-        )
+        raise UsageError(_UNEQUAL)
     return found
+
+
+def labeller_of(log, labels, label_map, mapping, prompts):
+    """Return what gives the pieces of a finished LOG its labels, one chance for all rows.
+
+    Raises:
+        UsageError: The rows had unequal chances of a label.
+    """
+    from taut.cli.sheets import joined_labels
+    from taut.labels.onto import labeller
+
+    joined, rollouts = joined_labels(log, labels, label_map, "mean", mapping, prompts, True)
+    design = joined.design
+    if design is not None and (design.strata or any(part.active for part in design.parts)):
+        raise UsageError(_UNEQUAL)
+    return labeller(joined, rollouts.rollout_names)
 
 
 def _joined(first, labels, label_map, reading):

@@ -86,9 +86,14 @@ def uniform_on_record(fact: object) -> bool:
     """
     if not isinstance(fact, Mapping):
         return bool(fact)
-    sheet, returned = fact.get("taut_sheet", {}), fact.get("returned", {})
-    whole = returned.get("prefix") == returned.get("units") and len(sheet.get("parts", ())) == 1
-    return whole and has_equal_chances(fact)
+    once = len(fact.get("taut_sheet", {}).get("parts", ())) == 1
+    return once and came_back_whole(fact) and has_equal_chances(fact)
+
+
+def came_back_whole(fact: Mapping) -> bool:
+    """Whether the facts of a file say that every row of its sheet has a label."""
+    returned = fact.get("returned", {})
+    return returned.get("units") is not None and returned.get("prefix") == returned["units"]
 
 
 def has_equal_chances(fact: object) -> bool:

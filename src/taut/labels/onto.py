@@ -1,15 +1,16 @@
 """Labels onto a log in memory: what an audit, a choice or a plan takes."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 
 from taut.draws.modes import REPLACEMENT, SAMPLE
 from taut.draws.rollouts import Rollouts
 from taut.draws.sheets import SheetLabels
-from taut.errors import UsageError
+from taut.errors import LogError, UsageError
 from taut.labels.annotators import Joining
 from taut.labels.answers import Answers, read_answers
 from taut.labels.blocks import sheet_blocks
@@ -17,6 +18,7 @@ from taut.labels.design import KEY, SheetDesign, read_design
 from taut.labels.draw import redraw
 from taut.labels.merge import Labels, Returned, join, labelled_facts, one_design
 from taut.labels.population import Population, population_of
+from taut.logs.reduce import Reduced
 
 Files = str | os.PathLike | Sequence[str | os.PathLike]
 
@@ -67,6 +69,30 @@ def with_labels(
         facts=labelled_facts(rollouts.facts, joined),
         sheet=sheet_labels(joined, population),
     )
+
+
+def labeller(labels: Labels, names: np.ndarray) -> Callable[[Reduced], Reduced]:
+    """Return what gives each piece of a finished log its labels: for `taut watch --final`.
+
+    Args:
+        labels: Joined to the log.
+        names: Id of each row of the log, shape (rollouts,).
+    """
+    given = np.flatnonzero(~np.isnan(labels.gold))
+    known = dict(zip(np.asarray(names)[given].tolist(), labels.gold[given].tolist(), strict=True))
+
+    def label(piece: Reduced) -> Reduced:
+        columns = dict(piece.columns)
+        if "rollout_id" not in columns:
+            raise LogError(
+                "--labels: expected a column 'rollout_id' in the log that is watched, found none; "
+                "taut audit joins them without it."
+            )
+        ids = columns.pop("rollout_id").cast(pa.string()).to_pylist()
+        columns["gold"] = np.array([known.get(name, np.nan) for name in ids])
+        return replace(piece, columns=columns, facts=labelled_facts(piece.facts, labels))
+
+    return label
 
 
 def _read(labels: Files, names, values) -> Answers:
