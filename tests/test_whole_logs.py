@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+import zlib
 
 import numpy as np
 import pyarrow as pa
@@ -448,3 +449,55 @@ def test_ids_are_one_whatever_their_type(tmp_path):
     rollouts = taut.read_rollouts(write_lines(tmp_path / "a.jsonl", rows))
     assert len(set(rollouts.prompt.tolist())) == 2
     assert np.all(rollouts.prompt[:3] == rollouts.prompt[0])
+
+
+def test_samples_packed_with_zstd_are_unpacked_and_checked(tmp_path):
+    """inspect_ai packs with a method that Python's zipfile does not know; damage is found."""
+    doc = {"id": 1, "epoch": 1, "input": "q", "target": "x", "scores": {"m": {"value": 0.25}}}
+    plain = json.dumps(doc).encode()
+    packed = pa.compress(plain, codec="zstd", asbytes=True)
+    with zipfile.ZipFile(tmp_path / "a.eval", "w") as archive:
+        archive.writestr("samples/1_epoch_1.json", packed)
+    data = bytearray((tmp_path / "a.eval").read_bytes())
+    directory = data.index(b"PK\x01\x02")
+    for at, sizes in ((0, (8, 14, 22)), (directory, (10, 16, 24))):
+        method, checksum, size = (at + place for place in sizes)
+        data[method : method + 2] = (93).to_bytes(2, "little")
+        data[checksum : checksum + 4] = zlib.crc32(plain).to_bytes(4, "little")
+        data[size : size + 4] = len(plain).to_bytes(4, "little")
+    (tmp_path / "a.eval").write_bytes(data)
+    assert taut.read_rollouts(tmp_path / "a.eval").reward.tolist() == [0.25]
+    data[directory + 16] ^= 1
+    (tmp_path / "a.eval").write_bytes(data)
+    with pytest.raises(LogError, match="damaged"):
+        taut.read_rollouts(tmp_path / "a.eval")
+
+
+def test_a_full_disk_stops_convert_and_leaves_nothing(tmp_path):
+    """A limit on the size of files stands in for the end of the disk."""
+    log = write_lines(tmp_path / "log" / "a.jsonl", rows_of(60_000, gold=0.1))
+    (tmp_path / "out").mkdir()
+    code = (
+        "import resource, signal, sys, taut\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try: taut.convert(sys.argv[1], sys.argv[2])\n"
+        "except ValueError as error: print(error)\n"
+    )
+    out = tmp_path / "out" / "b.parquet"
+    run = [sys.executable, "-c", code, log, out]
+    done = subprocess.run(run, capture_output=True, check=False)
+    assert done.returncode == 0 and b"make room" in done.stdout, done
+    assert not list(out.parent.iterdir())
+
+
+def test_two_converts_of_one_file_at_once_both_end_well(tmp_path):
+    """Each writes a part of its own; the file is whole whoever is last."""
+    log = write_lines(tmp_path / "a.jsonl", rows_of(20_000))
+    out = tmp_path / "b.parquet"
+    code = "import sys, taut; print(taut.convert(sys.argv[1], sys.argv[2]))"
+    run = [sys.executable, "-c", code, log, out]
+    both = [subprocess.Popen(run, stdout=subprocess.PIPE) for _ in range(2)]
+    assert [each.communicate()[0].strip() for each in both] == [b"20000"] * 2
+    assert len(taut.read_rollouts(out)) == 20_000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "b.parquet"]

@@ -38,6 +38,11 @@ def inspect_layout(
             and name.count(".") == 2
             and columns[name] in ("text", "number", "bool")
         ]
+        if not values and columns.get("scores", "null") in ("null", "object"):
+            raise LogError(
+                f"{file}: expected scores, found no sample with one: all failed, or none was "
+                "scored; run the evaluation again (inspect eval-retry)."
+            )
         own["reward"] = one_reward(file, "inspect", columns, simple)
     letters = columns.get(own.get("reward", paths.get("reward", ""))) == "text"
     said = ", ".join(f"{letter} = {value:g}" for letter, value in LETTERS.items())

@@ -3,11 +3,14 @@
 import csv
 import io
 import json
+import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 
 import orjson
+import pyarrow as pa
 
 from taut.errors import LogError
 from taut.logs.layout import NoRollouts
@@ -223,6 +226,8 @@ _ZIP_PROBLEMS = (
     EOFError,
     OSError,
     UnicodeDecodeError,
+    struct.error,
+    pa.ArrowException,
 )
 
 
@@ -235,7 +240,7 @@ def _place(member: zipfile.ZipInfo) -> str:
 
 
 def _sample(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> dict:
-    data = archive.read(member)
+    data = _zstd(archive, member) if member.compress_type == _ZSTD else archive.read(member)
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as problem:
@@ -245,6 +250,27 @@ def _sample(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> dic
     if not isinstance(found, dict):
         raise LogError(f"{name}: {safe(member.filename)}: expected a sample, found a list.")
     return found
+
+
+_ZSTD = 93  # a method of packing that Python's zipfile does not know, and inspect_ai uses
+_LOCAL = struct.Struct("<26xHH")  # of a member's own header: lengths of its name and extra field
+
+
+def _zstd(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Unpack a member that is packed with zstd, and check it.
+
+    Raises:
+        BadZipFile: Its checksum is not that of the archive's directory.
+    """
+    file = archive.fp
+    file.seek(member.header_offset)
+    name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
+    file.seek(name + extra, os.SEEK_CUR)
+    packed = file.read(member.compress_size)
+    data = pa.decompress(packed, member.file_size, codec="zstd", asbytes=True)
+    if zlib.crc32(data) != member.CRC:
+        raise zipfile.BadZipFile(f"bad checksum of {member.filename}")
+    return data
 
 
 _READ = {"json": _json, "csv": _csv, "eval": _eval}
