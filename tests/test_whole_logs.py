@@ -501,3 +501,13 @@ def test_two_converts_of_one_file_at_once_both_end_well(tmp_path):
     assert [each.communicate()[0].strip() for each in both] == [b"20000"] * 2
     assert len(taut.read_rollouts(out)) == 20_000
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "b.parquet"]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_tables_of_text_are_read_by_their_line_of_names(delimiter, tmp_path):
+    """Commas, semicolons and tabs; cells with line ends; empty cells are no value."""
+    rows = [("prompt_id", "reward", "gold"), ('"a\nb"', "1", ""), ("c", "0.5", "0.25")]
+    (tmp_path / "a.csv").write_text("\n".join(delimiter.join(row) for row in rows) + "\n")
+    rollouts = taut.read_rollouts(tmp_path / "a.csv")
+    assert rollouts.reward.tolist() == [1.0, 0.5] and rollouts.notes == ()
+    assert np.isnan(rollouts.gold[0]) and rollouts.gold[1] == 0.25

@@ -6,6 +6,7 @@ import sys
 import click
 
 from taut.errors import TautError, UsageError
+from taut.logs.text import safe
 from taut.version import __version__
 
 EXIT_DATA, EXIT_USAGE, EXIT_GATE, EXIT_UNDECIDED, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
@@ -37,7 +38,8 @@ def main() -> None:
 
 def complain(message: str, status: int) -> int:
     """Say what went wrong in one line on stderr, and return the exit status."""
-    click.echo(f"taut: {message}", err=True)
+    shown = "\n".join(safe(line, limit=2000) for line in message.splitlines())
+    click.echo(f"taut: {shown}", err=True)
     return status
 
 

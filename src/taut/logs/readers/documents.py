@@ -17,7 +17,9 @@ from taut.logs.layout import NoRollouts
 from taut.logs.plan import Plan, Planner
 from taut.logs.readers.objects import learn, make_object_plan, object_columns, whole_lines
 from taut.logs.readers.shapes import shape_of
+from taut.logs.readers.values import shown
 from taut.logs.reduce import Chunk, Problems
+from taut.logs.signatures import delimiter_of
 from taut.logs.sources import Source
 from taut.logs.text import one_line, safe
 
@@ -96,12 +98,15 @@ def _json(source: Source, name: str) -> list[dict]:
         found = _lenient(data, name)
     if isinstance(found, dict):
         return _of_object(found, name)
-    for place, row in enumerate(found if isinstance(found, list) else [], 1):
-        if not isinstance(row, dict):
-            raise LogError(f"{name}: item {place}: expected a JSON object, found {type(row)}.")
-    if not isinstance(found, list):
-        raise NoRollouts(f"{name}: expected rollouts, found one JSON value.")
-    return found
+    rows = found if isinstance(found, list) else [found]
+    wrong = next((at for at, row in enumerate(rows) if not isinstance(row, dict)), None)
+    if wrong is not None:
+        kind = NoRollouts if not any(isinstance(row, dict) for row in rows) else LogError
+        raise kind(
+            f"{name}: item {wrong + 1}: expected a JSON object, found {shown(rows[wrong])}; write "
+            "one object per rollout."
+        )
+    return rows
 
 
 def _lenient(data: bytes, name: str) -> object:
@@ -163,7 +168,9 @@ def _csv(source: Source, name: str) -> list[dict]:
         ) from None
     csv.field_size_limit(1 << 30)
     try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        delimiter = delimiter_of(text.split("\n", 1)[0].encode())
+        table = io.StringIO(text, newline="")
+        rows = list(csv.reader(table, strict=True, delimiter=delimiter))
     except csv.Error as problem:
         raise LogError(f"{name}: expected CSV, found {one_line(problem)}; fix the file.") from None
     names = [cell.strip() for cell in rows[0]]
