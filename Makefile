@@ -34,13 +34,16 @@ lint: $(VENV)/.test
 
 validate: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m validation.theory
 	$(BIN)/python -m validation.miss_rates --output docs/validation.md
+	$(BIN)/python -m validation.layouts
 	$(BIN)/python -m validation.transfer
 	$(BIN)/python -m validation.selection
 	$(BIN)/python -m validation.budget
 	$(BIN)/python -m validation.lab --output docs/lab.md
 	$(BIN)/python -m validation.threshold --seeds 20
 	$(BIN)/python -m validation.monitor
+	$(BIN)/python -m validation.rectifier
 
 bench: $(VENV)/.test
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

@@ -3,7 +3,8 @@
     python benchmarks/recorder.py [--steps 20] [--rollouts 64] [--tokens 16 64] [--hidden 64 256]
 
 Each run trains a small Qwen2-shaped model by GRPO with a reference, on one thread; the smaller the
-model, the larger the share of the recorder. Its own time is what its three wrappers take beyond
+model, the larger the share of the recorder: sums alone, with words and token ids (`text=True`, the
+default of evaluations), and with token log-probs. Its own time is what its wrappers take beyond
 what they wrap, the peer's what `log_completions=True` adds to the trainer's `log`; both in
 processor time, as a share of the processor time of the step. With another model and longer texts
 the step grows and the recorder hardly does.
@@ -23,6 +24,8 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import pyarrow.parquet as pq
 
 import tiny
 
@@ -93,6 +96,12 @@ def recorded(trainer, folder: Path, **options) -> tuple[float, list[float]]:
     return (outer.total - inner.total) / (len(steps) + 1), steps
 
 
+def size(folder: Path) -> float:
+    """Return the bytes of a log's files a rollout."""
+    files = [(path.stat().st_size, pq.read_metadata(path).num_rows) for path in folder.iterdir()]
+    return sum(a for a, _ in files) / sum(b for _, b in files)
+
+
 def peer(folder: Path, *shape) -> float:
     """Return the processor time that `log_completions=True` adds to a step."""
     times = {}
@@ -112,19 +121,21 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--hidden", type=int, nargs="+", default=[64, 256])
     given = parser.parse_args()
-    print("hidden  tokens  step, ms  recorder, ms  share  lists, ms  share  completions log, ms")
+    kinds = {"sums": {}, "words": {"text": True}, "lists": {"token_lists": True}}
+    titles = "".join(f"  {kind}, ms  share  B/row" for kind in kinds)
+    print(f"hidden  tokens  step, ms{titles}  completions log, ms")
     for hidden, tokens in zip(given.hidden, given.tokens, strict=True):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             model = tiny.save_model(folder / "model", hidden=hidden, layers=hidden // 32)
             shape = (model, given.rollouts, tokens, given.steps)
-            own, steps = recorded(make(folder / "out", *shape), folder / "log")
-            lists, _ = recorded(make(folder / "out", *shape), folder / "lists", token_lists=True)
+            cells = ""
+            for kind, options in kinds.items():
+                own, steps = recorded(make(folder / "out", *shape), folder / kind, **options)
+                share = own / statistics.median(steps)
+                cells += f"  {1e3 * own:8.2f}  {share:5.2%}  {size(folder / kind):5.0f}"
             step, other = statistics.median(steps), peer(folder / "out", *shape)
-        print(
-            f"{hidden:6}  {tokens:6}  {1e3 * step:8.0f}  {1e3 * own:12.2f}  {own / step:5.1%}  "
-            f"{1e3 * lists:9.2f}  {lists / step:5.1%}  {1e3 * other:19.2f}"
-        )
+        print(f"{hidden:6}  {tokens:6}  {1e3 * step:8.0f}{cells}  {1e3 * other:19.2f}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Write docs/training-recipe.md from the records that the reader checks recipes against."""
+"""Write docs/training-recipe.md from the settings that the reader checks recipes against."""
 
-from dataclasses import MISSING, fields
 from pathlib import Path
 
-from taut.training.recipe import Recipe, example_recipe, toml_text
+from taut.training.pipeline.example import example_recipe, toml_text, unit_of
+from taut.training.pipeline.kinds import Table, expected, section
+from taut.training.pipeline.settings import Recipe
 
 HEAD = """# Training: `taut train RECIPE.toml`
 
@@ -17,16 +18,17 @@ taut train recipe.toml --set policy.steps=50 --output runs/short
 torchrun --nproc-per-node 2 -m taut train recipe.toml
 ```
 
-At the end it prints the means on held-out prompts by step, where everything is, and the `audit`,
-`select` and `plan` commands to run next, ready to paste.
+At the end it prints the means on held-out prompts by step, where everything is, and the commands to
+run next, ready to paste: `audit`, `select` and `plan` where gold is known, else `label draw`, since
+nothing can be certified before there are labels.
 
 In Python:
 
 ```python
-from taut.training import read_recipe, train
+import taut
 
-run = train(read_recipe("recipe.toml", changes={"policy.steps": "50"}))
-run.folder, run.table, run.commands
+run = taut.train("recipe.toml", changes={"policy.steps": "50"}, output="runs/short")
+run.folder, run.table[-1].reward, run.commands
 ```
 
 ## Stages
@@ -62,6 +64,12 @@ logs and in the audit, so that `--reward-range` is a fact and not a guess.
 | `manifest.json` | recipe, digests of the data, versions, processes; what each stage found |
 | `tensorboard/` | metrics, if `report_to` has it |
 
+`eval/` holds prompts, responses and exact token ids (`evaluation.text`), so that rollouts can be
+labelled and scored again, with `evaluation.keep` columns of the file of prompts. Both logs know in
+their metadata (`taut.facts`) beta, the ranges, whether their prompts are held out, and what was
+launched. A prompt is one draw, whatever steps it recurs at; where `evaluation.prompts` has one
+twice, `group` tells which of its rollouts were sampled together, the same number at every step.
+
 `models/step-*` are the weights (or adapters) at each recorded step, so that the checkpoint that
 `taut select` chooses is there. "wandb", "trackio" and the others that the trainers know go to
 `report_to` likewise; their settings are their own environment variables.
@@ -78,7 +86,8 @@ again, so no rollout is lost or counted twice. On a CPU with the same number of 
 are bit for bit those of an unbroken run (tested by killing one at random); on a GPU kernels that
 add in varying order can differ in the last digits. A run refuses to go on with another recipe,
 other data, other versions of its libraries or another number of processes, and names what changed.
-`--fresh` starts again.
+`--fresh` starts again. A run that its data or settings stop before anything is made leaves no
+manifest, and the mended recipe just runs.
 
 ## What the runner sees to
 
@@ -127,26 +136,27 @@ def page() -> str:
     return f"{HEAD}## Settings\n\n{tables}## Example\n\n```toml\n{example_recipe()}```\n"
 
 
-def _tables(record: type, where: str) -> list[str]:
+def _tables(record: type[Table], where: str) -> list[str]:
     name = f"[{where}]" if where else "top level"
-    rows = "".join(
-        f"| `{item.name}` | {item.metadata['kind'].expected} | {_default(item)} "
-        f"| {item.metadata['unit']} | {item.metadata['help']} |\n"
-        for item in fields(record)
-        if "record" not in item.metadata
-    )
-    head = f"### {name}\n\n{record.__doc__.splitlines()[0]}\n\n"
-    found = [f"{head}| key | value | default | unit | meaning |\n|---|---|---|---|---|\n{rows}\n"]
-    for item in fields(record):
-        if "record" in item.metadata:
-            found += _tables(item.metadata["record"], f"{where}.{item.name}".lstrip("."))
-    return found
+    found = [
+        f"### {name}\n\n{record.__doc__.splitlines()[0]}\n\n"
+        "| key | value | default | unit | meaning |\n|---|---|---|---|---|\n"
+    ]
+    inner = []
+    for name, field in record.model_fields.items():
+        below = section(field)
+        if below is None:
+            cells = (expected(field), _default(field), unit_of(field), field.description)
+            found.append(f"| `{name}` | {' | '.join(cells)} |\n")
+        else:
+            inner += _tables(below, f"{where}.{name}".lstrip("."))
+    return [*found, "\n", *inner]
 
 
-def _default(item) -> str:
-    if item.default is MISSING:
+def _default(field) -> str:
+    if field.is_required():
         return "required"
-    return "" if item.default is None else f"`{toml_text(item.default)}`"
+    return "" if field.default is None else f"`{toml_text(field.default)}`"
 
 
 if __name__ == "__main__":

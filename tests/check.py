@@ -1,12 +1,19 @@
 """Miss-rate checks: does an interval miss the truth more often than it may (theory §9)?
 
-Both use the exact binomial law of the number of misses, so neither has a tolerance to tune.
+Both checks use the exact binomial law of the number of misses, so neither has a tolerance to tune.
 """
 
 from scipy import stats
 
+from taut.draws.layout import lay_out
+
 # Probability that the check accuses a method whose true miss rate equals delta.
 FALSE_ALARM = 1e-3
+
+
+def blocks_of(rollouts, seed=0, mode="sample"):
+    """Return the draws of a log, in draw order."""
+    return lay_out(rollouts, seed=seed, mode=mode).blocks
 
 
 def miss_rate_lower_limit(misses: int, trials: int) -> float:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import taut
+from check import blocks_of
 from taut import cli
 from taut.auditing.calibration import outward
-from taut.auditing.certificate import prepare
 from taut.auditing.options import Options
+from taut.auditing.prepare import prepare
 from taut.decisions.budget.components import Components, variance_components
 from taut.decisions.budget.costs import TOKENS, Costs
 from taut.decisions.budget.forecast import (
@@ -56,7 +57,7 @@ def pilot_of(name, seed=3, prompts=100, rollouts=3, gold=60):
 def forecast_of(log, cost_share=0.0, calibration=0.2):
     """A forecast for the target "reward", or with some KL cost."""
     cost = cost_share * np.clip(log.log_ratio, -5, 4)
-    moments = pilot_moments(reward=log.reward, cost=cost, gold=log.gold, blocks=log.blocks(0))
+    moments = pilot_moments(reward=log.reward, cost=cost, gold=log.gold, blocks=blocks_of(log))
     if not cost_share:
         return Forecast(moments, Setting(delta=0.05, calibration=calibration))
     low, high = -5 * cost_share, 4 * cost_share
@@ -324,7 +325,7 @@ def test_shares_are_those_of_the_audit():
         log = sample_rollouts(world, prompts, 1, rng=rng, gold_prompts=labelled)
         settings = {"beta": 0.1, "tau": 4.0} if costs else {"beta": None} | REWARD
         options = Options(**({"reward_range": (0, 1), "target": "clipped"} | settings))
-        found = prepare(log, options, recurs=False)
+        found = prepare(log, options)
         setting = Setting(delta=0.05, cost_range=(-0.4, 0.4) if costs else (0.0, 0.0))
         shares = certifying_shares([prompts], [labelled], setting)
         ours = (shares.labelled + shares.unlabelled)[0]
@@ -450,7 +451,7 @@ def test_the_width_asked_for_is_bought_at_the_least_cost():
 def test_a_narrow_width_takes_thresholds_that_hide_less():
     """No width is refused that some budget is forecast to buy: thresholds follow the money."""
     world, log = pilot_of("kl_optimal", prompts=40, rollouts=1, gold=30)
-    pilot = Pilot(log, Options(beta=world.beta, reward_range=(0, 1)))
+    pilot = Pilot(log, Options(beta=world.beta, reward_range=(0, 1), target="objective"))
     planner = Planner(pilot, Costs(decode=1.0), None, 0, 1)
     planner.fix_clip(1e6)
     wanted = 1.1 * planner.best(1e6).width
@@ -550,7 +551,7 @@ def test_objectives_are_planned_with_thresholds_for_the_audit(target):
 def test_undeclared_tails_are_forecast_as_estimates():
     """Without a declared maximum what the objective's plan promises is an estimate."""
     world, log = pilot_of("heavy_tailed", rollouts=2)
-    settings = {"reward_range": (0, 1), "beta": world.beta}
+    settings = {"reward_range": (0, 1), "beta": world.beta, "target": "objective"}
     found = taut.plan(log, budget=2000, costs=COSTS, **settings)
     assert found.status == "estimated"
     moment = truth(world).log_ratio_second_moment

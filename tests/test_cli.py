@@ -17,7 +17,7 @@ ROWS = [
         "reward": (i * 37 % 100) / 100,
         "policy_logprob": -20.0 - i % 7,
         "ref_logprob": -20.3 - i % 7 + 0.1 * (i % 5),
-        "gold": (i * 37 % 100) / 125 if i % 2 else None,
+        "gold": (i * 37 % 100) / 125 if i % 4 < 2 else None,
         "step": i % 2,
     }
     for i in range(200)
@@ -40,7 +40,9 @@ def run(monkeypatch, capsys, *arguments):
     return stop.value.code, out.out, out.err
 
 
-AUDIT = ("--beta", "0.1", "--reward-range", "0", "1", "--target", "clipped", "--held-out")
+TARGET = ("--beta", "0.1", "--reward-range", "0", "1", "--target")
+DECLARE = ("--declare", "held-out,complete,random-labels")
+AUDIT = (*TARGET, "clipped", *DECLARE)
 
 
 def test_audit_prints_a_verdict_and_writes_json(log, tmp_path, monkeypatch, capsys):
@@ -49,8 +51,9 @@ def test_audit_prints_a_verdict_and_writes_json(log, tmp_path, monkeypatch, caps
     status, out, err = run(monkeypatch, capsys, "audit", log, *AUDIT, "--json", path)
     document = json.loads(path.read_text())
     assert (status, err) == (0, "")
-    assert document["schema"] == "taut.certificate/1"
-    assert document["certificate"]["status"] == "certified"
+    assert document["schema"] == "taut.certificate/2"
+    assert document["certificate"]["status"] == "conditional"  # on right log-probs
+    assert document["targets"]["reward"]["status"] == "certified"
     assert f"{document['measured']['objective']:.3f}"[:4] in out
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".out")]
 
@@ -75,13 +78,15 @@ def test_json_to_stdout_is_the_only_output(log, monkeypatch, capsys):
 
 
 CONTRACT = """
-version target settings.beta settings.delta settings.tau settings.tau_source
-settings.reward_range settings.method settings.calibration_share settings.seed log.rollouts
-log.prompts log.certifying_prompts log.rollouts_per_prompt.min log.gold_rollouts
-log.gold_prompts log.rejected_rows measured.objective measured.reward measured.gold measured.kl
-measured.clipped_kl measured.clipped_share terms.sampling.lower terms.sampling.assumes
-terms.sampling.source terms.reward_shift.route terms.kl_clipping.status certificate.lower
-certificate.upper certificate.level certificate.status paper.alpha paper.sampling
+version target settings.beta settings.delta settings.tau settings.tau_source settings.target_asked
+settings.declare settings.prompts settings.reward_range settings.method settings.calibration_share
+settings.seed log.rollouts log.prompts log.draws log.cells log.labels log.certifying_prompts
+log.rollouts_per_prompt.min log.gold_rollouts log.gold_prompts log.rejected_rows
+measured.objective measured.reward measured.gold measured.kl measured.clipped_kl
+measured.clipped_share terms.sampling.lower terms.sampling.assumes terms.sampling.source
+terms.reward_shift.route terms.kl_clipping.status certificate.lower certificate.upper
+certificate.level certificate.status certificate.units certificate.range target_reason proxy.lower
+proxy.status routes targets.reward.units targets.objective.unavailable paper.alpha paper.sampling
 paper.reward_shift paper.kl_clipping paper.total paper.coverage paper.reward_mse ledger
 assumptions health
 """
@@ -102,10 +107,22 @@ def test_the_contract_holds(log, monkeypatch, capsys):
     assert sum(item["delta"] for item in document["ledger"]) == pytest.approx(0.05)
     assert {item["status"] for item in document["health"]} <= {
         "pass",
+        "note",
         "warn",
         "fail",
         "not_checked",
     }
+    assert {item["stands"] for item in document["assumptions"]} <= {
+        "recorded",
+        "checked",
+        "declared",
+        "assumed",
+        "in_doubt",
+        "violated",
+    }
+    for item in document["assumptions"]:
+        assert item["text"]
+        assert item["by"]
 
 
 def test_groups_by_step(log, monkeypatch, capsys):
@@ -120,27 +137,57 @@ def test_groups_by_step(log, monkeypatch, capsys):
 
 
 def test_gate_passes_and_fails_by_exit_status(log, monkeypatch, capsys):
-    """--require-lower exits 0 above the bound, 3 below it, and 3 on an estimate."""
+    """--require-lower exits 0 above the bound, 3 below it, and 3 on an estimate or a doubt."""
     assert run(monkeypatch, capsys, "audit", log, *AUDIT, "--require-lower", "0.01")[0] == 0
     status, _, err = run(monkeypatch, capsys, "audit", log, *AUDIT, "--require-lower", "0.9")
     assert status == 3
     assert "--require-lower 0.9 failed" in err
-    estimate = ("--beta", "0.1", "--reward-range", "0", "1", "--held-out")
-    status, _, err = run(monkeypatch, capsys, "audit", log, *estimate, "--require-lower", "0.01")
+    estimate = ("--beta", "0.1", "--reward-range", "0", "1", *DECLARE)
+    gate = ("--require-lower", "0.01")
+    status, _, err = run(
+        monkeypatch, capsys, "audit", log, *estimate, "--target", "objective", *gate
+    )
     assert status == 3
     assert "estimated, not certified" in err
+    status, _, err = run(monkeypatch, capsys, "audit", log, *estimate, *gate)
+    assert status == 2
+    assert "needs an explicit --target" in err
+
+
+def test_a_gate_asks_why_prompts_have_unequal_numbers_of_rollouts(tmp_path, monkeypatch, capsys):
+    """The number stands, conditional; the gate passes once the user says that none was dropped."""
+    path = tmp_path / "uneven.jsonl"
+    rows = [
+        row | {"step": 0, "prompt_id": f"p{i - i % 3 // 2}", "gold": row["reward"] / 1.25}
+        for i, row in enumerate(ROWS)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ("audit", path, *TARGET, "reward", "--require-lower", "0.01")
+    status, _, err = run(monkeypatch, capsys, *arguments, "--declare", "held-out,random-labels")
+    assert status == 3
+    assert "--declare complete" in err
+    assert run(monkeypatch, capsys, *arguments, *DECLARE)[0] == 0
 
 
 def test_check_reports_health(log, monkeypatch, capsys):
     """taut check shows every check; a failing one gives exit status 1."""
-    status, out, _ = run(monkeypatch, capsys, "check", log, "--reward-range", "0", "1")
+    ranges = ("--reward-range", "0", "1", "--gold-range", "0", "1")
+    status, out, _ = run(monkeypatch, capsys, "check", log, *ranges)
     assert status == 0
     assert "checks passed" in out
     status, out, _ = run(
-        monkeypatch, capsys, "check", log, "--reward-range", "0", "0.1", "--json", "-"
+        monkeypatch,
+        capsys,
+        *("check", log, "--reward-range", "0", "0.1", *ranges[3:], "--json", "-"),
     )
     assert status == 1
-    assert json.loads(out)["schema"] == "taut.health/1"
+    document = json.loads(out)
+    assert document["schema"] == "taut.health/2"
+    assert [item["target"] for item in document["certifiable"]] == [
+        "reward",
+        "clipped",
+        "objective",
+    ]
 
 
 def test_converted_logs_give_the_same_bytes(log, tmp_path, monkeypatch, capsys):
@@ -181,7 +228,12 @@ def test_demo_shows_the_bundled_example(monkeypatch, capsys):
     ("arguments", "status", "fragment"),
     [
         (("audit", "absent.jsonl", "--beta", "1"), 1, "absent.jsonl"),
-        (("audit", "LOG"), 2, "needs --beta"),
+        (("audit", "LOG", "--target", "objective"), 2, "needs --beta"),
+        (("audit", "LOG", "--declare", "innocent"), 2, "innocent"),
+        (("audit", "LOG", "--prompts", "some"), 2, "some"),
+        (("audit", "LOG", "--prompts", "with-replacement"), 1, "--map group=PATH"),
+        (("audit", "LOG", "--missing", "worst"), 2, "without launched"),
+        (("audit", "LOG", "--gold-range", "0", "0.1"), 1, "--gold-scale P,Q"),
         (("audit", "LOG", "--beta", "much"), 2, "much"),
         (("audit", "LOG", "--beta", "1", "--tau", "often"), 2, "neither auto, none"),
         (("audit", "LOG", "--beta", "1", "--map", "reward"), 2, "NAME=PATH"),
@@ -245,7 +297,7 @@ def reward_data(tmp_path):
 
 def test_reward_data_open_a_route(log, reward_data, monkeypatch, capsys):
     """--reward-data bounds the reward shift without on-policy labels; every route is listed."""
-    arguments = ("audit", log, *AUDIT[:-3], "--target", "reward", "--held-out", "--json", "-")
+    arguments = ("audit", log, *TARGET, "reward", "--held-out", "--json", "-")
     extra = ("--reward-data", reward_data, "--reward-map", "behaviour_logprob=first")
     extra += ("--route", "importance")
     status, out, err = run(monkeypatch, capsys, *arguments, *extra)
@@ -258,7 +310,7 @@ def test_reward_data_open_a_route(log, reward_data, monkeypatch, capsys):
 
 def test_mixed_behaviour_is_weighed_against_the_mixture(log, reward_data, monkeypatch, capsys):
     """Several behaviour policies with their shares give weights against their mixture."""
-    arguments = ("audit", log, *AUDIT[:-3], "--target", "reward", "--held-out", "--json", "-")
+    arguments = ("audit", log, *TARGET, "reward", "--held-out", "--json", "-")
     shares = ("--behaviour", "first=0.25", "--behaviour", "second=0.75")
     extra = ("--reward-data", reward_data, "--reward-map", "reward=reward")
     status, out, _ = run(monkeypatch, capsys, *arguments, *extra, *shares)

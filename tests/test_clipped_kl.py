@@ -8,8 +8,8 @@ import pytest
 
 from taut.errors import AssumptionError, UsageError
 from taut.inequalities.concentration import paper_alpha
-from taut.training.threshold import FixedThreshold, PhasedThreshold, as_threshold
-from taut.training.threshold import quantile_threshold as quantile
+from taut.training.clipping.threshold import FixedThreshold, PhasedThreshold, as_threshold
+from taut.training.clipping.threshold import quantile_threshold as quantile
 
 torch = pytest.importorskip("torch")
 trl = pytest.importorskip("trl")
@@ -21,7 +21,7 @@ from transformers import set_seed  # noqa: E402
 
 import tiny  # noqa: E402
 from taut.training import ClippedKLReward, ClippedKLRLOOTrainer, clipped_kl_trainer  # noqa: E402
-from taut.training.clipped_kl import clip_reference  # noqa: E402
+from taut.training.clipping.clipped_kl import clip_reference  # noqa: E402
 
 BETA, TAU = 0.1, 0.4
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import taut
+from check import blocks_of
 from taut.cli import cli
 from taut.errors import LogError, UsageError
 from taut.logs.frameworks import recognise
@@ -305,8 +306,8 @@ def test_verl_of_every_version_is_read(tmp_path, version):
     assert raw.reward.tolist() == [row["score"] for row in rows]
     assert rollouts.step.tolist() == [row["step"] for row in rows]
     assert len(set(prompts_of(rollouts))) == 12
-    assert len(rollouts.blocks(0)) == 12
-    assert health(rollouts, "repeated_draws").status == "not_checked"
+    assert len(blocks_of(rollouts)) == 12
+    assert health(rollouts, "groups").status == "not_checked"
 
 
 def test_the_draw_of_verl_can_be_the_group(tmp_path):
@@ -315,8 +316,10 @@ def test_the_draw_of_verl_can_be_the_group(tmp_path):
     for row in rows:
         row["input"] = "the same text"
     write_lines(tmp_path / "1.jsonl", rows)
-    assert len(taut.read_rollouts(tmp_path).blocks(0)) == 1
-    assert len(taut.read_rollouts(tmp_path, mapping={"group": "uid"}).blocks(0)) == 6
+    assert len(blocks_of(taut.read_rollouts(tmp_path))) == 1
+    grouped = taut.read_rollouts(tmp_path, mapping={"group": "uid"})
+    assert len(blocks_of(grouped)) == 1
+    assert len(blocks_of(grouped, mode="with-replacement")) == 6
 
 
 def test_two_lines_in_the_writer_make_a_verl_log_whole(tmp_path):
@@ -484,7 +487,7 @@ def test_dynamic_sampling_is_an_estimate(tmp_path):
     assert rollouts.reward.tolist() == batch["filtered_rewards"]
     assert health(rollouts, "chosen_by_reward").status == "fail"
     certificate = taut.audit(rollouts, reward_range=(0, 1), target="reward")
-    assert certificate.targets["reward"].terms.sampling.status == "estimated"
+    assert certificate.terms.sampling.status == certificate.proxy.status == "estimated"
     taut.convert(path, tmp_path / "native.parquet")
     again = taut.audit(
         taut.read_rollouts(tmp_path / "native.parquet"), reward_range=(0, 1), target="reward"
@@ -623,33 +626,45 @@ def test_open_instruct_is_read_by_its_tokens(tmp_path):
 
 def test_draws_that_open_instruct_dropped_are_missed(tmp_path):
     """filter_zero_std_samples, its default, leaves only prompts whose rewards differ."""
-    open_instruct_folder(tmp_path / "filtered")
+    settings = {"reward_range": (0, 10), "target": "reward"}
+    settings["declare"] = "held-out,complete,random-labels"
+    open_instruct_folder(tmp_path / "filtered", prompts=150)
     rollouts = taut.read_rollouts(tmp_path / "filtered")
     assert health(rollouts, "chosen_by_reward").status == "fail"
-    certificate = taut.audit(rollouts, reward_range=(0, 10), target="reward", held_out=True)
-    assert certificate.targets["reward"].terms.sampling.status == "estimated"
-    open_instruct_folder(tmp_path / "whole", filtered=False)
+    certificate = taut.audit(rollouts, **settings)
+    assert certificate.terms.sampling.status == certificate.proxy.status == "estimated"
+    open_instruct_folder(tmp_path / "whole", prompts=150, filtered=False)
     whole = taut.read_rollouts(tmp_path / "whole")
     assert health(whole, "chosen_by_reward").status == "pass"
-    certificate = taut.audit(whole, reward_range=(0, 10), target="reward", held_out=True)
-    assert certificate.targets["reward"].terms.sampling.status == "certified"
+    certificate = taut.audit(whole, **settings)
+    assert certificate.terms.sampling.status == certificate.proxy.status == "certified"
 
 
-def test_dropped_draws_are_rarely_suspected_where_none_were(tmp_path):
-    """In 300 whole verl logs with prompts of every difficulty, the check fails none."""
+def mixed_difficulty(rng, trial, prompts):
+    """Rewards of 4 rollouts of each prompt, and which prompts have both rewards."""
+    chance = rng.beta(0.5 + trial % 4, 1, prompts)
+    reward = rng.random((prompts, 4)) < chance[:, None]
+    rollouts = taut.Rollouts.from_arrays(
+        prompt_id=np.repeat(np.arange(prompts), 4), reward=reward.ravel().astype(float)
+    )
+    log = replace(rollouts, origin=Origin(format="verl")) if trial % 2 else rollouts
+    return log, reward.any(axis=1) & ~reward.all(axis=1)
+
+
+def test_dropped_draws_are_never_suspected_where_none_were():
+    """In 300 whole logs with prompts of every difficulty the check doubts none, verl's or not."""
     rng = np.random.default_rng(0)
     for trial in range(300):
-        chance = rng.beta(0.5 + trial % 4, 1, 150)
-        reward = rng.random((150, 4)) < chance[:, None]
-        rollouts = taut.Rollouts.from_arrays(
-            prompt_id=np.repeat(np.arange(150), 4), reward=reward.ravel().astype(float)
-        )
-        verl = replace(rollouts, origin=Origin(format="verl"))
-        assert health(verl, "chosen_by_reward").status != "fail"
-        kept = reward.any(axis=1) & ~reward.all(axis=1)
-        if kept.sum() >= 70:
-            mixed = verl.take(np.repeat(kept, 4))
-            assert health(mixed, "chosen_by_reward").status == "fail"
+        log, _ = mixed_difficulty(rng, trial, 150)
+        assert health(log, "chosen_by_reward").status == "pass"
+
+
+def test_dropped_draws_are_seen_where_some_hundred_are_left():
+    """In 60 logs that hold the mixed draws of 800 prompts alone, each is refuted."""
+    rng = np.random.default_rng(1)
+    for trial in range(60):
+        log, kept = mixed_difficulty(rng, trial, 800)
+        assert health(log.take(np.repeat(kept, 4)), "chosen_by_reward").status == "fail"
 
 
 # --- recognising ----------------------------------------------------------------------------------
@@ -675,7 +690,7 @@ def test_a_native_log_is_read_the_same_whatever_is_asked(tmp_path):
         for a, b in zip(*(item.value_columns() for item in (auto, native)), strict=True)
     )
     names = {check.check for check in taut.check(auto)}
-    assert not names & {"log_format", "chosen_by_reward", "kept_batches"}
+    assert not names & {"log_format", "kept_batches"}
     taut.convert(tmp_path / "log.parquet", tmp_path / "a.parquet")
     taut.convert(tmp_path / "log.parquet", tmp_path / "b.parquet", format="native")
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()

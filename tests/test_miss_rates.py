@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from check import assert_misses_at_most, misses_more_than
-from taut.auditing import certificate as certificates
 from taut.auditing import compose
-from taut.auditing.certificate import audit
+from taut.auditing.audit import audit
+from taut.auditing.certificate import Target
+from taut.draws import design
 from taut.errors import AssumptionError
 from taut.logs.keys import scramble
 from taut.types import Interval, Status
@@ -106,6 +107,11 @@ def test_what_is_known_decides_what_is_guaranteed(tallies):
 # --- planted mistakes: each is a broken audit, and a cell in which it must be caught ------------
 
 
+def changed(model, **fields):
+    """A document with some of its fields replaced."""
+    return model.model_copy(update=fields)
+
+
 def both_ends_get_all_of_delta(patch):
     """Forgotten split: each end may miss with probability delta."""
     patch.setattr(compose, "_spend", lambda delta, side, tail: compose.Budget(delta, tail, delta))
@@ -114,18 +120,20 @@ def both_ends_get_all_of_delta(patch):
 
 def order_and_split_by_prompt_id(patch):
     """Draw order hashes the prompt id: all draws of a prompt stand together."""
-    honest = certificates.Rollouts.blocks
+    honest = design.lay_out
 
-    def blocks(self, seed, *, merge_steps=False):
-        drawn = honest(self, seed, merge_steps=merge_steps)
-        key = scramble(self.prompt[drawn.rows[drawn.starts[:-1]]] ^ np.uint64(seed))
+    def lay_out(rollouts, *, seed, mode):
+        found = honest(rollouts, seed=seed, mode=mode)
+        drawn = found.blocks
+        key = scramble(rollouts.prompt[drawn.rows[drawn.starts[:-1]]] ^ np.uint64(seed))
         order = np.argsort(key, kind="stable")
         sizes = drawn.sizes[order]
         starts = np.r_[0, np.cumsum(sizes)]
         shift = np.repeat(drawn.starts[order] - starts[:-1], sizes)
-        return type(drawn)(rows=drawn.rows[np.arange(starts[-1]) + shift], starts=starts)
+        ordered = type(drawn)(rows=drawn.rows[np.arange(starts[-1]) + shift], starts=starts)
+        return replace(found, blocks=ordered)
 
-    patch.setattr(certificates.Rollouts, "blocks", blocks)
+    patch.setattr(design, "lay_out", lay_out)
     return audit
 
 
@@ -134,6 +142,7 @@ def every_row_is_a_block(patch):
 
     def broken(rollouts, **settings):
         rows = np.arange(len(rollouts), dtype=np.uint64)
+        settings["prompts"] = "with-replacement"
         return audit(replace(rollouts, group=scramble(rows)), **settings)
 
     return broken
@@ -154,10 +163,10 @@ def reward_shift_is_forgotten(patch):
     def broken(rollouts, **settings):
         honest = audit(rollouts, **settings)
         targets = {
-            name: replace(t, lower=t.proxy.lower, upper=t.proxy.upper, status=t.proxy_status)
+            name: changed(t, lower=t.proxy.lower, upper=t.proxy.upper, status=t.proxy.status)
             for name, t in honest.targets.items()
         }
-        return replace(honest, targets=targets)
+        return changed(honest, targets=targets)
 
     return broken
 
@@ -212,9 +221,10 @@ def seeds_are_shopped_for(patch):
         targets = {}
         for name, target in honest[0].targets.items():
             found = [certificate.targets[name].proxy for certificate in honest]
-            best = Interval(max(p.lower for p in found), min(p.upper for p in found))
-            targets[name] = replace(target, proxy=best)
-        return replace(honest[0], targets=targets)
+            ends = Interval(max(p.lower or 0 for p in found), min(p.upper or 1 for p in found))
+            best = changed(target.proxy, lower=ends.lower, upper=ends.upper)
+            targets[name] = changed(target, proxy=best)
+        return changed(honest[0], targets=targets)
 
     return broken
 
@@ -314,8 +324,10 @@ def test_an_audit_whose_ends_cross_has_missed():
         if target == "objective":
             raise AssumptionError("the lower end 2 lies above its upper end 1")
         found = audit(rollouts, target=target, **settings)
-        targets = dict(found.targets, objective=None) if rollouts.reward[0] > 0.5 else found.targets
-        return replace(found, targets=targets)
+        if rollouts.reward[0] <= 0.5:
+            return found
+        crossed = Target(unavailable="the lower end 2 lies above its upper end 1")
+        return changed(found, targets=dict(found.targets, objective=crossed))
 
     tallies = run_cell(Cell("coin", "gold", 20, 0.05), 40, audit=crossing)
     tally = next(t for t in tallies if (t.target, t.of) == ("objective", "r*"))

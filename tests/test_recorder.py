@@ -20,7 +20,6 @@ from click.testing import CliRunner
 import taut
 from taut.cli import cli
 from taut.errors import LogError, UsageError
-from taut.logs.write import write_rollouts
 
 torch = pytest.importorskip("torch")
 trl = pytest.importorskip("trl")
@@ -31,7 +30,9 @@ pytestmark = pytest.mark.filterwarnings(
 import killed_run  # noqa: E402
 import tiny  # noqa: E402
 from taut.training import ClippedKLReward, ClippedKLRLOOTrainer, record  # noqa: E402
-from taut.training.recorder import Log, Recorder  # noqa: E402
+from taut.training.recording.facts import held_out  # noqa: E402
+from taut.training.recording.log import Log, write_rollouts  # noqa: E402
+from taut.training.recording.recorder import Recorder  # noqa: E402
 
 HERE = Path(__file__).parent
 
@@ -102,11 +103,12 @@ def trainer(model, folder, kind="RLOO", **changes):
     config, base = getattr(trl, f"{kind}Config"), getattr(trl, f"{kind}Trainer")
     rewards = changes.pop("reward_funcs", tiny.reward_even)
     more = {name: changes.pop(name) for name in ("eval_dataset", "peft_config") if name in changes}
+    rows = changes.pop("train_dataset", None) or tiny.make_prompts()
     return base(
         model=model,
         reward_funcs=rewards,
         args=config(**tiny.settings(folder, **changes)),
-        train_dataset=changes.pop("train_dataset", None) or tiny.make_prompts(),
+        train_dataset=rows,
         **more,
     )
 
@@ -114,6 +116,11 @@ def trainer(model, folder, kind="RLOO", **changes):
 def read(folder):
     """Return all rows of a log, file by file."""
     return pa.concat_tables(pq.read_table(path) for path in sorted(Path(folder).glob("*.parquet")))
+
+
+def facts_of(path):
+    """Return what a file knows of its log."""
+    return json.loads(pq.read_schema(path).metadata[b"taut.facts"])
 
 
 def test_log_holds_what_the_trainer_saw(model, tmp_path):
@@ -185,7 +192,7 @@ def test_token_lists_have_the_fast_format(tmp_path):
         "policy_logprob": [row.sum(dtype=float) for row in lists],
         "policy_logprobs": lists,
     }
-    write_rollouts(columns, tmp_path / "log.parquet", facts={"taut.temperature": "0.7"})
+    write_rollouts(columns, tmp_path / "log.parquet", metadata={"taut.temperature": "0.7"})
     file = pq.ParquetFile(tmp_path / "log.parquet")
     kind = file.schema_arrow.field("policy_logprobs")
     assert not kind.nullable and not kind.type.value_field.nullable
@@ -205,7 +212,8 @@ def test_token_lists_have_the_fast_format(tmp_path):
 def test_grpo_without_a_reference_records_what_there_is(model, tmp_path):
     """beta=0: rewards alone; with extra_forward both log-probs, against the policy at the start."""
     plain = trainer(model, tmp_path / "out", "GRPO", beta=0.0, max_steps=1)
-    record(plain, tmp_path / "plain")
+    with pytest.warns(UserWarning, match=r"GRPO's default.*target reward.*extra_forward=True"):
+        record(plain, tmp_path / "plain")
     plain.train()
     assert "ref_logprob" not in read(tmp_path / "plain").column_names
 
@@ -247,9 +255,9 @@ def test_masked_rollouts_are_never_given_zeros_for_log_probs(model, tmp_path):
     """mask_truncated_completions hides log-probs: none are written, or true ones on request."""
     settings = {"beta": 0.1, "mask_truncated_completions": True, "max_steps": 2}
     run = trainer(model, tmp_path / "out", **settings)
-    with pytest.raises(UsageError, match="mask_truncated_completions"):
+    with pytest.warns(UserWarning) as warned:
         record(run, tmp_path / "log")
-    record(run, tmp_path / "log", check=False)
+    assert [str(w.message).partition(":")[0] for w in warned] == ["truncation", "log_probs"]
     run.train()
     assert "policy_logprob" not in read(tmp_path / "log").column_names
     run = trainer(model, tmp_path / "out", **settings)
@@ -287,13 +295,134 @@ def test_evaluations_go_to_a_log_of_their_own(model, tmp_path):
         per_device_eval_batch_size=4,
         eval_dataset=tiny.make_prompts(40).select(range(30, 33)),
     )
-    record(run, tmp_path / "log", evaluation=tmp_path / "held_out")
+    record(run, tmp_path / "log", evaluation=tmp_path / "held_out", reward_range=(0, 1))
     run.train()
-    held_out = read(tmp_path / "held_out").to_pydict()
+    table = read(tmp_path / "held_out")
+    held_out = table.to_pydict()
     assert set(held_out["prompt_id"]) == {"p30", "p31", "p32"}
     assert sorted(set(held_out["step"])) == [1, 2]
     assert len(held_out["step"]) == 2 * 3 * 4
     assert len(read(tmp_path / "log")) == 16
+    tokenizer, words = run.processing_class, tiny.make_prompts(40)["prompt"]
+    for row in table.to_pylist():
+        assert row["prompt"] == words[int(row["prompt_id"][1:])]
+        assert tokenizer.decode(row["prompt_ids"]) == row["prompt"]
+        assert tokenizer.decode(row["response_ids"], skip_special_tokens=True) == row["response"]
+        assert len(row["response_ids"]) == row["n_tokens"]
+        assert row["rewards.reward_even"] == pytest.approx(row["reward"])
+    ids = held_out["rollout_id"] + read(tmp_path / "log")["rollout_id"].to_pylist()
+    assert len(set(ids)) == len(ids) == 40 and "out/eval/1/0/0" in ids
+    for name, held, prompts in (("held_out", True, 3), ("log", False, 2)):
+        for path in (tmp_path / name).iterdir():
+            facts = facts_of(path)
+            assert facts["held_out"] is held and facts["complete"] is True
+            assert facts["launched_prompts"] == prompts and facts["rollouts_per_prompt"] == 4
+            assert (facts["beta"], facts["reward_range"]) == (0.1, [0, 1])
+            assert facts["starts_at_reference"] and "trl" in facts["log_probs"]
+            assert "held_out" in facts["recorded"] and "gold_range" not in facts
+    assert "prompt" not in read(tmp_path / "log").column_names
+    facts = taut.read_rollouts(tmp_path / "held_out").facts
+    assert (facts.launched_prompts, facts.rollouts_per_prompt, facts.complete) == (6, 4, True)
+    assert facts.stands("held_out") == "recorded" and facts.notes == ()
+
+
+def test_an_evaluation_on_training_prompts_is_not_called_held_out(model, tmp_path):
+    """A prompt that also trains, by its words, is found, whatever its id."""
+    seen = tiny.make_prompts(40, ids=False).select(range(15, 18))
+    run = trainer(model, tmp_path / "out", beta=0.1, eval_dataset=seen)
+    recorder = record(run, tmp_path / "log", evaluation=tmp_path / "held_out")
+    assert recorder.logs["eval"].facts["held_out"] is False
+    rows = [{"prompt": [{"role": "user", "content": text}]} for text in ("a", "b", "c")]
+    for training, found in ((rows[:2], True), (rows, False), (iter(rows), None)):
+        given = SimpleNamespace(train_dataset=training, eval_dataset={"all": rows[2:]})
+        assert held_out(given) is found
+
+
+def test_prompts_that_steer_the_run_are_not_held_out(model, tmp_path):
+    """Where early stopping looks at the evaluations, the log does not call them held out."""
+    from transformers import EarlyStoppingCallback
+
+    run = trainer(model, tmp_path / "out", beta=0.1, eval_dataset=tiny.make_prompts(40).skip(30))
+    recorder = record(run, tmp_path / "log", evaluation=tmp_path / "held_out")
+    assert recorder.logs["eval"].facts["held_out"] is True
+    run.add_callback(EarlyStoppingCallback())
+    with pytest.warns(UserWarning, match="EarlyStoppingCallback, which steers the run"):
+        recorder.begin(0)
+    assert recorder.logs["eval"].facts["held_out"] is False
+
+
+def test_words_and_columns_of_the_data_set_are_kept_on_request(model, tmp_path):
+    """text=True writes words in the training log, keep= the data set's columns, parts apart."""
+
+    def half(completion_ids, **_):
+        return [0.5 if len(ids) % 2 else None for ids in completion_ids]
+
+    rows = tiny.make_prompts()
+    rows = rows.add_column("domain", [f"d{i % 2}" for i in range(len(rows))])
+    run = trainer(
+        model,
+        tmp_path / "out",
+        beta=0.1,
+        max_steps=1,
+        train_dataset=rows,
+        reward_funcs=[tiny.reward_even, half],
+        reward_weights=[1.0, 2.0],
+    )
+    for keep, said in (("domain", "a list"), (["topic"], "'topic' in"), (["step"], "log itself")):
+        with pytest.raises(UsageError, match=said):
+            record(run, tmp_path / "log", keep=keep)
+    record(run, tmp_path / "log", text=True, keep=("domain",))
+    run.train()
+    log = read(tmp_path / "log").to_pylist()
+    for row in log:
+        assert row["domain"] == f"d{int(row['prompt_id'][1:]) % 2}"
+        assert isinstance(row["response"], str) and row["response_ids"]
+        assert row["rewards.half"] == (0.5 if row["n_tokens"] % 2 else None)
+        parts = row["rewards.reward_even"] + 2 * (row["rewards.half"] or 0)
+        assert row["reward"] == pytest.approx(parts, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "lost"),
+    [({"top_p": 0.5}, "both logs hold"), ({"dropout": 0.1}, "the train log holds")],
+)
+def test_what_spoils_the_kl_alone_leaves_the_rewards(changes, lost, model, tmp_path):
+    """Dropout and top-p cost the log-probs they make wrong, said aloud, and no more."""
+    from peft import LoraConfig
+
+    dropout = changes.pop("dropout", 0.0)
+    adapters = LoraConfig(r=4, target_modules="all-linear", lora_dropout=dropout)
+    run = trainer(
+        model,
+        tmp_path / "out",
+        beta=0.1,
+        max_steps=1,
+        peft_config=adapters if dropout else None,
+        disable_dropout=False,
+        eval_strategy="steps",
+        eval_steps=1,
+        per_device_eval_batch_size=4,
+        eval_dataset=tiny.make_prompts(40).select(range(30, 33)),
+        **changes,
+    )
+    with pytest.warns(UserWarning, match=f"{lost} rewards alone.*clipped and objective are lost"):
+        record(run, tmp_path / "log", evaluation=tmp_path / "held_out")
+    run.train()
+    log, held_out = read(tmp_path / "log"), read(tmp_path / "held_out")
+    assert "policy_logprob" not in log.column_names and log["reward"].null_count == 0
+    assert ("policy_logprob" in held_out.column_names) == bool(dropout)
+
+
+def test_messages_are_kept_as_messages(tmp_path):
+    """Prompts may be conversations; what Arrow has no type for is kept as JSON."""
+    talk = [[{"role": "user", "content": "hi"}], [{"role": "user", "content": "ho"}]]
+    odd = [{"content": "text"}, {"content": [1]}]
+    columns = {"prompt_id": [1, 2], "reward": [0.0, 1.0], "prompt": talk, "odd": odd}
+    write_rollouts(columns, tmp_path / "log.parquet")
+    rows = pq.read_table(tmp_path / "log.parquet").to_pylist()
+    assert [row["prompt"] for row in rows] == talk
+    assert [json.loads(row["odd"]) for row in rows] == odd
+    assert len(taut.read_rollouts(tmp_path / "log.parquet").reward) == 2
 
 
 def test_unscored_rollouts_are_counted_not_written(model, tmp_path):
@@ -308,13 +437,14 @@ def test_unscored_rollouts_are_counted_not_written(model, tmp_path):
     log = read(tmp_path / "log")
     assert len(log) == 7
     assert log.schema.metadata[b"taut.rejected_rows"] == b"1"
+    assert facts_of(next((tmp_path / "log").iterdir()))["complete"] is False
 
 
 def test_an_infinite_reward_is_not_taken_for_unscored(tmp_path):
     """Rows without a reward are left out; an infinite one stays, for the reader to refuse."""
     log = Log(str(tmp_path))
     columns = {"prompt_id": ["a", "b", "c"], "reward": [1.0, np.nan, np.inf], "step": [0, 0, 0]}
-    log.add(0, columns)
+    log.add(0, columns, draws=3)
     log.write(0, {})
     written = read(tmp_path)
     assert written["reward"].to_pylist() == [1.0, np.inf]
@@ -325,19 +455,20 @@ def test_infinities_that_cancel_are_no_missing_score():
     """A missing part of a weighted reward counts as nothing; inf - inf stays infinite."""
     import torch
 
-    from taut.training.recorder import _reward
+    from taut.training.recording.columns import weighted_reward
 
     functions = SimpleNamespace(reward_weights=torch.tensor([1.0, 2.0]), reward_funcs=[len, len])
     nan, inf = np.nan, np.inf
     parts = torch.tensor([[1.0, 3.0], [1.0, nan], [nan, nan], [inf, -inf]])
-    np.testing.assert_array_equal(_reward(functions, parts), [7.0, 1.0, nan, inf])
+    np.testing.assert_array_equal(weighted_reward(functions, parts), [7.0, 1.0, nan, inf])
 
 
 def test_a_column_of_some_batches_is_left_out_aloud(tmp_path):
     """What came with a part of a step's batches cannot stand in its file: the recorder says so."""
     log = Log(str(tmp_path))
-    log.add(3, {"prompt_id": ["a"], "reward": [1.0], "step": [3], "policy_logprob": [-1.0]})
-    log.add(3, {"prompt_id": ["b"], "reward": [0.0], "step": [3]})
+    one = {"prompt_id": ["a"], "reward": [1.0], "step": [3], "policy_logprob": [-1.0]}
+    log.add(3, one, draws=1)
+    log.add(3, {"prompt_id": ["b"], "reward": [0.0], "step": [3]}, draws=1)
     with pytest.warns(UserWarning, match="step 3: policy_logprob came with some batches"):
         log.write(0, {})
     assert "policy_logprob" not in read(tmp_path).column_names
@@ -351,16 +482,7 @@ def test_a_kl_penalty_alone_is_no_reward():
 
     penalty.is_kl_penalty = True
     run = SimpleNamespace(reward_funcs=[penalty])
-    recorder = Recorder(
-        trainer=run,
-        gold=None,
-        token_lists=False,
-        run="r",
-        policy="p",
-        extra_forward=False,
-        overwrite=False,
-        logs={},
-    )
+    recorder = Recorder(trainer=run, run="r", policy="p", logs={})
     with pytest.raises(UsageError, match="no reward to audit"):
         recorder.attach()
 
@@ -390,7 +512,7 @@ def test_detach_gives_the_trainer_back(model, tmp_path):
 def test_no_reader_sees_a_half_written_file(tmp_path):
     """A writer killed without warning, at any moment, leaves whole files only."""
     code = (
-        "import sys, numpy as np; from taut.logs.write import write_rollouts\n"
+        "import sys, numpy as np; from taut.training.recording.log import write_rollouts\n"
         "rows = np.random.default_rng(0).normal(size=200_000)\n"
         "lists = list(rows.astype(np.float32)[:20_000].reshape(-1, 1))\n"
         "columns = {'prompt_id': np.arange(20_000), 'reward': rows[:20_000],"
@@ -457,7 +579,10 @@ def test_two_ranks_record_each_rollout_once(two_ranks):
             pq.read_table(folder / "log" / f"step_{step:08d}-rank_{rank:05d}.parquet")
             for rank in range(2)
         ]
+        facts = [json.loads(table.schema.metadata[b"taut.facts"]) for table in ranks]
+        assert sum(known["launched_prompts"] for known in facts) == 3
         rows = pa.concat_tables(ranks)
+        assert len(set(rows["rollout_id"].to_pylist())) == 12
         assert len(rows) == 12 and len(set(rows["prompt_id"].to_pylist())) == 3
         log_ratio = np.subtract(rows["policy_logprob"], rows["ref_logprob"])
         clipped = np.clip(log_ratio, -0.3, 0.3)

@@ -44,7 +44,7 @@ def term(
 def certified():
     """Return a full document: gold labels and a declared largest log-ratio."""
     return {
-        "schema": "taut.certificate/1",
+        "schema": "taut.certificate/2",
         "version": "0.1.0",
         "target": "objective",
         "settings": {
@@ -142,20 +142,28 @@ def certified():
         ],
         "assumptions": [
             {
-                "text": "Prompts are independent draws.",
-                "checked": True,
-                "outcome": "no prompt recurs across steps",
+                "name": "held-out",
+                "text": "prompts are independent draws, untouched before",
+                "stands": "declared",
+                "by": "--declare held-out",
             },
             {
-                "text": "Labelled rollouts were chosen without looking at outcomes.",
-                "checked": True,
-                "outcome": "labelled and unlabelled rewards agree (p = 0.41)",
+                "name": "complete",
+                "text": "which rollouts are in the log is blind to their outcomes",
+                "stands": "recorded",
+                "by": "the log's own record (trl)",
             },
-            {"text": "No log-ratio exceeds 60 nats.", "checked": True, "outcome": "largest 41.3"},
             {
-                "text": "These prompts did not choose the policy.",
-                "checked": False,
-                "outcome": None,
+                "name": "random-labels",
+                "text": "which rollouts carry gold labels is blind to their outcomes",
+                "stands": "declared",
+                "by": "--declare random-labels",
+            },
+            {
+                "name": "reward-range",
+                "text": "the range of reward was fixed before this log was seen",
+                "stands": "checked",
+                "by": "a test",
             },
         ],
         "health": [
@@ -232,6 +240,14 @@ def conditional():
         assumes=["coverage C is at most 1.2 and L at most 0.012, as declared"],
     )
     document["certificate"].update(lower=0.69, status="conditional")
+    document["assumptions"].append(
+        {
+            "name": "quantity",
+            "text": "coverage C is at most 1.2 and L at most 0.012, as declared",
+            "stands": "declared",
+            "by": "declared",
+        }
+    )
     return document
 
 
@@ -270,7 +286,7 @@ def by_step():
         document["measured"]["objective"] = measured
         document["certificate"].update(lower=lower, upper=upper, level=0.9875)
         groups.append({"value": 100 * (index + 1), "certificate": document})
-    return {"schema": "taut.certificates/1", "by": "step", "delta": 0.05, "groups": groups}
+    return {"schema": "taut.certificates/2", "by": "step", "delta": 0.05, "groups": groups}
 
 
 DOCUMENTS = {
@@ -410,8 +426,9 @@ def test_normal_interval_is_not_called_a_certificate():
 
 def test_assumptions_ledger_health_and_advice_are_shown():
     text = flat(shown(certificate_report(certified())))
-    assert "checked Prompts are independent draws. – no prompt recurs across steps" in text
-    assert "assumed These prompts did not choose the policy. Error budget" in text
+    assert "declared Prompts are independent draws, untouched before – --declare held-out" in text
+    assert "recorded Which rollouts are in the log is blind to their outcomes" in text
+    assert "checked The range of reward was fixed before this log was seen – a test" in text
     assert "Error budget δ = 0.05: 0.025 lower end (rectifier blocks) + 0.025 upper end" in text
     assert "1 warning, 5 checks passed, 1 could not be checked" in text
     assert "truncated – 3.2% of responses were cut" in text
@@ -419,13 +436,28 @@ def test_assumptions_ledger_health_and_advice_are_shown():
     assert "Label 400 more rollouts with gold rewards: the lower end would rise" in text
 
 
-def test_failed_assumption_does_not_read_as_confirmed():
-    """An assumption whose health check fails is "violated", not "checked"."""
+@pytest.mark.parametrize(("stands", "words"), [("violated", "violated"), ("in_doubt", "in doubt")])
+def test_failed_assumption_does_not_read_as_confirmed(stands, words):
+    """What a test speaks against is shown as it stands, with what the test found."""
     document = certified()
-    document["health"][0].update(status="fail", detail=document["assumptions"][0]["outcome"])
+    found = "labels go with the rewards of a prompt, p = 1e-09, " + "so they are chosen " * 6
+    document["assumptions"][2].update(stands=stands, by=found.strip())
     text = flat(shown(certificate_report(document)))
-    assert "violated Prompts are independent draws. – see the health of the log" in text
-    assert "violated: Prompts are independent draws." in certificate_html(document)
+    assert f"{words} Which rollouts carry gold labels is blind to their outcomes – labels" in text
+    assert "p = 1e-09" in text
+    assert f"{words}: which rollouts carry gold labels" in certificate_html(document).lower()
+
+
+def test_what_is_merely_assumed_says_what_to_declare():
+    """One line names the words that --declare takes."""
+    document = certified()
+    document["assumptions"][0].update(stands="assumed", by="nobody said so")
+    document["assumptions"][2].update(stands="assumed", by="nobody said so")
+    document["certificate"].update(status="conditional")
+    assert "--declare held-out,random-labels" in flat(shown(certificate_report(document)))
+    assert "--declare" not in flat(shown(certificate_report(reward_only()))).replace(
+        "– --declare", ""
+    )
 
 
 def test_plain_text_is_the_page_without_colour():
@@ -586,7 +618,8 @@ def test_groups_name_the_best_measured_and_the_best_certified():
     assert "Step 400 has the best measured value, 0.910." in text
     assert "Step 300 has the best certified lower end, 0.716." in text
     assert "All 4 rows hold together at 95%" in text
-    for value in ("100 0.610", "200 0.740", "300 0.840", "400 0.910"):
+    counts = "1,000 / 480"
+    for value in (f"100 {counts} 0.610", f"200 {counts} 0.740", f"400 {counts} 0.910"):
         assert value in text
 
 
@@ -626,7 +659,7 @@ def test_svg_is_written(tmp_path):
 
 def test_html_escapes_what_comes_from_the_log():
     document = certified()
-    document["assumptions"][0]["outcome"] = "<script>alert(1)</script>"
+    document["assumptions"][0]["by"] = "<script>alert(1)</script>"
     document["advice"]["text"] = "a & b <b>"
     page = certificate_html(document)
     assert "<script>" not in page

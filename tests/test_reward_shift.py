@@ -7,6 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 
+from check import blocks_of
 from taut.bounds.reward_shift import (
     GoldPlan,
     choose_gold_plan,
@@ -132,7 +133,7 @@ def test_good_reward_models_are_used_and_poor_ones_are_not():
             gold=seen,
             kl_cost=np.zeros(n),
             kl_range=(0.0, 0.0),
-            calibration=rollouts.blocks(0),
+            calibration=blocks_of(rollouts),
             labelled=800,
             unlabelled=8000,
             delta=0.05,

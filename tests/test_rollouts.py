@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from check import blocks_of
 from taut.draws.rollouts import Rollouts
 from taut.errors import LogError
 from taut.logs.keys import combine, hash_ids, scramble
 
 
 def blocks_as_sets(rollouts, **options):
-    blocks = rollouts.blocks(0, **options)
+    blocks = blocks_of(rollouts, **options)
     return [
         frozenset(blocks.rows[a:b].tolist())
         for a, b in zip(blocks.starts[:-1], blocks.starts[1:], strict=True)
@@ -19,25 +20,28 @@ def blocks_as_sets(rollouts, **options):
 
 
 def test_rows_of_one_prompt_form_one_block():
-    """Without step and group, a block holds all rollouts of a prompt."""
+    """A block holds all rollouts of a prompt."""
     rollouts = Rollouts.from_arrays(prompt_id=["a", "b", "a"], reward=[1.0, 2.0, 3.0])
     assert set(blocks_as_sets(rollouts)) == {frozenset({0, 2}), frozenset({1})}
 
 
-def test_draws_of_one_prompt_are_separate_blocks():
-    """A group marks one draw of a prompt; the same prompt drawn twice gives two blocks."""
+def test_groups_are_draws_only_where_replacement_is_declared():
+    """A group marks one draw of a prompt where prompts were drawn with replacement, else not."""
     rollouts = Rollouts.from_arrays(
         prompt_id=["a", "a", "a", "a"], group=[1, 1, 2, 2], reward=[0.0, 1.0, 2.0, 3.0]
     )
-    assert set(blocks_as_sets(rollouts)) == {frozenset({0, 1}), frozenset({2, 3})}
-    assert blocks_as_sets(rollouts, merge_steps=True) == [frozenset({0, 1, 2, 3})]
+    assert blocks_as_sets(rollouts) == [frozenset({0, 1, 2, 3})]
+    apart = set(blocks_as_sets(rollouts, mode="with-replacement"))
+    assert apart == {frozenset({0, 1}), frozenset({2, 3})}
 
 
-def test_steps_separate_draws_unless_merged():
-    """Prompt id and step form the key of a draw; epoch repeats can be merged per prompt."""
-    rollouts = Rollouts.from_arrays(prompt_id=[7, 7, 8], step=[0, 1, 1], reward=[0.0, 1.0, 2.0])
-    assert len(blocks_as_sets(rollouts)) == 3
-    assert set(blocks_as_sets(rollouts, merge_steps=True)) == {frozenset({0, 1}), frozenset({2})}
+@pytest.mark.parametrize("column", ["step", "policy", "run"])
+def test_steps_policies_and_runs_never_make_draws(column):
+    """The prompt is the draw, whatever answered it."""
+    rollouts = Rollouts.from_arrays(
+        {"prompt_id": [7, 7, 8], column: [0, 1, 1], "reward": [0.0, 1.0, 2.0]}
+    )
+    assert set(blocks_as_sets(rollouts)) == {frozenset({0, 1}), frozenset({2})}
 
 
 def test_integer_and_text_ids_agree():
@@ -78,7 +82,7 @@ def test_block_means_do_not_depend_on_row_order(rows, chance):
             group=[rows[i][1] for i in index],
             reward=values[index],
         )
-        return rollouts.blocks(3).means(rollouts.reward)
+        return blocks_of(rollouts, seed=3).means(rollouts.reward)
 
     assert means(list(range(len(rows)))).tobytes() == means(order).tobytes()
 
@@ -89,7 +93,7 @@ def test_subset_keeps_the_chosen_blocks_whole(sizes, data):
     """A subset holds exactly the rows of the chosen blocks, in draw order."""
     ids = np.repeat(np.arange(len(sizes)), sizes)
     rollouts = Rollouts.from_arrays(prompt_id=ids, reward=np.arange(len(ids), dtype=float))
-    blocks = rollouts.blocks(0)
+    blocks = blocks_of(rollouts)
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(sizes), max_size=len(sizes))))
     part = blocks.subset(mask)
     assert part.sizes.tolist() == blocks.sizes[mask].tolist()
@@ -99,9 +103,9 @@ def test_subset_keeps_the_chosen_blocks_whole(sizes, data):
 def test_draw_order_depends_on_the_seed_and_not_on_values():
     """Another seed gives another order; other values give the same one."""
     ids = np.arange(100)
-    first = Rollouts.from_arrays(prompt_id=ids, reward=np.zeros(100)).blocks(0)
-    values = Rollouts.from_arrays(prompt_id=ids, reward=np.arange(100.0)).blocks(0)
-    other = Rollouts.from_arrays(prompt_id=ids, reward=np.zeros(100)).blocks(1)
+    zeros = Rollouts.from_arrays(prompt_id=ids, reward=np.zeros(100))
+    first, other = blocks_of(zeros), blocks_of(zeros, seed=1)
+    values = blocks_of(Rollouts.from_arrays(prompt_id=ids, reward=np.arange(100.0)))
     assert (first.rows == values.rows).all()
     assert (first.rows != other.rows).any()
 
@@ -110,7 +114,7 @@ def test_draw_order_depends_on_the_seed_and_not_on_values():
     ("columns", "fragment"),
     [
         ({"reward": [1.0]}, "'prompt_id'"),
-        ({"prompt_id": ["a"], "reward": [1.0, 2.0]}, "'reward' has 2 values"),
+        ({"prompt_id": ["a"], "reward": [1.0, 2.0]}, "'prompt_id' has 1 values, 'reward' 2"),
         ({"prompt_id": ["a"], "reward": [float("nan")]}, "row 0: 'reward' is nan"),
         ({"prompt_id": ["a"], "reward": [1.0], "gold": [float("inf")]}, "row 0: 'gold' is inf"),
     ],

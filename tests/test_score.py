@@ -17,16 +17,16 @@ from click.testing import CliRunner
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from taut.auditing.certificate import check as taut_check  # noqa: E402
+from check import blocks_of  # noqa: E402
+from taut.auditing.check import check as taut_check  # noqa: E402
 from taut.cli import cli  # noqa: E402
 from taut.engines.local import read_rollouts  # noqa: E402
 from taut.errors import LogError, TautError, UsageError  # noqa: E402
 from taut.logs.schema import REJECTED_KEY  # noqa: E402
-from taut.training import score as module  # noqa: E402
-from taut.training.score import SCORE_KEY, score  # noqa: E402
-from taut.training.scoring import batches, spool  # noqa: E402
+from taut.training.scoring import batches, engine, models, spool  # noqa: E402
 from taut.training.scoring.head import find_head, hidden_states, token_log_probs  # noqa: E402
 from taut.training.scoring.parts import parts_folder  # noqa: E402
+from taut.training.scoring.score import SCORE_KEY, score  # noqa: E402
 from taut.training.scoring.words import _prompt_ids  # noqa: E402
 
 SIZE = 300  # vocabulary
@@ -130,7 +130,7 @@ def test_a_foreign_log_is_scored_without_a_mapping_and_stays_foreign(place, tmp_
     score(log, tmp_path / "scored.parquet", **models)
     found = read_rollouts(tmp_path / "scored.parquet")
     assert found.origin.format == "open-instruct"
-    assert len(found.blocks(0)) == 12
+    assert len(blocks_of(found)) == 12
     ids = [
         {"prompt_id": row["prompt_idx"], "reward": 0.0}
         | {"prompt_ids": row["prompt_tokens"], "response_ids": row["response_tokens"]}
@@ -212,24 +212,24 @@ def test_sums_are_those_of_one_row_at_a_time(place, tmp_path):
     difference = np.subtract(table["policy_logprob"], table["ref_logprob"])
     assert rollouts.log_ratio == pytest.approx(difference, abs=1e-9)
     assert scored.log_ratio[0] == pytest.approx(difference.mean())
-    assert {fact["head"] for fact in scored.models.values()} == {"fused"}
-    assert max(fact["noise"]["largest"] for fact in scored.models.values()) < 1e-3
+    assert {model.head for model in scored.models.values()} == {"fused"}
+    assert max(model.noise.largest for model in scored.models.values()) < 1e-3
     assert not parts_folder(str(out)).exists()
 
 
 def test_a_model_and_its_copy_have_no_log_ratio(place, tmp_path, monkeypatch):
     """The control: scored as two models, identical weights give l = 0 exactly, on every row."""
     seen = []
-    real = module.resolve
+    real = models.resolve
 
     def unlike(name, *, base=None):
         seen.append(name)
         found = real(name, base=base)
-        return module.Model(
+        return models.Model(
             name=name, base=found.base, adapter=None, fingerprint=f"{len(seen)}{found.fingerprint}"
         )
 
-    monkeypatch.setattr(module, "resolve", unlike)
+    monkeypatch.setattr(models, "resolve", unlike)
     log, out = write(tmp_path / "log.jsonl", some_rows()), tmp_path / "out.parquet"
     score(log, out, policy=place.at("a"), ref=place.at("a"), batch_tokens=100)
     table = pq.read_table(out)
@@ -239,7 +239,7 @@ def test_a_model_and_its_copy_have_no_log_ratio(place, tmp_path, monkeypatch):
 
 def test_one_model_is_in_memory_at_a_time(place, tmp_path, monkeypatch):
     """When the second model is loaded, nothing of the first is left."""
-    loaded, real = [], module.loaded_base
+    loaded, real = [], engine.loaded_base
 
     def watched(*given):
         assert all(model() is None for model in loaded)
@@ -247,8 +247,8 @@ def test_one_model_is_in_memory_at_a_time(place, tmp_path, monkeypatch):
         loaded.append(weakref.ref(model.lm_head.weight))
         return model
 
-    monkeypatch.setattr(module, "loaded_base", watched)
-    monkeypatch.setattr(module, "free_memory", lambda device: None)
+    monkeypatch.setattr(engine, "loaded_base", watched)
+    monkeypatch.setattr(engine, "free_memory", lambda device: None)
     log = write(tmp_path / "log.jsonl", some_rows(2))
     score(log, tmp_path / "o.parquet", policy=place.at("a"), ref=place.at("b"))
     assert len(loaded) == 2
@@ -270,11 +270,11 @@ def test_neither_file_split_nor_format_matters(place, tmp_path, monkeypatch):
 
 KILLED = """
 import sys
-from taut.training import score as module
-from taut.training.scoring import batches, spool
+from taut.training.scoring import batches, engine, spool
+from taut.training.scoring.score import score
 batches.PART_TOKENS = 200
 spool.WINDOW_ROWS = 16
-real, done = module.batch_log_probs, 0
+real, done = engine.batch_log_probs, 0
 def slow(*given, **named):
     global done
     done += 1
@@ -283,8 +283,8 @@ def slow(*given, **named):
         import time
         time.sleep(60)
     return real(*given, **named)
-module.batch_log_probs = slow
-module.score(sys.argv[1], sys.argv[2], policy=sys.argv[3], ref=sys.argv[4], batch_tokens=120)
+engine.batch_log_probs = slow
+score(sys.argv[1], sys.argv[2], policy=sys.argv[3], ref=sys.argv[4], batch_tokens=120)
 """
 
 
@@ -314,8 +314,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(place, tmp_path, monkeypatch):
     with pytest.raises(LogError, match="another inputs is here"):
         score(tmp_path / "other.jsonl", out, **models)
 
-    calls, real = [], module.batch_log_probs
-    monkeypatch.setattr(module, "batch_log_probs", lambda *a, **k: calls.append(1) or real(*a, **k))
+    calls, real = [], engine.batch_log_probs
+    monkeypatch.setattr(engine, "batch_log_probs", lambda *a, **k: calls.append(1) or real(*a, **k))
     score(log, out, **models)
     resumed = len(calls)
     score(log, tmp_path / "unbroken.parquet", **models)
@@ -438,7 +438,7 @@ def test_an_adapter_is_its_merged_model(modules, head, place, tmp_path):
     log, out = write(tmp_path / "log.jsonl", rows), tmp_path / "out.parquet"
     scored = score(log, out, policy=str(folder), ref=place.at("b"))
     table = pq.read_table(out).to_pydict()
-    assert scored.models["policy"]["head"] == head
+    assert scored.models["policy"].head == head
     merged = adapted.merge_and_unload()
     assert table["policy_logprob"] == pytest.approx([by_hand(merged, r) for r in rows], abs=2e-3)
     own = [by_hand(place.models["b"], row) for row in rows]
@@ -490,6 +490,60 @@ def test_text_and_its_tokens_give_the_same(place, tmp_path):
     assert (tmp_path / "again.parquet").read_bytes() == outs["text"].read_bytes()
 
 
+def test_text_that_other_tokens_spelled_is_refused_or_an_estimate(place, tmp_path):
+    """Where the log counted other tokens the text is not scored, unless asked, and marked then."""
+    rows = [
+        {"prompt_id": i, "reward": 0.5, "truncated": True, "prompt": text, "response": "say hello"}
+        for i, text in enumerate(TEXTS)
+    ]
+    count = len(place.tokenizer("say hello", add_special_tokens=False)["input_ids"])
+    for known, wrong in ((None, 0), (count, 0), (count + 3, 1)):
+        counted = [dict(row) for row in rows]
+        if known is not None:
+            counted[2]["n_tokens"] = known
+        log, out = write(tmp_path / "log.jsonl", counted), tmp_path / f"{known}.parquet"
+        if wrong:
+            said = rf"log.jsonl:3: expected the {known} tokens .* found {count}; so 1 of 4"
+            with pytest.raises(LogError, match=said):
+                score(log, out, policy=place.at("a"))
+            assert not parts_folder(str(out)).exists()
+        scored = score(log, out, policy=place.at("a"), retokenise=bool(wrong))
+        assert scored.estimated and any("are estimates" in notice for notice in scored.notices)
+        facts = json.loads(pq.read_schema(out).metadata[b"taut.facts"])
+        assert facts["log_probs_estimated"] and "float32" in facts["log_probs"]
+    exact = score(
+        write(tmp_path / "ids.jsonl", some_rows(2)), tmp_path / "ids.parquet", policy=place.at("a")
+    )
+    assert not exact.estimated
+    facts = json.loads(pq.read_schema(tmp_path / "ids.parquet").metadata[b"taut.facts"])
+    assert "log_probs_estimated" not in facts
+
+
+def test_what_a_log_knows_of_itself_outlives_scoring(place, tmp_path):
+    """Facts on which all files agree stay, launched draws add up, another's log-probs do not."""
+    for i in range(2):
+        facts = {"beta": 0.1, "held_out": True, "launched_prompts": 3, "log_probs": "vLLM"}
+        facts |= {"reward_range": [0, i + 1], "starts_at_reference": True}
+        document = facts | {"schema": "taut.facts/1", "ours": True, "recorded": sorted(facts)}
+        rows = [
+            row | {"rollout_id": f"{i}/{n}", "rewards.good": n / 8, "domain": f"d{n % 2}"}
+            for n, row in enumerate(some_rows(6))
+        ]
+        table = pa.Table.from_pylist(rows)
+        named = table.replace_schema_metadata({"taut.facts": json.dumps(document)})
+        pq.write_table(named, tmp_path / f"part{i}.parquet")
+    out = tmp_path / "out.parquet"
+    score(str(tmp_path / "part*.parquet"), out, policy=place.at("a"), keep=["domain"])
+    facts = json.loads(pq.read_schema(out).metadata[b"taut.facts"])
+    assert (facts["beta"], facts["held_out"], facts["launched_prompts"]) == (0.1, True, 6)
+    assert "vLLM" not in facts["log_probs"]
+    assert not facts.keys() & {"reward_range", "starts_at_reference"}
+    table = pq.read_table(out)
+    assert table["rollout_id"].to_pylist() == [f"{i}/{n}" for i in range(2) for n in range(6)]
+    assert table["domain"].to_pylist() == ["d0", "d1"] * 6
+    assert table["rewards.good"].to_pylist() == [n / 8 for n in range(6)] * 2
+
+
 def test_chat_messages_go_through_the_template(place, tmp_path):
     """Messages, in JSON or Parquet, are the template's text with its generation prompt."""
     rows = [
@@ -527,7 +581,7 @@ def test_temperature_is_that_of_the_log_probs(place, tmp_path):
     scored = score(log, out, policy=place.at("a"), temperature=0.5)
     found = pq.read_table(out)["policy_logprob"].to_pylist()
     assert found == pytest.approx([by_hand(place.models["a"], row, 0.5) for row in rows], abs=3e-4)
-    stored = json.loads(pq.read_schema(out).metadata[SCORE_KEY])
+    stored = json.loads(pq.read_schema(out).metadata[SCORE_KEY.encode()])
     assert stored["temperature"] == 0.5
     assert any("temperature 0.5" in notice for notice in scored.notices)
 
@@ -541,7 +595,7 @@ def test_bfloat16_says_how_noisy_it_is(place, tmp_path):
     expected = np.array([by_hand(place.models["a"], row) for row in rows])
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
     assert np.abs(found - expected).max() > 1e-4
-    assert scored.models["policy"]["noise"]["rows"] == 8
+    assert scored.models["policy"].noise.rows == 8
     assert any("before trusting log-ratios below a nat" in notice for notice in scored.notices)
 
 

@@ -13,7 +13,9 @@ import taut
 from check import assert_misses_at_most, misses_more_than
 from taut import cli
 from taut.decisions.selection import select as checkpoint
+from taut.draws.layout import draw_keys
 from taut.draws.rollouts import Rollouts
+from taut.draws.units import measure_units
 from taut.errors import LogError, UsageError
 from taut.types import Status
 from taut.worlds import expected
@@ -33,7 +35,8 @@ from validation.selection import (
     sample_candidates,
 )
 
-REWARD = {"target": "reward", "reward_range": (0, 1), "held_out": True}
+SAID = "held-out,complete,random-labels"
+REWARD = {"target": "reward", "reward_range": (0, 1), "declare": SAID}
 
 
 def chosen_log(worlds, prompts, labelled, seed, **more):
@@ -77,11 +80,9 @@ def test_claims_rarely_fail_for_the_clipped_objective():
         worlds = goodhart_worlds(seed)
         log = chosen_log(worlds, 120, 60, seed)
         found = taut.select(log, beta=0.1, target="clipped", delta=0.2, **held_out())
+        ends = (-found.settings.tau_negative, found.settings.tau)
         truths = {
-            item.name: expected(
-                world,
-                world.gold - 0.1 * np.clip(world.log_ratio, -found.tau_negative, found.tau),
-            )
+            item.name: expected(world, world.gold - 0.1 * np.clip(world.log_ratio, *ends))
             for item, world in zip(found.candidates, worlds, strict=True)
         }
         best = max(truths, key=truths.get)
@@ -99,13 +100,12 @@ def test_claims_rarely_fail_for_the_clipped_objective():
 
 def test_the_check_rejects_certificates_not_corrected_for_choosing(monkeypatch):
     """Planted mistake: each candidate gets all of delta, as if it were the only one."""
-    honest = checkpoint._certify
+    honest = checkpoint._Contest.certify
 
-    def uncorrected(log, by, options):
-        many = len(np.unique(log.step))
-        return honest(log, by, replace(options, delta=min(0.2 * many, 0.999)))
+    def uncorrected(contest, delta):
+        return honest(contest, min(0.2 * len(contest.place), 0.999))
 
-    monkeypatch.setattr(checkpoint, "_certify", uncorrected)
+    monkeypatch.setattr(checkpoint._Contest, "certify", uncorrected)
     worlds = equal_worlds("coin", 4, 7)
     found = count_failures(150, lambda seed: worlds, 100, 100, 0.2)
     assert misses_more_than(found["luckiest"], 150, 0.2), found
@@ -150,7 +150,7 @@ def hard_and_easy(candidates, prompts, *, shared=True, gap=0.05, seed=0, labelle
 
 
 def held_out():
-    return {"reward_range": (0, 1), "held_out": True}
+    return {"reward_range": (0, 1), "declare": SAID}
 
 
 def test_paired_differences_are_narrower_than_two_intervals():
@@ -211,16 +211,20 @@ def test_without_gold_a_candidate_is_neither_chosen_nor_excluded():
     assert "never chosen, never excluded by its learned reward" in " ".join(str(found).split())
 
 
-def test_draws_are_paired_by_group_only_where_prompts_recur():
-    """A group that merely names a batch does not hide that prompts are shared."""
+def test_draws_are_paired_by_group_only_where_replacement_is_declared():
+    """A prompt is one draw, whatever its groups; with replacement, equal groups are one draw."""
     log = hard_and_easy(2, 50)
     batches = np.arange(len(log), dtype=np.uint64)
     assert taut.select(replace(log, group=batches), **REWARD)[0].comparison.shared == 50
-    # Ten prompts drawn five times each: draws with one group are one draw, others are not.
+    # Ten prompts with five groups each are ten draws, unless they were drawn so.
     recurring = replace(log, prompt=log.prompt[np.arange(100) % 10])
-    drawn = np.tile(np.arange(50, dtype=np.uint64), 2)
-    assert taut.select(replace(recurring, group=drawn), **REWARD)[0].comparison.shared == 50
-    apart = taut.select(replace(recurring, group=batches), **REWARD)[0].comparison
+    drawn = replace(recurring, group=np.tile(np.arange(50, dtype=np.uint64), 2))
+    assert taut.select(drawn, **REWARD)[0].comparison.shared == 10
+    declared = taut.select(drawn, prompts="with-replacement", **REWARD)[0]
+    assert declared.comparison.shared == 50
+    assert declared.certificate.status is Status.CONDITIONAL
+    apart = replace(recurring, group=batches)
+    apart = taut.select(apart, prompts="with-replacement", **REWARD)[0].comparison
     assert (apart.kind, apart.shared) == ("certificates", None)
 
 
@@ -258,7 +262,7 @@ def test_the_ledger_sums_to_delta(turned, target, beta):
     found = taut.select(turned, beta=beta, target=target, delta=0.1, **held_out())
     assert math.fsum(item.delta for item in found.ledger) == pytest.approx(0.1)
     for item, event in zip(found.candidates, found.ledger, strict=False):
-        spent = math.fsum(entry.delta for entry in item.certificate.main.ledger)
+        spent = math.fsum(entry.delta for entry in item.certificate.ledger)
         assert spent <= event.delta + 1e-15
 
 
@@ -281,29 +285,34 @@ def test_the_threshold_is_common_and_blind_to_what_certifies(turned):
     """Values of draws that certify do not move tau, and draws that chose tau certify nothing."""
     settings = {"beta": 0.1, "target": "clipped", **held_out()}
     found = taut.select(turned, **settings)
-    assert {item.certificate.tau for item in found.candidates} == {found.tau}
-    assert found.set_aside > 0
-    assert all(
-        item.certificate.log["prompts"] == 400 - found.set_aside for item in found.candidates
-    )
-    keys = checkpoint.pair_keys(turned, turned.step.astype(np.uint64), by="step", held_out=True)
-    options = checkpoint.Options(**settings)
-    clip = checkpoint._common_clip(turned, keys, options, 0.0, 1.0)
+    tau, aside = found.settings.tau, found.settings.draws_set_aside
+    assert {item.certificate.tau for item in found.candidates} == {tau}
+    assert aside > 0
+    assert all(item.certificate.log.prompts == 400 - aside for item in found.candidates)
+    keys, clip = common_clip(turned, settings)
     certifying = ~np.isin(keys, clip.aside)
     moved = replace(
         turned,
         reward=np.where(certifying, 1 - turned.reward, turned.reward),
         log_ratio=np.where(certifying, turned.log_ratio + 3, turned.log_ratio),
     )
-    assert taut.select(moved, **settings).tau == found.tau
+    assert taut.select(moved, **settings).settings.tau == tau
+
+
+def common_clip(log, settings):
+    """The keys of a log's draws, and the thresholds that select takes for all candidates."""
+    units = measure_units(log, reward_range=(0, 1), gold_range=None, gold_scale=None)
+    keys = draw_keys(log, "sample")
+    return keys, checkpoint._common_clip(log, keys, checkpoint.Options(**settings), units)
 
 
 def test_the_objective_is_certified_with_a_declared_maximum(turned):
     """J* of all candidates, with the KL terms in differences too; estimated without a maximum."""
     found = taut.select(turned, beta=0.01, log_ratio_max=12, **held_out())
     assert found.chosen == 200
-    assert found[300].comparison.status is Status.CERTIFIED
-    assert taut.select(turned, beta=0.01, **held_out()).chosen is None
+    assert found.target == "objective"
+    assert found[300].comparison.status is Status.CONDITIONAL  # on right log-probs
+    assert taut.select(turned, beta=0.01, target="objective", **held_out()).chosen is None
     # Thresholds below the maximum leave a tail, paid for by the certificates.
     cut = taut.select(turned, beta=0.01, log_ratio_max=12, tau=2.0, **held_out())
     assert cut[300].comparison.kind == "gold"
@@ -401,13 +410,13 @@ def test_the_format_does_not_matter(turned, tmp_path, monkeypatch, capsys):
     for kind in ("parquet", "jsonl"):
         (tmp_path / kind).mkdir()
         log = write(turned, tmp_path / kind, kind)
-        asked = ("select", log, *ASKED, "--held-out", "--json", "-")
+        asked = ("select", log, *ASKED, "--declare", SAID, "--json", "-")
         status, out, _ = run(monkeypatch, capsys, *asked)
         assert status == 0
         found.append(out)
     assert found[0] == found[1]
     document = json.loads(found[0])
-    assert document["schema"] == "taut.selection/1"
+    assert document["schema"] == "taut.selection/2"
     assert document["chosen"] == 200
     assert document["candidates"][2]["excluded"] == {"by": 200, "status": "certified"}
     assert sum(item["delta"] for item in document["ledger"]) == pytest.approx(0.05)
@@ -439,7 +448,7 @@ def test_the_gate_is_an_exit_status(turned, tmp_path, monkeypatch, capsys):
         ({}, {"by": "policy"}, LogError, "no 'policy' column"),
         ({"step": np.zeros(20, dtype=np.int64)}, {}, UsageError, "two or more candidates"),
         ({"gold": None}, {}, LogError, "no gold labels"),
-        ({}, {"target": "objective", "beta": 0.1}, UsageError, "needs log-probs"),
+        ({}, {"target": "objective", "beta": 0.1}, LogError, "needs log-probs"),
         ({}, {"side": "upper"}, UsageError, "no lower end to choose by"),
         ({}, {"delta": 0.0}, UsageError, "delta is 0.0"),
     ],
@@ -492,6 +501,31 @@ def test_the_study_writes_its_part_of_the_page_only(tmp_path):
     assert (tmp_path / "selection.svg").exists()
 
 
+def by_chance(n=600, seed=0):
+    """B is better by .1: worse on easy prompts, which are labelled by a chance of .9, not .1."""
+    rng = np.random.default_rng(seed)
+    easy = rng.random(n) < 0.5
+    chance = np.where(easy, 0.9, 0.1)
+    labelled = rng.random(n) < chance
+    gold = [rng.random(n) < np.where(easy, *means) for means in ((0.9, 0.2), (0.5, 0.8))]
+    return Rollouts.from_arrays(
+        prompt_id=np.tile(np.arange(n), 2),
+        policy=np.repeat(["A", "B"], n),
+        reward=np.full(2 * n, 0.5),
+        gold=np.concatenate([np.where(labelled, values, math.nan) for values in gold]),
+        label_probability=np.tile(chance, 2),
+    )
+
+
+def test_pairs_with_recorded_chances_of_a_label_exclude_nobody():
+    """Certificates weigh labels by their chances; plain means of pairs would drop the best one."""
+    found = taut.select(by_chance(), "policy", **REWARD)
+    assert "B" in found.not_excluded
+    assert found["B"].lower <= 0.65 <= found["B"].upper
+    if found.chosen == "A":
+        assert found.regret >= 0.1
+
+
 def test_declared_constants_make_a_conditional_choice():
     """Without gold, declared C and L certify each candidate under that condition."""
     log = replace(hard_and_easy(2, 400, gap=0.2, shared=False), gold=None)
@@ -505,9 +539,8 @@ def test_a_candidate_lost_to_the_choice_of_tau_is_an_error():
     """A candidate whose only prompts would be set aside is not dropped in silence."""
     log = replace(hard_and_easy(2, 100, labelled=100), log_ratio=np.zeros(200))
     settings = {"beta": 0.1, "target": "clipped", **held_out()}
-    keys = checkpoint.pair_keys(log, log.step.astype(np.uint64), by="step", held_out=True)
-    clip = checkpoint._common_clip(log, keys, checkpoint.Options(**settings), 0.0, 1.0)
+    _, clip = common_clip(log, settings)
     gone = (log.step == 0) & ~np.isin(log.prompt, clip.aside[:1])
     with pytest.raises(LogError, match="give --tau NATS"):
         taut.select(log.take(~gone), **settings)
-    assert taut.select(log.take(~gone), tau=5.0, **settings)[0].certificate.log["prompts"] == 1
+    assert taut.select(log.take(~gone), tau=5.0, **settings)[0].certificate.log.prompts == 1

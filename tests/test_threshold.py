@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import taut
+from check import blocks_of
 from taut import cli
 from taut.bounds.kl_clipping import forecast_tail, next_record
 from taut.decisions.threshold.choose import paper_threshold
@@ -163,7 +164,7 @@ def test_the_threshold_is_the_audits_own(world, prompts, more, settings):
     found = taut.clip_threshold(log, **SETTINGS, **settings)
     audited = taut.audit(log, target="clipped", **SETTINGS, **settings)
     assert (found.tau, found.tau_negative) == (audited.tau, audited.tau_negative)
-    assert found.thresholds.source == audited.thresholds.source
+    assert found.thresholds.source == audited.settings.tau_source
 
 
 def test_the_certifying_draws_stay_unseen():
@@ -173,7 +174,7 @@ def test_the_certifying_draws_stay_unseen():
     """
     log, _ = of_world("heavy_tailed", 300)
     split = set(taut.clip_threshold(log, **SETTINGS).document) - {"log", "log_probs_sound"}
-    blocks = log.blocks(0)
+    blocks = blocks_of(log)
     seen = blocks.rows[blocks.starts[: 300 // 5]]
     other = log.log_ratio + 5.0
     other[seen] = log.log_ratio[seen]
@@ -205,7 +206,7 @@ def test_the_study_lists_every_cell():
 
 def test_the_next_record_follows_the_growth_of_the_largest():
     """Ties promise no larger value; growing records do, by at most 0.4 of the largest."""
-    blocks = log_of(np.zeros(100)).blocks(0)
+    blocks = blocks_of(log_of(np.zeros(100)))
     assert next_record(np.full(100, 3.0), blocks) == 3.0
     assert next_record(np.full(100, -3.0), blocks) == 0.0
     assert next_record(np.r_[np.zeros(99), 1e6], blocks) == pytest.approx(1.4e6)
@@ -215,7 +216,7 @@ def test_the_next_record_follows_the_growth_of_the_largest():
 def test_the_tail_forecast_shrinks_with_the_draws_to_come():
     """More certifying draws, less error: towards the mean with one more draw at the record."""
     values = np.arange(100.0)
-    blocks = log_of(values).blocks(0)
+    blocks = blocks_of(log_of(values))
     few, many, most = (
         forecast_tail(values, blocks, tau=90.0, blocks=n, delta=0.01) for n in (10, 1000, 10**12)
     )
@@ -282,7 +283,7 @@ def test_token_clamps_are_told_from_clipped_sequences(tmp_path):
     """A clamp no token reaches changes nothing; a lower one hides what its sums say."""
     log = taut.read_rollouts(write(tmp_path / "a.parquet", token_rows()), token_clip=(5.0, 40.0))
     low, high = taut.clip_threshold(log, **SETTINGS, calibration=0.9).tokens
-    draws = log.blocks(0)
+    draws = blocks_of(log)
     speak = draws.rows[:36]
     gap = (log.log_ratio - log.token_clipped_sums[:, 0])[speak]
     assert low.bias == pytest.approx(0.05 * gap.mean())

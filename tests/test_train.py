@@ -10,6 +10,7 @@ import sys
 import time
 from glob import glob
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +20,12 @@ import pytest
 pytest.importorskip("trl")
 
 import small_run
+import taut
 from taut import cli
 from taut.errors import TautError, UsageError
-from taut.training.recipe import read_recipe
-from taut.training.run import require_extra, train
+from taut.training.extra import require_extra
+from taut.training.pipeline.recipe import read_recipe
+from taut.training.pipeline.run import train
 
 HERE = Path(__file__).parent
 STEPS, PROMPTS, ROLLOUTS = 6, 4, 4
@@ -127,14 +130,63 @@ def test_the_held_out_log_is_what_was_asked_for(unbroken, recipe):
     assert len(set(columns["prompt_id"])) == len(held_out)
     assert max(map(abs, columns["reward"])) <= 1 and max(map(abs, columns["gold"])) <= 1
     assert max(columns["n_tokens"]) <= 6
+    assert len(set(columns["rollout_id"])) == rows.num_rows and "group" not in columns
+    words = {row["prompt"] for row in lines(recipe.parent / "held_out.jsonl")}
+    assert set(columns["prompt"]) == words
+    assert list(map(len, columns["response_ids"])) == columns["n_tokens"]
+    assert "response" not in table(unbroken.folder / "log").column_names
     cut = np.array(columns["truncated"])
     assert (np.array(columns["n_tokens"])[cut] == 6).all() and not cut.all()
+
+
+def test_the_logs_say_what_they_are_worth(unbroken):
+    """beta, ranges, held out or trained on, and what was launched stand in each file."""
+    for name, held, draws in (("eval", True, 3 * 12), ("log", False, STEPS * PROMPTS)):
+        found = [
+            json.loads(pq.read_schema(path).metadata[b"taut.facts"])
+            for path in (unbroken.folder / name).glob("*.parquet")
+        ]
+        assert all(f["held_out"] is held and f["complete"] and f["beta"] == 0.02 for f in found)
+        assert all(f["reward_range"] == f["gold_range"] == [-1, 1] for f in found)
+        assert all(f["starts_at_reference"] for f in found)
+        assert sum(f["launched_prompts"] for f in found) == draws
+
+
+def test_without_gold_the_next_step_is_labelling(unbroken):
+    """Where no gold is known, select and plan could say nothing: a sheet of labels comes first."""
+    from taut.training.pipeline.outcome import next_commands
+
+    table = [row.model_copy(update={"gold": None}) for row in unbroken.table]
+    manifest = SimpleNamespace(
+        head={"recipe": unbroken.manifest["recipe"]}, stages=unbroken.manifest["stages"]
+    )
+    draw, audit = next_commands(unbroken.folder, manifest, table)
+    assert draw.startswith("taut label draw ") and "-n 12 -o sheet.html" in draw
+    assert "--labels labels.jsonl" in audit
 
 
 def test_held_out_prompts_were_not_trained_on(unbroken, recipe):
     """No prompt of the held-out log is in the training log."""
     logs = [set(table(unbroken.folder / name)["prompt_id"].to_pylist()) for name in ("eval", "log")]
     assert logs[0].isdisjoint(logs[1])
+
+
+def test_scoring_the_held_out_log_gives_its_own_log_probs(unbroken, tmp_path):
+    """The log's token ids are exact; without them, text that other tokens spelled is refused."""
+    (path,) = (unbroken.folder / "eval").glob("step-000006*")
+    models = unbroken.folder / "models"
+    out = tmp_path / "scored.parquet"
+    scored = taut.score(path, out, policy=models / "policy", ref=models / "start")
+    one, two = pq.read_table(path), pq.read_table(out)
+    assert not scored.estimated
+    for name in ("policy_logprob", "ref_logprob"):
+        np.testing.assert_allclose(one[name], two[name], atol=1e-4)
+    facts = [json.loads(table.schema.metadata[b"taut.facts"]) for table in (one, two)]
+    assert all(facts[0][name] == facts[1][name] for name in ("beta", "reward_range", "held_out"))
+    text = tmp_path / "text.parquet"
+    pq.write_table(one.drop(["prompt_ids", "response_ids"]), text)
+    with pytest.raises(TautError, match="nobody sampled"):
+        taut.score(text, tmp_path / "no.parquet", policy=models / "policy")
 
 
 def test_the_training_log_holds_each_rollout_once(unbroken):
@@ -187,7 +239,7 @@ def test_what_is_printed_can_be_pasted(unbroken, capsys):
 
 def test_a_threshold_that_binds_everywhere_is_pointed_out(unbroken):
     """Where most rollouts are clipped, or tau is its floor, the end of the run says so."""
-    last = unbroken.table[-1]["clipped"]
+    last = unbroken.table[-1].clipped
     assert last > 0.5 and any(f"{last:.0%} of the last" in note for note in unbroken.notes)
     assert any("tau is policy.floor, 0.01 nats" in note for note in unbroken.notes)
 
@@ -236,7 +288,7 @@ def test_a_killed_run_ends_as_an_unbroken_one(unbroken, recipe, tmp_path):
 
 def test_half_a_checkpoint_is_not_gone_on_from(tmp_path):
     """Of two checkpoints, one without its last file, the whole one counts; the other goes."""
-    from taut.training.trainers import WHOLE, remove_broken, whole_checkpoints
+    from taut.training.pipeline.trainers import WHOLE, remove_broken, whole_checkpoints
 
     for name in ("checkpoint-2", "checkpoint-10", "checkpoint-x"):
         (tmp_path / name).mkdir()
@@ -248,7 +300,7 @@ def test_half_a_checkpoint_is_not_gone_on_from(tmp_path):
 
 def test_one_run_at_a_time_works_in_a_folder(recipe, tmp_path):
     """A second run in the folder of one that is at work is refused."""
-    from taut.training.manifest import only_one
+    from taut.training.pipeline.manifest import only_one
 
     folder = tmp_path / "run"
     with only_one(folder), pytest.raises(UsageError, match="another run at work"):
@@ -332,7 +384,7 @@ def test_a_checkpoint_brings_neither_dropout_nor_sampling_defaults(unbroken, tmp
 
     import torch
 
-    from taut.training.models import load_causal
+    from taut.training.pipeline.models import load_causal
 
     folder = shutil.copytree(unbroken.folder / "models" / "start", tmp_path / "model")
     for name, changes in (
@@ -369,19 +421,20 @@ def test_a_checkpoint_brings_neither_dropout_nor_sampling_defaults(unbroken, tmp
 def test_what_cannot_work_is_refused(recipe, tmp_path, changes, said):
     """Data and settings that do not fit are one-line errors, not tracebacks of a trainer."""
     with pytest.raises(TautError, match=said):
-        train(read_recipe(recipe, changes=changes, output=str(tmp_path / "run")), quiet=True)
+        taut.train(recipe, changes=changes, output=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run" / "manifest.json").exists(), "the mended run would be refused"
 
 
 def test_a_missing_extra_is_one_line(monkeypatch, recipe):
     """Without the libraries of the extra the error says what to install."""
-    monkeypatch.setattr("taut.training.run.find_spec", lambda name: None if name == "trl" else 1)
+    monkeypatch.setattr("taut.training.extra.find_spec", lambda name: None if name == "trl" else 1)
     with pytest.raises(UsageError, match=r"trl, which is not installed: pip install 'taut\[train"):
         require_extra()
 
 
 def test_only_safetensors_are_read(tmp_path):
     """A folder with pickled weights is refused, whatever it holds."""
-    from taut.training.models import model_folder
+    from taut.training.pipeline.models import model_folder
 
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80")
     with pytest.raises(UsageError, match="pickled weights are not read"):
@@ -390,7 +443,7 @@ def test_only_safetensors_are_read(tmp_path):
 
 def test_a_causal_model_is_no_trained_reward_model(unbroken):
     """A given checkpoint without its own head would score at random: it is refused."""
-    from taut.training.models import load_scorer
+    from taut.training.pipeline.models import load_scorer
 
     with pytest.raises(UsageError, match="expected a trained sequence classifier"):
         load_scorer(str(unbroken.folder / "models" / "policy"))

@@ -8,11 +8,11 @@ import pytest
 
 import small_run
 from taut.errors import AssumptionError, LogError, UsageError
-from taut.training.data import Pair, prompt_rows, read_pairs, read_rows
-from taut.training.manifest import open_manifest, remove_run
-from taut.training.recipe import read_recipe
-from taut.training.reward_model import calibrate, curve_sizes, measure, split_pairs
-from taut.training.rewards import (
+from taut.training.pipeline.data import Pair, prompt_rows, read_pairs, read_rows
+from taut.training.pipeline.manifest import open_manifest, remove_run
+from taut.training.pipeline.recipe import read_recipe
+from taut.training.pipeline.reward_model import calibrate, curve_sizes, measure, split_pairs
+from taut.training.pipeline.rewards import (
     FunctionScore,
     GoldReward,
     ModelScore,
@@ -211,25 +211,37 @@ def test_a_changed_run_is_not_gone_on_with(tmp_path):
     """Recipe, data, versions and processes must be those of the manifest; others are named."""
     path = small_run.write_recipe(tmp_path)
     recipe = read_recipe(path)
-    open_manifest(recipe, processes=1, fresh=False, main=True)
-    again = open_manifest(recipe, processes=1, fresh=False, main=True)
-    assert again.stages == {}
+    first = open_manifest(recipe, processes=1)
+    assert first.is_new and not (tmp_path / "run").exists()
+    first.begin()
+    first.finish("start", {}, main=True)
+    again = open_manifest(recipe, processes=1)
+    assert again.stages == {"start": {}} and not again.is_new
     open_manifest(
         read_recipe(path, changes={"report_to": '["tensorboard"]'}),
         processes=1,
-        fresh=False,
-        main=True,
     )
     other = read_recipe(path, changes={"policy.beta": "0.5"})
     with pytest.raises(UsageError, match=r"policy\.beta was 0\.02, is 0\.5.*--fresh"):
-        open_manifest(other, processes=1, fresh=False, main=True)
+        open_manifest(other, processes=1)
     with pytest.raises(UsageError, match="processes was 1, is 2"):
-        open_manifest(recipe, processes=2, fresh=False, main=True)
+        open_manifest(recipe, processes=2)
     with (tmp_path / "prompts.jsonl").open("a") as file:
         file.write('{"prompt": "w1"}\n')
     with pytest.raises(UsageError, match=r"the file of policy\.prompts has changed"):
-        open_manifest(recipe, processes=1, fresh=False, main=True)
-    assert open_manifest(recipe, processes=2, fresh=True, main=True).head["processes"] == 2
+        open_manifest(recipe, processes=1)
+    assert open_manifest(recipe, processes=2, fresh=True).head["processes"] == 2
+
+
+def test_a_run_that_made_nothing_binds_nobody(tmp_path):
+    """Stopped before its first stage had anything to show, a run may be mended."""
+    path = small_run.write_recipe(tmp_path)
+    open_manifest(read_recipe(path), processes=1).begin()
+    mended = read_recipe(path, changes={"policy.beta": "0.5"})
+    assert open_manifest(mended, processes=1).is_new
+    (tmp_path / "run" / "stages" / "sft" / "checkpoint-2").mkdir(parents=True)
+    with pytest.raises(UsageError, match="another recipe"):
+        open_manifest(mended, processes=1)
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
@@ -240,17 +252,17 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (folder / "thesis.txt").write_text("three years of work")
     for fresh in (False, True):
         with pytest.raises(UsageError, match="expected an empty folder or a run of taut"):
-            open_manifest(recipe, processes=1, fresh=fresh, main=True)
+            open_manifest(recipe, processes=1, fresh=fresh)
     (folder / "manifest.json").write_text(json.dumps({"schema": "other"}))
     with pytest.raises(UsageError, match=r"expected schema taut\.run/1"):
-        open_manifest(recipe, processes=1, fresh=True, main=True)
+        open_manifest(recipe, processes=1, fresh=True)
     remove_run(folder)
     assert (folder / "thesis.txt").exists()
 
 
 def test_a_tokenizer_that_reads_nothing_is_refused():
     """A prompt without a token would ask the policy nothing: the run stops before it starts."""
-    from taut.training.policy import require_tokens
+    from taut.training.pipeline.policy import require_tokens
 
     def letters(texts):
         return {"input_ids": [[ord(letter) for letter in text if letter != "?"] for text in texts]}

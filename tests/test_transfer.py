@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taut.auditing import certificate as certificates
-from taut.auditing.certificate import audit
+from taut.auditing import audit as certificates
+from taut.auditing.audit import audit
 from taut.bounds.reward_shift import paper_shift
 from taut.bounds.transfer import (
     Ingredients,
@@ -31,6 +31,7 @@ from taut.worlds.families import SHIFT_FAMILIES
 
 WORLDS = FAMILIES | SHIFT_FAMILIES
 COUNT, OUTCOMES = 10_000, 6
+TARGETS = ("reward", "clipped", "objective")
 SLACK = 1e-12  # rounding of sums of six products
 unit = st.floats(0, 1)
 
@@ -374,7 +375,7 @@ def test_weight_bounds_hold_with_their_delta(on_policy):
 
 def two_logs(family="over_optimised", prompts=200, **data):
     world = WORLDS[family](np.random.default_rng(0))
-    rollouts = sample_rollouts(world, prompts, rng=np.random.default_rng(1))
+    rollouts = sample_rollouts(world, prompts, rng=np.random.default_rng(1), weights=True)
     data = {"gold_prompts": prompts} | data
     return world, rollouts, sample_reward_data(world, prompts, rng=np.random.default_rng(2), **data)
 
@@ -397,10 +398,11 @@ def told(world):
 def test_no_route_spends_more_than_delta(route, side):
     """The ledger of every route, for every target and side, sums to at most delta."""
     world, rollouts, data = two_logs()
-    found = audit(rollouts, reward_data=data, route=route, side=side, delta=0.1, **told(world))
-    for target in found.targets.values():
-        assert math.fsum(event.delta for event in target.ledger) <= 0.1 * (1 + 1e-12)
-        assert all(event.delta > 0 for event in target.ledger)
+    known = {"reward_data": data, "route": route, "side": side, "delta": 0.1} | told(world)
+    for target in TARGETS:
+        found = audit(rollouts, target=target, **known)
+        assert math.fsum(event.delta for event in found.ledger) <= 0.1 * (1 + 1e-12)
+        assert all(event.delta > 0 for event in found.ledger)
 
 
 @pytest.mark.parametrize("side", ["lower", "upper"])
@@ -420,21 +422,25 @@ def test_one_side_gets_what_two_would_share(route, side):
 def test_a_named_route_gives_what_the_table_says(route):
     """The table's interval of a route is the certificate that naming the route gives."""
     world, rollouts, data = two_logs()
-    listed = audit(rollouts, reward_data=data, route="trivial", **told(world))
-    named = audit(rollouts, reward_data=data, route=route, **told(world))
-    for name, target in named.targets.items():
-        entry = next(e for e in listed.targets[name].routes if e.route == route)
-        assert (target.lower, target.upper) == pytest.approx((entry.lower, entry.upper), abs=1e-12)
-        assert entry.status == target.status or target.status == Status.VACUOUS
+    known = {"reward_data": data} | told(world)
+    for name in TARGETS:
+        listed = audit(rollouts, target=name, route="trivial", **known)
+        named = audit(rollouts, target=name, route=route, **known)
+        entry = next(e for e in listed.routes if e.route == route)
+        assert (named.lower, named.upper) == pytest.approx((entry.lower, entry.upper), abs=1e-12)
+        assert Status(entry.status).rank <= named.status.rank
+        assert named.status == max(
+            (entry.status, named.terms.sampling.status), key=lambda status: Status(status).rank
+        )
 
 
 def captured_shift(monkeypatch, rollouts, data):
     """The reward data as an audit splits them."""
     seen, honest = [], certificates.certify
 
-    def spy(target, unit, split, *rest):
-        seen.append((split, rest[-1]))
-        return honest(target, unit, split, *rest)
+    def spy(target, ready, shift):
+        seen.append((ready.split, shift))
+        return honest(target, ready, shift)
 
     monkeypatch.setattr(certificates, "certify", spy)
     audit(rollouts, reward_data=data, reward_range=(0, 1), target="reward")
@@ -486,7 +492,17 @@ def labels_only_on(data, prompts):
     return replace(data, gold=np.where(keep, data.gold, np.nan))
 
 
+def labelled_by_chance(data):
+    chance = np.where(np.arange(len(data)) % 2, 0.5, 1.0)
+    labelled = np.random.default_rng(9).random(len(data)) < chance
+    return replace(data, gold=np.where(labelled, data.gold, np.nan), label_probability=chance)
+
+
 REFUSALS = [
+    ("importance", lambda r, d: (r, labelled_by_chance(d)), "recorded chances"),
+    ("centred", lambda r, d: (r, labelled_by_chance(d)), "recorded chances"),
+    ("truncated", lambda r, d: (r, labelled_by_chance(d)), "recorded chances"),
+    ("score", lambda r, d: (r, labelled_by_chance(d)), "recorded chances"),
     ("importance", lambda r, d: (r, without(d, "gold")), "needs gold labels on the reward data"),
     ("truncated", lambda r, d: (r, labels_only_on(d, 1)), "needs gold labels"),
     ("importance", lambda r, d: (r, without(d, "behaviour_logprob")), "behaviour_logprob"),
@@ -517,7 +533,7 @@ def test_a_route_that_is_not_open_says_why(route, broken, reason):
     with pytest.raises(UsageError, match=reason):
         audit(rollouts, route=route, **known)
     found = audit(rollouts, **known)
-    entry = next(e for e in found.main.routes if e.route == route)
+    entry = next(e for e in found.routes if e.route == route)
     assert entry.lower is None
     assert reason in entry.reason
     assert found.lower <= truth(world).reward <= found.upper
@@ -576,6 +592,6 @@ def test_weights_that_contradict_a_declared_coverage_close_its_routes(route):
     declared = {"coverage": 1.05, "reward_mse": exact.reward_mse}
     known = {"reward_range": (0, 1), "target": "reward", "reward_data": data} | declared
     found = audit(rollouts, **known)
-    entry = next(e for e in found.main.routes if e.route == route)
+    entry = next(e for e in found.routes if e.route == route)
     assert entry.lower is None
     assert found.lower <= exact.reward <= found.upper

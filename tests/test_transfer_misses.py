@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from check import assert_misses_at_most, misses_more_than
-from taut.auditing.certificate import audit
+from taut.auditing.audit import audit
 from taut.auditing.routes import reward_data as density
 from taut.auditing.routes.declared import Joined
 from taut.bounds.sampling import block_interval
@@ -175,7 +175,7 @@ def test_noisy_weights_are_refused(family):
 def test_what_no_check_can_see_is_named():
     """Noise of half a nat passes the checks; the certificate says that it trusts the log-probs."""
     world = WORLDS["hidden_error"](np.random.default_rng(0))
-    rollouts = sample_rollouts(world, 100, rng=np.random.default_rng(1))
+    rollouts = sample_rollouts(world, 100, rng=np.random.default_rng(1), weights=True)
     data = sample_reward_data(world, 100, rng=np.random.default_rng(2), gold_prompts=100)
     found = audit(rollouts, reward_data=data, reward_range=(0, 1), target="reward")
     assert any("log-probs of policy and behaviour are right" in text for text in shift_of(found))
@@ -272,7 +272,7 @@ def misses_of(route, pairs, delta, **told):
     for rollouts, data, true in pairs:
         known = {"reward_range": (0, 1), "target": "reward", "delta": delta} | told
         found = audit(rollouts, reward_data=data, route="trivial", **known)
-        entry = next(e for e in found.main.routes if e.route == route)
+        entry = next(e for e in found.routes if e.route == route)
         # Ends that cross are a miss, too.
         crossed = entry.lower is None
         misses += crossed or not entry.lower - 1e-12 <= true <= entry.upper + 1e-12

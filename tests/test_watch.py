@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from taut import cli
-from taut.decisions.stopping.watching import WatchOptions
+from taut.decisions.stopping.options import WatchOptions
 from taut.engines.follow import Follower
 from taut.errors import LogError, UsageError
 
@@ -35,9 +34,20 @@ def text(items):
     return "".join(json.dumps(item) + "\n" for item in items)
 
 
+DECLARED = {"declare": "held-out,complete,random-labels", "whole_batches": True}
+
+
 def follower(folder, *, state=None, mapping=None, **settings):
-    options = WatchOptions(**{"reward_range": (0.0, 1.0), "per_prompt": K, **settings})
+    given = {"reward_range": (0.0, 1.0), "per_prompt": K, **DECLARED, **settings}
+    options = WatchOptions(**given)
     return Follower([str(folder)], options, state=state and str(state), mapping=mapping)
+
+
+def stands(found, name, how):
+    """Check how an assumption stands, and return who says so."""
+    item = next(item for item in found.document["assumptions"] if item["name"] == name)
+    assert item["stands"] == how, item
+    return item["by"]
 
 
 def monitor(found):
@@ -76,65 +86,126 @@ def test_lines_that_are_being_written_wait(log, expected):
     assert monitor(found) == expected
 
 
-@pytest.mark.parametrize("how", ["rename", "gzip", "copytruncate", "zst", "replace"])
-def test_rotated_files_are_known_again(log, expected, how):
-    """Renamed, compressed, copied and truncated, replaced: no row is lost or counted again."""
-    current, old = log / "a.jsonl", log / "a.jsonl.1"
-    current.write_text(text(rows(0, 20)) + '{"prompt_id": "p20", "rew')
+@pytest.mark.parametrize("how", ["lines", "parquet", "gzip", "zstd"])
+def test_a_file_that_has_more_counts_its_new_rows(log, expected, how):
+    """Replaced by a longer one, also a closed one: what is new counts, to the last prompt."""
+    path = log / f"a.{'parquet' if how == 'parquet' else 'jsonl'}"
     state = log.parent / "state.json"
-    follower(log, state=state).look()
-    rest = text(rows(20, 30))[len('{"prompt_id": "p20", "rew') :]
-    with open(current, "a") as file:
-        file.write(rest)
-    if how == "rename":
-        current.rename(old)
-    elif how == "copytruncate":
-        shutil.copy(current, old)
-        current.write_text("")
-    elif how == "replace":
-        text_so_far = current.read_text()
-        (log / "a.tmp").write_text(text_so_far + text(rows(30, 60)))
-        (log / "a.tmp").replace(current)
-    else:
-        packed = pa.CompressedOutputStream if how == "zst" else None
-        if packed:
-            with pa.CompressedOutputStream(str(old) + ".zst", "zstd") as file:
-                file.write(current.read_bytes())
+    for last in (20, 20, 45, 60):
+        new = log / "a.tmp"
+        if how == "parquet":
+            pq.write_table(pa.Table.from_pylist(rows(0, last)), new, row_group_size=7)
+        elif how == "zstd":
+            with pa.CompressedOutputStream(str(new), "zstd") as file:
+                file.write(text(rows(0, last)).encode())
         else:
-            (log / "a.jsonl.1.gz").write_bytes(gzip.compress(current.read_bytes()))
-        current.unlink()
-    if how != "replace":
-        current.write_text(text(rows(30, 60)))
-    found = follower(log, state=state)
-    found.look()
-    follower(log, state=state).look()
-    assert found.watch.arrivals.counted == 60
+            data = text(rows(0, last)).encode()
+            new.write_bytes(gzip.compress(data) if how == "gzip" else data)
+        new.replace(path)
+        found = follower(log, state=state, per_prompt=None)
+        found.look()
+        found.look(final=how == "lines")
+        assert (found.watch.arrivals.counted, found.watch.arrivals.pending) == (last, 0)
     assert monitor(found) == expected
 
 
-def test_a_copy_is_not_counted_again(log, expected):
-    """A finished copy of a file, and one in the making, are left alone."""
+def test_links_lead_to_each_file_once(log, expected):
+    """Linked folders, also in a circle, linked files and hard links: every row once."""
+    inner, other = log / "inner", log.parent / "other"
+    inner.mkdir()
+    other.mkdir()
+    (inner / "a.jsonl").write_text(text(rows(0, 20)))
+    (other / "b.jsonl").write_text(text(rows(20, 60)))
+    (log / "again").symlink_to(inner)
+    (log / "linked").symlink_to(other)
+    (other / "back").symlink_to(log)
+    (inner / "c.jsonl").symlink_to(other / "b.jsonl")
+    os.link(inner / "a.jsonl", other / "a_hard.jsonl")
+    found = follower(log)
+    found.look()
+    found.look(final=True)
+    assert found.document["log"]["files"] == 2
+    assert monitor(found) == expected
+
+
+def test_pipes_and_devices_are_named_and_left_alone(log, expected):
+    """In a folder they are noted, given by name they are refused; nothing hangs."""
+    os.mkfifo(log / "pipe.jsonl")
+    (log / "null.jsonl").symlink_to("/dev/null")
     (log / "a.jsonl").write_text(text(rows(0, 60)))
     found = follower(log)
     found.look()
-    (log / "b.jsonl").write_text(text(rows(0, 7)))
-    found.look()
-    assert found.document["log"]["incomplete"] == [str(log / "b.jsonl")]
-    (log / "b.jsonl").write_text(text(rows(0, 60)))
-    found.look()
-    assert "is a copy of" in found.document["log"]["notes"][0]
+    found.look(final=True)
     assert monitor(found) == expected
+    notes = " ".join(found.document["log"]["notes"])
+    assert "pipe.jsonl, which is a named pipe" in notes and "null.jsonl, which is a device" in notes
+    with pytest.raises(LogError, match=r"pipe.jsonl: expected a file .* found a pipe; write"):
+        follower(log / "pipe.jsonl").look()
 
 
-def test_a_copy_that_goes_on_takes_over(log, expected):
-    """Copied, and then only the copy is written to: its new rows count."""
-    (log / "a.jsonl").write_text(text(rows(0, 20)))
+def test_a_rename_between_stat_and_open_binds_no_offset_to_other_bytes(log, monkeypatch):
+    """Two files change names at the worst moment: nothing is read of them; then it is an error."""
+    names = log / "a.jsonl", log / "b.jsonl"
+    for name, first in zip(names, (0, 30), strict=True):
+        name.write_text(text(rows(first, first + 20)))
     found = follower(log)
     found.look()
-    (log / "b.jsonl").write_text(text(rows(0, 60)))
+    for name, first in zip(names, (20, 50), strict=True):
+        with open(name, "a") as file:
+            file.write(text(rows(first, first + 10)))
+    plain = os.open
+
+    def swapped(path, *more):
+        monkeypatch.setattr(os, "open", plain)
+        names[0].rename(log / "c")
+        names[1].rename(names[0])
+        (log / "c").rename(names[1])
+        return plain(path, *more)
+
+    monkeypatch.setattr(os, "open", swapped)
     found.look()
+    assert found.document["log"]["incomplete"] == [str(name) for name in names]
+    assert found.watch.arrivals.rows == 80
+    with pytest.raises(LogError, match="rewritten or cut off; 40 rows"):
+        found.look()
+
+
+def test_a_file_that_is_renamed_while_it_is_looked_for_is_not_read_twice(log, monkeypatch):
+    """Rows of draws that wait for others would be taken for those others."""
+    names = log / "a.jsonl", log / "b.jsonl"
+    names[1].write_text(text(rows(0, 20)[::2]))
+    found = follower(log)
     found.look()
-    assert monitor(found) == expected
+    names[0].write_text(text(rows(30, 31)))
+    plain = os.open
+
+    def renamed(path, *more):
+        monkeypatch.setattr(os, "open", plain)
+        names[1].rename(names[0])
+        return plain(path, *more)
+
+    monkeypatch.setattr(os, "open", renamed)
+    found.look()
+    assert (found.watch.arrivals.rows, found.watch.arrivals.pending) == (20, 20)
+    with pytest.raises(LogError, match=r"b.jsonl: the file is gone while a prompt of it was not"):
+        found.look()
+
+
+def test_lines_end_at_newlines_alone(log):
+    """U+2028, U+0085 and the like stand in texts; a BOM, \\r\\n and blank lines are no rows."""
+    ids = ["a\u2028b", "a\u2029b", "a\x85b", "a\x7fb", "plain", "last"]
+    lines = [json.dumps({"prompt_id": name, "reward": 0.5}, ensure_ascii=False) for name in ids]
+    path = log / "a.jsonl"
+    path.write_bytes("\ufeff".encode() + "\r\n".join([*lines[:4], ""]).encode())
+    found = follower(log, per_prompt=1)
+    found.look()
+    assert found.watch.arrivals.counted == 4
+    for more in (b"\n" * 100, lines[4].encode() + b"\n", b" \n\r\n", lines[5].encode()):
+        with open(path, "ab") as file:
+            file.write(more)
+        found.look(final=more == lines[5].encode())
+    assert found.watch.arrivals.counted == 6
+    assert found.tail.known[str(path)].lines == 4 + 100 + 1 + 2
 
 
 def test_parquet_counts_when_it_is_whole(log, expected):
@@ -183,55 +254,176 @@ def test_files_that_appear_later_are_read_in_their_order(log, expected):
     assert monitor(found) == expected
 
 
-@pytest.mark.parametrize("how", ["shorter", "other", "gone"])
+@pytest.mark.parametrize("how", ["shorter", "other", "copy", "renamed"])
 def test_rows_that_were_counted_cannot_be_taken_back(log, how):
-    """A file cut off or rewritten is an error at the second look; one that is gone is noted."""
-    path = log / "a.jsonl"
+    """A file cut off, rewritten, copied or renamed is an error; the state stays that of before."""
+    path, state = log / "a.jsonl", log.parent / "state.json"
     path.write_text(text(rows(0, 20)))
-    state = log.parent / "state.json"
     follower(log, state=state).look()
-    if how == "gone":
-        path.unlink()
+    before = state.read_bytes()
+    words = "rewritten or cut off; 40 rows"
+    if how in ("copy", "renamed"):
+        words = "b.jsonl: row 1 .* if the row is a copy, take the copy away"
+        (shutil.copy if how == "copy" else os.rename)(path, log / "b.jsonl")
     else:
         path.write_text(text(rows(0, 10) if how == "shorter" else rows(50, 90)))
-    first = follower(log, state=state)
-    first.look()
-    assert first.document["log"]["held"] == [str(path)]
-    assert first.watch.arrivals.counted == 20
-    second = follower(log, state=state)
-    if how == "gone":
-        second.look()
-        assert "is gone" in second.document["log"]["notes"][0]
+    for _ in range(2):
+        with pytest.raises(LogError, match=words):
+            follower(log, state=state).look()
+    assert state.read_bytes() == before
+
+
+@pytest.mark.parametrize("how", ["lines", "parquet", "pending"])
+def test_a_file_that_is_gone_is_said(log, how):
+    """Whole files may go; of one that could still grow rows may be lost; none while it waits."""
+    path, state = log / f"a.{'parquet' if how == 'parquet' else 'jsonl'}", log.parent / "s.json"
+    items = rows(0, 20)[: 39 if how == "pending" else 40]
+    if how == "parquet":
+        pq.write_table(pa.Table.from_pylist(items), path)
     else:
-        with pytest.raises(LogError, match="rewritten or cut off; 40 rows"):
-            second.look()
-
-
-@pytest.mark.parametrize("how", ["gone", "back", "incomplete"])
-def test_a_file_that_got_the_number_of_one_that_is_gone_hides_nothing(log, how):
-    """File systems reuse inodes: what is gone is still missed, and known again if it comes back."""
-    old, state = log / "a.jsonl", log.parent / "state.json"
-    items = rows(0, 20)[: 39 if how == "incomplete" else 40]
-    old.write_text(text(items))
-    found = follower(log, state=state)
-    found.look()
-    old.rename(log.parent / "kept")
+        path.write_text(text(items))
+    follower(log, state=state).look()
+    path.rename(log.parent / "kept")
     (log / "b.jsonl").write_text(text(rows(20, 40)))
-    stat = os.stat(log / "b.jsonl")
-    found.tail.known[0].device, found.tail.known[0].inode = stat.st_dev, stat.st_ino
-    found.look()
-    assert found.document["log"]["held"] == [str(old)]
     found = follower(log, state=state)
-    if how == "incomplete":
+    # A file system gives the number of a file that is gone to the next one.
+    stat = os.stat(log / "b.jsonl")
+    found.tail.known[str(path)].mark[:2] = [stat.st_dev, stat.st_ino]
+    if how == "pending":
         with pytest.raises(LogError, match="gone while a prompt of it was not complete"):
             found.look()
         return
-    if how == "back":
-        shutil.copy(log.parent / "kept", log / "a.jsonl.1")
+    for _ in range(2):
+        found.look()
+        assert "is gone; 40 rows" in found.document["log"]["notes"][0]
+        status = "estimated" if how == "lines" else "certified"
+        assert found.document["learned_status"] == status
+        found = follower(log, state=state)
+    (log.parent / "kept").rename(path)
     found.look()
-    assert found.watch.arrivals.counted == 40
-    note = "is gone" if how == "gone" else "goes on as"
-    assert note in found.document["log"]["notes"][0]
+    assert found.watch.arrivals.counted == 40 and found.document["learned_status"] == "certified"
+
+
+@pytest.mark.parametrize("how", ["later file", "same file", "rewritten", "in place", "parquet"])
+def test_labels_that_come_late_stop_the_watch(log, how):
+    """A draw that was counted without its label is not relabelled, and no label is lost unsaid."""
+    path, state = log / f"a.{'parquet' if how == 'parquet' else 'jsonl'}", log.parent / "s.json"
+
+    def write(items):
+        if how == "parquet":
+            pq.write_table(pa.Table.from_pylist(items), path)
+        else:
+            path.write_text(text(items))
+
+    # Long enough that what is rewritten in place lies before the bytes that each look compares.
+    items = [{**item, "gold": item["reward"]} for item in rows(0, 400)]
+    items[10]["gold"] = items[11]["gold"] = None
+    write(items)
+    settings = {"gold": True, "state": state}
+    found = follower(log, **settings)
+    found.look()
+    assert found.document["log"]["labelled_prompts"] == 399
+    items[10]["gold"] = items[11]["gold"] = 0.55  # as many characters as null
+    words = "nor labels be added"
+    if how.endswith("file"):
+        with open(log / "b.jsonl" if how == "later file" else path, "a") as file:
+            file.write(text(items[10:12]))
+        words = "has a label for a draw that was counted before"
+    else:
+        write(items)
+        if how == "in place":
+            with open(path, "a") as file:
+                file.write(text([{**item, "gold": None} for item in rows(400, 401)]))
+            follower(log, **settings).look()  # it grew: the last bytes are compared
+    with pytest.raises(LogError, match=words):
+        follower(log, **settings).look(final=how == "in place")
+
+
+def test_a_decision_rests_on_what_the_files_still_hold(log):
+    """A label rewritten far before the end is found when the goal is reached."""
+    path = log / "a.jsonl"
+    items = rows(0, 150)
+    path.write_text(text(items))
+    found = follower(log, width=0.12)
+    found.look()
+    assert found.watch.decision == "continue"
+    items[3]["reward"] = items[4]["reward"]
+    path.write_text(text(items))
+    assert os.path.getsize(path) == found.tail.known[str(path)].offset
+    with open(path, "a") as file:
+        file.write(text(rows(150, 600)))
+    with pytest.raises(LogError, match="rewritten"):
+        found.look()
+
+
+def test_a_finished_log_leaves_nothing_waiting(log):
+    """Short prompts, the last line, labels without partners count; what is missing is said."""
+    items = [{**item, "gold": item["reward"]} for item in rows(0, 20)]
+    short = items.pop(5)
+    (log / "a.jsonl").write_text(text(items)[:-1])
+    settings = {"gold": True, "control": 0.5, "unlabelled": 2, "declare": "held-out,random-labels"}
+    found = follower(log, **settings)
+    found.look()
+    assert (found.watch.arrivals.counted, found.watch.blocks) == (2, 0)
+    assert (found.document["status"], found.document["learned_status"]) == ("vacuous", "vacuous")
+    assert found.document["series"][0]["interval"]["status"] == "vacuous"
+    found.look(final=True)
+    log_facts = found.document["log"]
+    assert (log_facts["prompts"], log_facts["pending_prompts"], found.watch.blocks) == (20, 0, 20)
+    assert found.document["status"] == "estimated"
+    assert found.document["series"][0]["interval"]["status"] == "estimated"
+    assert "1 prompts had fewer than 2 rollouts" in stands(found, "complete", "violated")
+    with open(log / "a.jsonl", "a") as file:
+        file.write("\n" + text([short]))
+    with pytest.raises(LogError, match="counted before"):
+        found.look()
+
+
+def test_the_last_prompts_of_several_finished_files_count(log):
+    """Without K the last prompt of each file waits for the end of the log, which is no doubt."""
+    for number in range(3):
+        (log / f"s{number}.jsonl").write_text(text(rows(10 * number, 10 * number + 10)))
+        found = follower(log, per_prompt=None, state=log.parent / "state.json")
+        found.look()
+        assert found.watch.arrivals.counted == 9 * (number + 1)
+    found.look(final=True)
+    assert (found.watch.arrivals.counted, found.watch.arrivals.pending) == (30, 0)
+    assert found.document["learned_status"] == "certified"
+
+
+def test_launches_that_never_came_are_said_when_the_log_is_finished(log):
+    """Draws behind a gap wait; a finished log counts them in order, as an estimate."""
+    items = [{**item, "launch": int(item["prompt_id"][1:])} for item in rows(0, 20)]
+    (log / "a.jsonl").write_text(text([*items[20:], *items[:10], *items[14:20]]))
+    found = follower(log, declare="held-out")
+    found.look()
+    assert (found.watch.arrivals.counted, found.watch.arrivals.pending) == (5, 13)
+    found.look(final=True)
+    assert (found.watch.arrivals.counted, found.watch.arrivals.pending) == (18, 0)
+    assert "2 launch numbers had not come" in stands(found, "complete", "violated")
+    assert found.document["learned_status"] == "estimated"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst", "a.parquet", "b.jsonl"])
+def test_half_a_file_of_a_finished_log_is_an_error(log, name):
+    """While the log is written it waits, and is named."""
+    (log / "a.jsonl").write_text(text(rows(30, 60)))
+    whole = log.parent / "whole"
+    if name.endswith("parquet"):
+        pq.write_table(pa.Table.from_pylist(rows(0, 30)), whole)
+    elif name.endswith("zst"):
+        with pa.CompressedOutputStream(str(whole), "zstd") as file:
+            file.write(text(rows(0, 30)).encode())
+    else:
+        data = text(rows(0, 30)).encode()
+        whole.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    (log / name).write_bytes(whole.read_bytes()[: -9 if name != "b.jsonl" else -5])
+    found = follower(log)
+    found.look()
+    if name != "b.jsonl":
+        assert found.document["log"]["incomplete"] == [str(log / name)]
+    with pytest.raises(LogError, match=f"{name}:.* expected .*whole"):
+        found.look(final=True)
 
 
 def test_without_a_declared_number_a_prompt_is_complete_when_the_next_begins(log):
@@ -374,39 +566,64 @@ def test_prompts_that_recur_across_steps_make_an_estimate(log):
     """Training epochs: only --held-out keeps the status."""
     (log / "a.jsonl").write_text(text([*rows(0, 9, step=1), *rows(0, 9, step=2)]))
     for held_out, status in ((False, "estimated"), (True, "certified")):
-        found = follower(log, by="step", held_out=held_out)
+        found = follower(log, by="step", declare=["complete", *["held-out"] * held_out])
         found.look()
         assert found.document["learned_status"] == status
 
 
 @pytest.mark.parametrize("settings", [{"one_policy": True}, {"average": True}, {"by": "run"}])
-def test_prompts_that_come_again_are_not_new_ones(log, settings):
-    """The same prompts at each step are dependent draws: an estimate, also after a restart."""
+def test_each_prompt_counts_once_in_its_series(log, settings):
+    """The same prompts at later steps are no new draws of prompts: the first counts, as is said."""
     state = log.parent / "state.json"
     settings |= {"one_policy": True} if "by" in settings else {}
     first = rows(0, 9, step=1, run="a")
     (log / "a.jsonl").write_text(text([*first, *rows(9, 12, step=2, run="a")]))
-    found = follower(log, state=state, held_out=True, **settings)
+    found = follower(log, state=state, **settings)
     found.look()
-    assert found.document["learned_status"] == "certified"
+    before = monitor(found)
     with open(log / "a.jsonl", "a") as file:
         file.write(text(rows(0, 9, step=2, run="a")))
-    found = follower(log, state=state, held_out=True, **settings)
+    found = follower(log, state=state, **settings)
     found.look()
-    assert found.document["learned_status"] == "estimated"
-    assert "count as new ones" in found.document["doubts"][0]
-    assert follower(log, state=state, held_out=True, **settings).document == {
-        **found.document,
-        "log": {**found.document["log"], "files": 0},
-    }
+    assert monitor(found) == before
+    assert found.document["learned_status"] == "certified"
+    assert (found.document["log"]["prompts"], found.document["log"]["revisits"]) == (12, 9)
+    again = follower(log, state=state, **settings).document
+    assert again == {**found.document, "log": {**found.document["log"], "files": 0}}
+
+
+@pytest.mark.parametrize("settings", [{"by": "policy"}, {"by": "run"}, {"average": True}])
+@pytest.mark.parametrize("per_prompt", [None, 2])
+def test_no_draw_mixes_two_policies(log, settings, per_prompt):
+    """Rows of two policies stand side by side: each counts in its own series."""
+    items = [
+        {"prompt_id": f"p{i}", "reward": {"A": 0.9, "B": 0.1}[name], "policy": name, "run": name}
+        for i in range(30)
+        for name in ("A", "A", "B", "B")
+    ]
+    if per_prompt:
+        items = [items[i] for i in np.random.default_rng(1).permutation(len(items))]
+    (log / "a.jsonl").write_text(text(items))
+    found = follower(log, per_prompt=per_prompt, **settings)
+    found.look(final=True)
+    series = {item["value"]: item for item in found.document["series"]}
+    if "by" in settings:
+        assert {name: (item["n"], round(item["mean"], 5)) for name, item in series.items()} == {
+            "A": (30, 0.9),
+            "B": (30, 0.1),
+        }
+    else:
+        assert (series[None]["n"], found.document["log"]["revisits"]) == (30, 30)
+        # Rewards between two points of the grid: two for each value that a block had.
+        assert len(monitor(found)[0][1]["cells"]) <= 4
 
 
 def test_files_that_grow_at_once_need_an_order_or_a_word(log):
     """Workers with short responses are ahead: an estimate without launch or --whole-batches."""
     for settings, launch, status in (
-        ({}, False, "estimated"),
-        ({"whole_batches": True}, False, "certified"),
-        ({}, True, "certified"),
+        ({"whole_batches": False}, False, "estimated"),
+        ({}, False, "certified"),
+        ({"whole_batches": False}, True, "certified"),
     ):
         found = follower(log, **settings)
         for path in log.glob("*"):
@@ -419,7 +636,8 @@ def test_files_that_grow_at_once_need_an_order_or_a_word(log):
                 with open(log / name, "a") as file:
                     file.write(text(items))
             found.look()
-            assert start or found.document["learned_status"] == "certified"
+            first = "conditional" if status == "estimated" else "certified"
+            assert start or found.document["learned_status"] == first
         assert found.document["learned_status"] == status
 
 
@@ -509,6 +727,58 @@ def test_a_state_belongs_to_what_was_asked_for(log):
         follower(log, state=state)
 
 
+def test_a_damaged_state_is_refused(log):
+    """Any byte of it changed, cut off, of an earlier form, or no state: an error, no number."""
+    state = log.parent / "state.json"
+    (log / "a.jsonl").write_text(text(rows(0, 9)))
+    follower(log, state=state).look()
+    whole = state.read_bytes()
+    rng = np.random.default_rng(0)
+    damaged = [b"", b"\xff\x00", b"[" * 100_000, b"[]", b"3", b'{"schema": "taut.watch-state/1"}']
+    damaged += [whole[:cut] for cut in rng.integers(1, len(whole) - 1, 20)]
+    for at, bit in zip(rng.integers(0, len(whole), 300), rng.integers(0, 8, 300), strict=True):
+        damaged.append(bytearray(whole))
+        damaged[-1][at] ^= 1 << bit
+    for data in damaged:
+        state.write_bytes(data)
+        with pytest.raises(UsageError, match=r"expected a state of taut watch .*; take the file"):
+            follower(log, state=state)
+    state.write_bytes(whole)
+    assert follower(log, state=state).watch.arrivals.counted == 9
+
+
+def test_what_is_written_never_replaces_the_log(log, monkeypatch, capsys):
+    """A state, a document or a picture at a file of the log, by any path, is refused."""
+    path, twin = log / "a.jsonl", log.parent / "twin.jsonl"
+    path.write_text(text(rows(0, 9)))
+    before = path.read_bytes()
+    twin.symlink_to(path)
+    for source in (path, log, log / "*.jsonl"):
+        for option in ("--json", "--state"):
+            for name in (path, twin, log / ".." / "log" / "a.jsonl"):
+                status, _, err = run(monkeypatch, capsys, source, *COMMON, "--once", option, name)
+                assert status in (1, 2) and "expected a" in err and path.read_bytes() == before
+    for _ in range(2):  # one's own document may be written again
+        assert run(monkeypatch, capsys, log, *COMMON, "--once", "--json", log / "w.json")[0] == 0
+
+
+def test_unlabelled_draws_that_are_left_join_the_labelled_ones(log):
+    """A finished log: what waits for partners counts with those that there are, in order."""
+    items = [{**item, "gold": 1 - item["reward"]} for item in rows(0, 9)]
+    items[0]["gold"] = items[1]["gold"] = items[2]["gold"] = items[3]["gold"] = None
+    (log / "a.jsonl").write_text(text(items))
+    found = follower(log, gold=True, control=0.5, unlabelled=3)
+    found.look()
+    assert found.watch.blocks == 0
+    found.look(final=True)
+    reward = np.array([item["reward"] for item in items]).reshape(-1, K).mean(1)
+    blocks = 1 - reward[2:]
+    blocks[0] += 0.5 * (reward[:3].mean() - reward[2])
+    item = found.document["series"][0]
+    assert item["n"] == 7 and found.document["status"] == "certified"
+    assert np.isclose(item["mean"], blocks.mean(), atol=1e-6)
+
+
 def test_a_bad_row_is_named_by_its_line_and_nothing_is_kept(log):
     """The message counts lines from the start of the file; the state stays that of before."""
     state = log.parent / "state.json"
@@ -541,7 +811,7 @@ COMMON = ("--reward-range", "0", "1", "--learned", "--rollouts-per-prompt", K)
     [
         (("--width", "0.9"), 0, "Reached"),
         (("--width", "0.01"), 4, "Not decided yet"),
-        (("--require-lower", "0.99"), 3, "Cannot be reached"),
+        (("--require-lower", "0.99", "--target", "reward"), 3, "Cannot be reached"),
         (("--width", "0.01", "--most-prompts", "60"), 3, "Cannot be reached"),
         ((), 0, "The learned reward is"),
     ],
@@ -566,7 +836,7 @@ def test_json_plot_and_timeouts(log, monkeypatch, capsys):
     assert run(monkeypatch, capsys, *arguments, "--idle", "0.1", *more)[::2] == (4, "")
     assert time.monotonic() - begun < 30
     document = json.loads(out_file.read_text())
-    assert document["schema"] == "taut.watch/1" and document["log"]["files"] == 1
+    assert document["schema"] == "taut.watch/2" and document["log"]["files"] == 1
     assert picture.read_text().startswith("<?xml")
     for path in log.glob("*.json"):
         path.unlink()
@@ -584,6 +854,9 @@ def test_usage_errors_say_what_to_do(log, monkeypatch, capsys):
         (("--learned", "--control", "0.5"), "control variate needs gold"),
         (("--learned", "--average", "--by", "step"), "say one"),
         (("--learned", "--target", "clipped"), "needs beta"),
+        (("--learned", "--require-lower", "0.5"), "explicit --target"),
+        (("--learned", "--prompts", "list"), "audit it when it is"),
+        (("--learned", "--declare", "all"), "expected any of held-out"),
     ):
         status, _, err = run(monkeypatch, capsys, *base, *more)
         assert status == 2 and words in err and "Traceback" not in err
@@ -635,43 +908,53 @@ def test_nothing_to_draw_or_to_read_is_said_and_is_no_wrong_request(log, monkeyp
     assert status == 4 and "nothing to draw" in err and "no file of the log so far" in err
 
 
-WRITER = """
-import os, sys, time
-path, text = sys.argv[1], open(sys.argv[2]).read()
-middle = text.index("\\n", len(text) // 2) + 1  # a logger rotates between lines
-for part in (text[:middle], text[middle:]):
-    if os.path.exists(path):
-        os.rename(path, path + ".1")
-    for start in range(0, len(part), 37):
-        with open(path, "a") as file:
-            file.write(part[start : start + 37])
-        time.sleep(0.003)
+# One process imports taut once and starts watchers, each of which it kills at a random moment.
+KILLER = """
+import os, random, signal, sys, time
+from taut.decisions.stopping.options import WatchOptions
+from taut.engines.follow import Follower
+folder, state, done = sys.argv[1:4]
+random.seed(5)
+killed = 0
+while killed < 12 or not os.path.exists(done):
+    child = os.fork()
+    if not child:
+        try:
+            found = Follower([folder], WatchOptions(reward_range=(0, 1), per_prompt=2), state=state)
+            while True:
+                found.look()
+        finally:
+            os._exit(7)
+    time.sleep(random.uniform(0.02, 0.2))
+    os.kill(child, signal.SIGKILL)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1]), "the watcher ended by itself"
+    killed += 1
+print(killed, flush=True)
 """
 
 
 def test_a_watcher_killed_at_any_moment_loses_and_repeats_nothing(log, expected):
-    """With a writer at work, lines half written, rotation and kill -9: as an unbroken run."""
-    source, state = log.parent / "all.jsonl", log.parent / "state.json"
-    source.write_text(text(rows(0, 60)))
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(log / "a.jsonl"), str(source)])
-    watcher = (
-        "import sys; from taut.decisions.watching import WatchOptions as O; "
-        "from taut.engines.follow import Follower as F\n"
-        f"f = F([{str(log)!r}], O(reward_range=(0.0, 1.0), per_prompt={K}), state={str(state)!r})\n"
-        "print('ready', flush=True)\n"
-        "while True: f.look()"
+    """A writer at work, half lines, new files, at least twelve kill -9: as an unbroken run."""
+    state, done = log.parent / "state.json", log.parent / "done"
+    killer = subprocess.Popen(
+        [sys.executable, "-c", KILLER, str(log), str(state), str(done)], stdout=subprocess.PIPE
     )
-    killed = 0
-    while writer.poll() is None and killed < 3:
-        process = subprocess.Popen([sys.executable, "-c", watcher], stdout=subprocess.PIPE)
-        process.stdout.readline()
-        time.sleep(0.15)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        killed += 1
-    assert writer.wait(60) == 0 and killed
+    for number, first in enumerate(range(0, 60, 20)):
+        lines = text(rows(first, first + 15))
+        for start in range(0, len(lines), 37):
+            with open(log / f"s{2 * number}.jsonl", "a") as file:
+                file.write(lines[start : start + 37])
+            time.sleep(0.02)
+        table = pa.Table.from_pylist(rows(first + 15, first + 20))
+        pq.write_table(table, log / "made.tmp")
+        (log / "made.tmp").rename(log / f"s{2 * number + 1}.parquet")
+    done.write_text("")
+    out, _ = killer.communicate(timeout=60)
+    assert killer.returncode == 0 and int(out) >= 12
     found = follower(log, state=state)
     found.look()
     assert found.watch.arrivals.counted == 60
     assert monitor(found) == expected
+    alone = follower(log)
+    alone.look()
+    assert found.watch.state == {**alone.watch.state, "streams": found.watch.state["streams"]}

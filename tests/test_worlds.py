@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from check import assert_misses_at_most, misses_more_than
+from check import assert_misses_at_most, blocks_of, misses_more_than
 from taut.draws.rollouts import Rollouts
 from taut.errors import AssumptionError, LogError, TautError, UsageError
 from taut.worlds import (
@@ -112,7 +112,7 @@ def test_sampled_block_means_have_the_true_mean(name):
     world = make(name)
     exact = truth(world)
     rollouts = sample(world, 20_000, gold_rows=1.0)
-    blocks = rollouts.blocks(0)
+    blocks = blocks_of(rollouts, mode="with-replacement" if world.recurring else "sample")
     assert len(blocks) == 20_000
     for values, true in (
         (rollouts.reward, exact.proxy_reward),
@@ -145,25 +145,32 @@ def test_responses_of_probability_zero_are_never_drawn():
 def test_rollouts_per_prompt_follow_the_law_of_the_prompt():
     """Easy prompts get 6 or 8 rollouts, hard ones 1 or 2; a fixed K overrides that."""
     world = make("unequal_rollouts")
-    assert set(sample(world, 2000).blocks(0).sizes) == {1, 2, 6, 8}
-    assert set(sample(world, 2000, per_prompt=3).blocks(0).sizes) == {3}
+    assert set(blocks_of(sample(world, 2000)).sizes) == {1, 2, 6, 8}
+    assert set(blocks_of(sample(world, 2000, per_prompt=3)).sizes) == {3}
     assert sample(world, 20_000).reward.size / 20_000 == pytest.approx(
         world.expected_rollouts, abs=0.15
     )
 
 
-def test_recurring_prompts_share_an_id_but_not_a_block():
-    """Five prompt ids, a thousand draws: a thousand blocks."""
+def test_recurring_prompts_are_draws_where_replacement_is_declared():
+    """Five prompt ids, a thousand draws: five blocks, or a thousand where the user says so."""
     rollouts = sample(make("repeated_prompts"), 1000)
     assert len(np.unique(rollouts.prompt)) == 5
-    assert len(rollouts.blocks(0)) == 1000
+    assert len(blocks_of(rollouts)) == 5
+    assert len(blocks_of(rollouts, mode="with-replacement")) == 1000
+
+
+def test_logs_alone_carry_no_log_probs_of_a_policy_that_did_not_sample():
+    """The behaviour policy of reward data stands beside rows only where weights are asked for."""
+    assert sample(make("coin"), 10).behaviour_logprob is None
+    assert sample(make("coin"), 10, weights=True).behaviour_logprob is not None
 
 
 def test_gold_labels_cover_whole_prompts_or_random_rows():
     """`gold_prompts` labels all rows of that many draws; `gold_rows` labels rows one by one."""
     world = make("calibrated")
     rollouts = sample(world, 500, gold_prompts=120)
-    labelled = rollouts.blocks(0).means(np.isfinite(rollouts.gold).astype(float))
+    labelled = blocks_of(rollouts).means(np.isfinite(rollouts.gold).astype(float))
     assert set(labelled) == {0.0, 1.0}
     assert labelled.sum() == 120
     rows = np.isfinite(sample(world, 2000, gold_rows=0.3).gold)
@@ -181,7 +188,7 @@ def test_which_rows_are_labelled_is_blind_to_outcomes():
 
 def test_the_same_generator_gives_the_same_world_and_sample():
     """Chance comes from the Generator alone."""
-    one, two = sample(make("random", 3), 50), sample(make("random", 3), 50)
+    one, two = (sample(make("random", 3), 50, weights=True) for _ in range(2))
     for name in ("prompt", "reward", "log_ratio", "behaviour_logprob"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
@@ -217,7 +224,7 @@ def test_families_have_the_trait_they_are_named_after():
 
 def test_uncovered_responses_have_a_finite_behaviour_logprob():
     """A log holds finite numbers, even where the behaviour policy has no mass."""
-    logprob = sample(make("uncovered_support"), 500).behaviour_logprob
+    logprob = sample(make("uncovered_support"), 500, weights=True).behaviour_logprob
     assert np.all(np.isfinite(logprob))
     assert logprob.min() == -300
 
@@ -265,11 +272,12 @@ def test_simulate_writes_what_sampling_draws(tmp_path, name, suffix):
     read = Rollouts.from_arrays(columns)
     world = FAMILIES[name](np.random.default_rng(7))
     drawn = sample_rollouts(world, 60, rng=np.random.default_rng([7, 1]), gold_prompts=20)
-    for key in ("prompt", "reward", "gold", "policy_logprob", "behaviour_logprob", "n_tokens"):
+    for key in ("prompt", "reward", "gold", "policy_logprob", "n_tokens"):
         np.testing.assert_array_equal(getattr(read, key), getattr(drawn, key))
     np.testing.assert_allclose(read.log_ratio, drawn.log_ratio, atol=1e-12)
     assert (read.group is None) == (drawn.group is None)
-    assert len(read.blocks(0)) == 60
+    mode = "sample" if read.group is None else "with-replacement"
+    assert len(blocks_of(read, mode=mode)) == 60
 
 
 def test_simulate_writes_the_truth_beside_the_log(tmp_path):

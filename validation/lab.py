@@ -12,14 +12,13 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import beta
 
 from taut.engines.local import read_rollouts
-from taut.lab.overoptimise import SIZES, overoptimise
+from taut.lab.overoptimise import overoptimise
 from taut.lab.verdict import TARGETS, judge
 
 BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
@@ -31,10 +30,11 @@ def outcome(folder: Path, seed: int) -> dict:
     place = folder / f"seed-{seed:03d}"
     truth = place / "truth.json"
     if not truth.exists():
-        overoptimise(place, replace(SIZES["small"], seed=seed), quiet=True)
+        overoptimise(place, seed=seed, quiet=True)
         for name in ("base", "run"):
             shutil.rmtree(place / name)
-    return judge(read_rollouts(place / "audit.parquet"), json.loads(truth.read_text()))
+    found = judge(read_rollouts(place / "audit.parquet"), json.loads(truth.read_text()))
+    return found.model_dump()
 
 
 def study(found: Sequence[dict]) -> str:

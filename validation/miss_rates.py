@@ -28,7 +28,8 @@ from tests.check import miss_rate_lower_limit, misses_more_than
 from validation.page import median, write
 
 import taut
-from taut.auditing.certificate import audit
+from taut.auditing.audit import audit
+from taut.draws.layout import lay_out
 from taut.draws.rollouts import Rollouts
 from taut.errors import AssumptionError
 from taut.types import Status
@@ -86,8 +87,9 @@ class Tally:
     def add(self, interval, status: Status, true: float, normal: float, paper: float) -> None:
         """Count one interval; widths of the normal and the paper's interval may be NaN."""
         self.audits += 1
-        below = true < interval.lower - ROUNDING
-        above = true > interval.upper + ROUNDING
+        lower = -math.inf if interval.lower is None else interval.lower
+        upper = math.inf if interval.upper is None else interval.upper
+        below, above = true < lower - ROUNDING, true > upper + ROUNDING
         if status not in GUARANTEED:
             self.estimated += status == Status.ESTIMATED
             self.vacuous += status == Status.VACUOUS
@@ -96,7 +98,7 @@ class Tally:
         self.guaranteed += 1
         self.missed_below += below
         self.missed_above += above
-        width = interval.upper - interval.lower
+        width = upper - lower
         self.width.append(width)
         if normal > 0:
             self.to_normal.append(width / normal)
@@ -139,10 +141,12 @@ def run_cell(cell: Cell, audits: int, audit=audit) -> list[Tally]:
         rng = np.random.default_rng([cell.seed, index])
         rollouts = sample_rollouts(world, cell.prompts, rng=rng, **known.pop("sample"))
         told = {"beta": world.beta, "reward_range": (0, 1), "delta": cell.delta, **known}
+        told["declare"] = ("held-out", "complete", "random-labels")
+        told["prompts"] = "with-replacement" if world.recurring else "sample"
         peers = Peers(world, rollouts, cell.delta) if index < _COMPARED else None
         certificate = _audit_some_target(audit, rollouts, told)
         for name in TARGETS:
-            if certificate is None or certificate.targets[name] is None:
+            if certificate is None or certificate.targets[name].unavailable is not None:
                 tallies[name, "r*"].audits += 1
                 tallies[name, "r*"].refused += 1
             else:
@@ -203,7 +207,7 @@ def _tally(tallies, certificate, name: str, world: World, peers: "Peers | None")
     cost = _cost(name, world.log_ratio, world.beta, certificate)
     for of, interval, status, table in (
         ("r*", target, target.status, world.gold),
-        ("r-hat", target.proxy, target.proxy_status, world.reward),
+        ("r-hat", target.proxy, target.proxy.status, world.reward),
     ):
         widths = (math.nan, math.nan) if peers is None else peers.widths(name, of, certificate)
         tallies[name, of].add(interval, status, expected(world, table - cost), *widths)
@@ -222,7 +226,8 @@ class Peers:
 
     def __init__(self, world: World, rollouts: Rollouts, delta: float):
         self.world, self.rollouts, self.delta = world, rollouts, delta
-        self.blocks = rollouts.blocks(0)
+        mode = "with-replacement" if world.recurring else "sample"
+        self.blocks = lay_out(rollouts, seed=0, mode=mode).blocks
 
     def widths(self, name: str, of: str, certificate) -> tuple[float, float]:
         """Widths of the clustered normal interval and of the paper's sampling term, or NaN."""

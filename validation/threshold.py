@@ -10,19 +10,17 @@ table into the page, between the markers.
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from taut.auditing.calibration import Split, Thresholds
-from taut.auditing.certificate import Prepared, prepare
 from taut.auditing.compose import certify
 from taut.auditing.options import Options
-from taut.auditing.target import Design
+from taut.auditing.prepare import Prepared, prepare
 from taut.decisions.threshold.choose import clip_threshold
 from taut.draws.rollouts import Rollouts
-from taut.types import Status
 from taut.worlds import FAMILIES, World, sample_rollouts, truth
 
 WORLDS = (
@@ -39,7 +37,6 @@ KNOWN = ("nothing", "second moment", "gold")
 GOLD_SHARE = 0.5
 GRID = 16
 BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
-_DESIGN = Design(identical=True, status=Status.CERTIFIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +69,20 @@ def run_trial(family: str, prompts: int, known: str, seed: int, *, price: bool =
     options = _options(world, known)
     settings = {name: getattr(options, name) for name in ("beta", "reward_range", "held_out")}
     found = clip_threshold(log, log_ratio_second_moment=options.log_ratio_second_moment, **settings)
-    ready = prepare(log, options, recurs=False)
+    ready = prepare(log, options)
     negative = found.tau_negative
     grid = _grid(log)
 
     def best(split: Split) -> float:
-        return min(width(ready, options, split, tau, negative) for tau in grid)
+        return min(width(ready, split, tau, negative) for tau in grid)
 
-    here = width(ready, options, ready.split, found.tau, negative)
-    paper = width(ready, options, ready.split, found.paper.tau, found.paper.tau)
-    ten = width(ready, options, ready.split, 10.0, 10.0)
+    here = width(ready, ready.split, found.tau, negative)
+    paper = width(ready, ready.split, found.paper.tau, found.paper.tau)
+    ten = width(ready, ready.split, 10.0, 10.0)
     least = min(here, best(ready.split))
-    nobody = ready.blocks.subset(np.zeros(len(ready.blocks), dtype=bool))
-    whole = best(Split(nobody, ready.blocks)) if price and known == "nothing" else math.nan
+    blocks = ready.design.blocks
+    nobody = blocks.subset(np.zeros(len(blocks), dtype=bool))
+    whole = best(Split(nobody, blocks)) if price and known == "nothing" else math.nan
     return Trial(
         chosen=here / least - 1,
         paper=paper / least - 1,
@@ -97,7 +95,11 @@ def run_trial(family: str, prompts: int, known: str, seed: int, *, price: bool =
 def _options(world: World, known: str) -> Options:
     moment = truth(world).log_ratio_second_moment if known == "second moment" else None
     return Options(
-        beta=world.beta, reward_range=(0.0, 1.0), held_out=True, log_ratio_second_moment=moment
+        beta=world.beta,
+        reward_range=(0.0, 1.0),
+        held_out=True,
+        target="objective",
+        log_ratio_second_moment=moment,
     )
 
 
@@ -112,13 +114,13 @@ def _grid(log: Rollouts) -> list[float]:
     return np.unique(found).tolist()
 
 
-def width(ready: Prepared, options: Options, split: Split, tau: float, negative: float) -> float:
+def width(ready: Prepared, split: Split, tau: float, negative: float) -> float:
     """Width of the objective's interval on the certifying draws at thresholds in nats, unit scale.
 
     With gold labels it is that of the certificate; without, that for the learned reward.
     """
     thresholds = Thresholds(tau, negative, "hindsight")
-    found = certify("objective", ready.data, split, thresholds, _DESIGN, options, ready.delta)
+    found = certify("objective", replace(ready, split=split, thresholds=thresholds))
     terms = (found.terms.sampling, found.terms.kl_clipping)
     if ready.data.gold is not None:
         terms += (found.terms.reward_shift,)

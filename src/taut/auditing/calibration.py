@@ -14,8 +14,11 @@ from taut.bounds.kl_clipping import (
     next_record,
     second_moment_tail,
 )
-from taut.bounds.reward_shift import FEW_LABELS, inclusion_varies, label_counts
+from taut.bounds.reward_shift import (
+    FEW_LABELS,
+)
 from taut.bounds.sampling import predicted_half_width
+from taut.draws.labels import inclusion_varies, label_counts
 from taut.draws.rollouts import Blocks
 
 # Used where too few draws are at hand to choose; the constant most trainers clamp at (nats).

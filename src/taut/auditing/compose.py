@@ -1,17 +1,19 @@
 """One target's certificate: spend delta, join the terms, keep the ledger (theory §5).
 
-Everything here is on the unit scale (rewards in [0, 1], beta in unit reward per nat).
+Bounds are on the unit scale (rewards in [0, 1], beta in unit reward per nat); the result is in
+user units, rounded outward.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from taut.auditing.calibration import Split, Thresholds
+from taut.auditing.certificate import RouteEntry, TermResult, Terms
 from taut.auditing.options import Options
+from taut.auditing.prepare import Prepared
 from taut.auditing.routes.choice import Route, reward_routes
 from taut.auditing.routes.declared import Joined
 from taut.auditing.routes.reward_data import Shift
-from taut.auditing.target import Budget, Design, Event, TargetMean, UnitData, exact_mean
+from taut.auditing.target import Budget, Event, TargetMean, exact_mean
 from taut.bounds.kl_clipping import (
     TAIL_SHARE,
     Tail,
@@ -22,51 +24,30 @@ from taut.bounds.kl_clipping import (
     second_moment_tail,
 )
 from taut.bounds.sampling import normal_interval
+from taut.draws import assumptions as about
+from taut.draws.assumptions import Assumption, Standing
 from taut.errors import AssumptionError
-from taut.types import Interval, Status, Term, weakest
+from taut.types import Interval, Status, weakest
 
 # An interval within this share of the trivial one at both ends is called vacuous.
 _NOTHING = 0.005
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """The three errors as signed intervals; their sum moves the measured value to the truth."""
-
-    sampling: Term
-    reward_shift: Term
-    kl_clipping: Term
-
-    def __iter__(self):
-        return iter((self.sampling, self.reward_shift, self.kl_clipping))
-
-
-@dataclass(frozen=True, slots=True)
-class RouteEntry:
-    """One line of the table of routes: what a route would give, and why it was not taken.
-
-    `lower` and `upper` are None where it is not open; `reason` is empty for the route taken.
-    """
-
-    route: str
-    description: str
-    status: Status | None
-    lower: float | None
-    upper: float | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class TargetCertificate:
-    """The certificate of one target.
+    """The certificate of one target, in user units.
 
     Attributes:
         target: "reward", "clipped" or "objective".
-        measured: The mean on the certifying draws that the terms are added to.
+        units, range: "gold" or "reward", and what the target lies in without any data.
+        measured: The mean on the certifying draws that the terms are added to; None where gold has
+            a scale of its own.
         lower, upper: The certificate.
         status: The weakest of its parts.
+        assumptions: What it rests on.
         terms: Sampling, reward shift, KL clipping.
-        proxy: Interval for the same target with the learned reward in place of the true one.
+        proxy: Interval for the same target with the learned reward in place of the true one, in
+            reward units.
         proxy_status: What that interval is worth.
         ledger: Random events used; their deltas sum to at most delta.
         routes: Every way to bound the reward shift, and why it was or was not taken. Each interval
@@ -75,10 +56,13 @@ class TargetCertificate:
     """
 
     target: str
-    measured: float
+    units: str
+    range: tuple[float, float]
+    measured: float | None
     lower: float
     upper: float
     status: Status
+    assumptions: tuple[Assumption, ...]
     terms: Terms
     proxy: Interval
     proxy_status: Status
@@ -86,39 +70,8 @@ class TargetCertificate:
     normal: Interval
     routes: tuple[RouteEntry, ...]
 
-    def rescaled(self, low: float, width: float) -> "TargetCertificate":
-        """Return the certificate in reward units of the range [low, low + width]."""
 
-        def term(item: Term) -> Term:
-            return replace(item, lower=item.lower * width, upper=item.upper * width)
-
-        return replace(
-            self,
-            measured=low + width * self.measured,
-            lower=low + width * self.lower,
-            upper=low + width * self.upper,
-            terms=Terms(*map(term, self.terms)),
-            proxy=Interval(low + width * self.proxy.lower, low + width * self.proxy.upper),
-            normal=Interval(low + width * self.normal.lower, low + width * self.normal.upper),
-            routes=tuple(
-                item
-                if item.lower is None
-                else replace(item, lower=low + width * item.lower, upper=low + width * item.upper)
-                for item in self.routes
-            ),
-        )
-
-
-def certify(
-    target: str,
-    data: UnitData,
-    split: Split,
-    thresholds: Thresholds,
-    design: Design,
-    options: Options,
-    delta: float,
-    shift: Shift | None = None,
-) -> TargetCertificate:
+def certify(target: str, ready: Prepared, shift: Shift | None = None) -> TargetCertificate:
     """Compose the certificate of one target from the certifying draws, and from reward data.
 
     Raises:
@@ -126,40 +79,20 @@ def certify(
 
     Source: theory §5.
     """
-    mean = TargetMean(target, data, split, thresholds, design, options)
+    options, design, delta = ready.options, ready.design, ready.delta
+    mean = TargetMean(target, ready.data, ready.split, ready.thresholds, design, options)
     tail = _positive_tail(target, mean, options, delta)
     budget = _spend(delta, options.side, tail.delta)
     learned = mean.interval(mean.draws, mean.low, mean.high, budget)
     joined, listed = reward_routes(mean, learned, budget, options, delta, shift)
     clipping = _clipping(target, mean, tail)
-    terms = Terms(
-        Term(
-            lower=joined.sampling.lower,
-            upper=joined.sampling.upper,
-            delta=math.fsum(item.delta for item in joined.events),
-            status=mean.status,
-            assumes=design.assumes,
-            source=mean.source,
-        ),
-        Term(
-            lower=joined.shift.lower,
-            upper=joined.shift.upper,
-            delta=math.fsum(item.delta for item in joined.shift_events),
-            status=_worth(joined, listed),
-            assumes=joined.assumes,
-            source=joined.source,
-            route=joined.route,
-        ),
-        clipping,
-    )
     measured = exact_mean(mean.draws)
     trivial = _trivial_range(target, mean, options)
     lower, upper = _within(
-        measured + math.fsum(term.lower for term in terms),
-        measured + math.fsum(term.upper for term in terms),
+        measured + math.fsum((joined.sampling.lower, joined.shift.lower, clipping.lower)),
+        measured + math.fsum((joined.sampling.upper, joined.shift.upper, clipping.upper)),
         trivial,
     )
-    status = weakest(term.status for term in terms)
     if lower > upper:
         raise AssumptionError(
             f"the lower end {lower:.6g} of the {target} certificate lies above its upper end "
@@ -167,19 +100,93 @@ def certify(
             f"for a chance of at most {delta:g}. Check the declared ranges, C, L and the log-ratio "
             "maximum, and run `taut check`."
         )
+    units = "gold" if target == "reward" else "reward"
+    scale, own = design.units.target_scale(units), design.units.target_scale("reward")
+    one_scale = units == "reward" or design.units.common is not None
+    bounds = _range_of(design.units, units, scale, trivial)
+    learned_bounds = _range_of(design.units, "reward", own, trivial)
+    ends = _mapped(Interval(lower, upper), scale, bounds)
+    status = weakest((mean.status, _worth(joined, listed), clipping.status))
     return TargetCertificate(
         target=target,
-        measured=measured,
-        lower=lower,
-        upper=upper,
+        units=units,
+        range=bounds,
+        measured=scale.at(measured) if one_scale else None,
+        lower=ends.lower,
+        upper=ends.upper,
         status=status,
-        terms=terms,
-        proxy=_proxy(learned, clipping, trivial),
+        assumptions=_assumptions(mean, joined, clipping),
+        terms=_terms(mean, joined, listed, clipping, scale if one_scale else None),
+        proxy=_mapped(_proxy(learned, clipping, trivial), own, learned_bounds),
         proxy_status=weakest((mean.status, clipping.status)),
         ledger=_ledger(joined, clipping),
-        normal=normal_interval(joined.values, delta / 2, delta / 2),
-        routes=tuple(_entry(item, listed, clipping, trivial) for item in listed),
+        normal=scale.outward(normal_interval(joined.values, delta / 2, delta / 2)),
+        routes=tuple(_entry(item, listed, clipping, trivial, (scale, bounds)) for item in listed),
     )
+
+
+def _range_of(units, name: str, scale, trivial: tuple[float, float]) -> tuple[float, float]:
+    if name == "gold":
+        return units.gold_range
+    found, (low, high) = scale.outward(Interval(*trivial)), units.scale
+    return low if trivial[0] == 0 else found.lower, high if trivial[1] == 1 else found.upper
+
+
+def _mapped(interval: Interval, scale, bounds: tuple[float, float]) -> Interval:
+    """Map to user units, rounded outward, but never out of what holds without any data."""
+    found = scale.outward(interval)
+    return Interval(max(found.lower, bounds[0]), min(found.upper, bounds[1]))
+
+
+def _assumptions(mean: TargetMean, joined: Joined, clipping: "Clipping") -> tuple[Assumption, ...]:
+    """Return what a target rests on, each once."""
+    stated = (*mean.rests_on, *joined.assumes, *clipping.rests_on)
+    return tuple({(item.name, item.text): item for item in stated}.values())
+
+
+_OWN_SCALE = "gold has a scale of its own, so that r* has no difference from the learned reward"
+
+
+def _terms(mean, joined: Joined, listed, clipping: "Clipping", scale) -> Terms:
+    """Return the three errors in user units; without numbers where they have none."""
+
+    def term(found: Interval | None, **named) -> TermResult:
+        lower = upper = reason = None
+        if scale is None:
+            reason = _OWN_SCALE
+        elif found is not None:
+            lower, upper = scale.length(found.lower), scale.length(found.upper)
+        return TermResult(lower=lower, upper=upper, reason=reason, **named)
+
+    return Terms(
+        sampling=term(
+            joined.sampling,
+            delta=math.fsum(item.delta for item in joined.events),
+            status=mean.status,
+            assumes=_beyond(mean.rests_on),
+            source=mean.source,
+        ),
+        reward_shift=term(
+            joined.shift,
+            delta=math.fsum(item.delta for item in joined.shift_events),
+            status=_worth(joined, listed),
+            assumes=_beyond(joined.assumes),
+            source=joined.source,
+            route=joined.route,
+        ),
+        kl_clipping=term(
+            Interval(clipping.lower, clipping.upper),
+            delta=clipping.delta,
+            status=clipping.status,
+            assumes=_beyond(clipping.rests_on),
+            source=clipping.source,
+        ),
+    )
+
+
+def _beyond(stated: tuple[Assumption, ...]) -> tuple[str, ...]:
+    """Return the texts of what keeps a term from being certified."""
+    return tuple(item.text for item in stated if item.status is not Status.CERTIFIED)
 
 
 def _worth(joined: Joined, listed: tuple[Route, ...]) -> Status:
@@ -190,19 +197,49 @@ def _worth(joined: Joined, listed: tuple[Route, ...]) -> Status:
     return Status.VACUOUS if says_nothing else joined.status
 
 
-def _clipping(target: str, mean: TargetMean, tail: Tail) -> Term:
-    """Return the KL-clipping term: a lower end needs T+, an upper end T- (theory §4.3)."""
+@dataclass(frozen=True, slots=True)
+class Clipping:
+    """The KL-clipping term on the unit scale."""
+
+    lower: float
+    upper: float
+    delta: float
+    status: Status
+    rests_on: tuple[Assumption, ...]
+    source: str
+
+
+def _clipping(target: str, mean: TargetMean, tail: Tail) -> Clipping:
+    """Return the KL-clipping term: a lower end needs T+, an upper end T- (theory §4.3).
+
+    Declared noise of the log-ratios moves the clipped cost and its tail together by at most beta
+    times as much, as clipping is 1-Lipschitz (theory §3.7).
+    """
     if mean.beta == 0:
-        return Term(lower=0.0, upper=0.0, delta=0.0, status=Status.CERTIFIED, source="beta = 0")
+        return Clipping(0.0, 0.0, 0.0, Status.CERTIFIED, (), "beta = 0")
     whole = target == "objective"
-    free = _negative_tail(mean.thresholds, mean.design) if whole else no_tail()
-    return Term(
-        lower=-mean.beta * tail.bound,
-        upper=mean.beta * free.bound,
+    noise = mean.beta * (mean.design.declared.log_prob_noise or 0.0)
+    free = negative_tail(mean.thresholds.tau_negative) if whole else no_tail()
+    sound = mean.design.log_probs_sound or not whole
+    return Clipping(
+        lower=-mean.beta * tail.bound - noise,
+        upper=mean.beta * free.bound + noise,
         delta=tail.delta,
-        status=weakest((tail.status, free.status)),
-        assumes=tail.assumes + free.assumes,
+        status=weakest((tail.status, free.status, Status.CERTIFIED if sound else Status.ESTIMATED)),
+        rests_on=tuple(_quantity(text) for text in tail.assumes),
         source=f"{tail.source}, {free.source}" if whole else tail.source,
+    )
+
+
+def _quantity(text: str) -> Assumption:
+    """An assumption about the tail: declared, or read off the sample."""
+    said = text.removesuffix(" (declared)")
+    declared = said != text
+    return Assumption(
+        name=about.QUANTITY,
+        text=said,
+        stands=Standing.DECLARED if declared else Standing.ASSUMED,
+        by="declared" if declared else "read off the sample",
     )
 
 
@@ -238,15 +275,6 @@ def _positive_tail(target: str, mean: TargetMean, options: Options, delta: float
     return estimated_tail(log_ratio, mean.blocks, tau=tau, delta=share)
 
 
-def _negative_tail(thresholds: Thresholds, design: Design) -> Tail:
-    """The free bound, unless the data contradict E e^(-l) <= 1, which it rests on."""
-    free = negative_tail(thresholds.tau_negative)
-    if design.log_probs_sound:
-        return free
-    doubt = "log-probs are those of the policy that sampled, although E exp(-l) exceeds 1"
-    return replace(free, status=Status.ESTIMATED, assumes=(doubt,))
-
-
 def _trivial_range(target: str, mean: TargetMean, options: Options) -> tuple[float, float]:
     """What is true without any data: r* in [0, 1], the clip range, KL >= 0 (theory §3.9, §4.2)."""
     if target != "objective":
@@ -260,25 +288,38 @@ def _within(lower: float, upper: float, trivial: tuple[float, float]) -> tuple[f
     return max(lower, trivial[0]), min(upper, trivial[1])
 
 
-def _entry(route: Route, listed, clipping: Term, trivial: tuple[float, float]) -> RouteEntry:
+def _entry(
+    route: Route, listed, clipping: Clipping, trivial: tuple[float, float], units
+) -> RouteEntry:
+    def entry(description: str, reason: str, status=None, ends=(None, None)) -> RouteEntry:
+        return RouteEntry(
+            route=route.name,
+            description=description,
+            status=status,
+            lower=ends[0],
+            upper=ends[1],
+            reason=reason,
+        )
+
     if route.joined is None:
-        return RouteEntry(route.name, "", None, None, None, route.reason)
+        return entry("", route.reason)
     interval = route.joined.interval
     status = weakest((_worth(route.joined, listed), clipping.status))
     if interval.lower > interval.upper:
         crossed = "its ends cross: an assumption is false, or chance was against it"
-        return RouteEntry(route.name, route.joined.route, None, None, None, crossed)
+        return entry(route.joined.route, crossed)
     ends = _within(interval.lower + clipping.lower, interval.upper + clipping.upper, trivial)
-    return RouteEntry(route.name, route.joined.route, status, *ends, route.reason)
+    found = _mapped(Interval(*ends), *units)
+    return entry(route.joined.route, route.reason, status, (found.lower, found.upper))
 
 
-def _proxy(learned: Interval, clipping: Term, trivial: tuple[float, float]) -> Interval:
+def _proxy(learned: Interval, clipping: Clipping, trivial: tuple[float, float]) -> Interval:
     return Interval(
         *_within(learned.lower + clipping.lower, learned.upper + clipping.upper, trivial)
     )
 
 
-def _ledger(joined: Joined, clipping: Term) -> tuple[Event, ...]:
+def _ledger(joined: Joined, clipping: Clipping) -> tuple[Event, ...]:
     tail = Event("positive tail of the log-ratio", clipping.delta)
     events = (*joined.events, *joined.shift_events, tail)
     return tuple(item for item in events if item.delta)

@@ -4,9 +4,12 @@ import math
 from dataclasses import dataclass
 
 from taut.bounds.sampling import METHODS
+from taut.draws.declared import Declared, declared_words
+from taut.draws.modes import LIST, PROMPT_MODES, SAMPLE
 from taut.errors import UsageError
 
 TARGETS = ("reward", "clipped", "objective")
+AUTO = "auto"
 SIDES = ("both", "lower", "upper")
 ROUTES = ("auto", "gold", "paper", "centred", "truncated", "importance", "score", "trivial")
 
@@ -18,10 +21,11 @@ class Options:
     beta: float | None
     reward_range: tuple[float, float] | None = None
     gold_range: tuple[float, float] | None = None
+    gold_scale: tuple[float, float] | None = None
     tau: float | str | None = "auto"
     tau_negative: float | None = None
     delta: float = 0.05
-    target: str = "objective"
+    target: str = AUTO
     method: str = "betting"
     side: str = "both"
     route: str = "auto"
@@ -32,15 +36,24 @@ class Options:
     calibration: float = 0.2
     seed: int = 0
     held_out: bool = False
+    declare: tuple[str, ...] | str = ()
+    prompts: str = SAMPLE
+    missing: str | None = None
+    launched: tuple[int, int] | None = None
+    log_prob_noise: float | None = None
 
     def __post_init__(self):
-        _one_of("target", self.target, TARGETS)
+        _one_of("target", self.target, (AUTO, *TARGETS))
+        _one_of("prompts", self.prompts, PROMPT_MODES)
+        words = declared_words(self.declare, held_out=self.held_out)
+        object.__setattr__(self, "declare", tuple(sorted(words)))
+        object.__setattr__(self, "held_out", "held-out" in words)
         _one_of("method", self.method, METHODS)
         _one_of("side", self.side, SIDES)
         _one_of("route", self.route, ROUTES)
         _between("delta", self.delta, 0, 1, "a probability above 0 and below 1", open_low=True)
         _between("calibration", self.calibration, 0, 1, "a share, 0 or more and below 1")
-        for name in ("beta", "tau_negative", "reward_mse", "log_ratio_second_moment"):
+        for name in _NOT_NEGATIVE:
             _at_least(name, getattr(self, name), 0)
         _at_least("coverage", self.coverage, 1)
         _at_least("log_ratio_max", self.log_ratio_max, 0)
@@ -54,6 +67,50 @@ class Options:
             raise UsageError("tau_negative without tau: with tau none nothing is clipped.")
         if self.reward_mse is not None and self.coverage is None:
             raise UsageError("reward_mse without coverage: C sqrt(L) needs both; declare C too.")
+        self._check_scale()
+        self._check_missing()
+
+    def _check_scale(self) -> None:
+        if self.gold_scale is None:
+            return
+        if len(self.gold_scale) != 2 or not all(map(math.isfinite, self.gold_scale)):
+            raise UsageError(f"gold_scale is {self.gold_scale}; expected two finite numbers P, Q.")
+        if not self.gold_scale[0] > 0:
+            raise UsageError(
+                f"gold_scale is {self.gold_scale}; expected P > 0: gold * P + Q must grow with "
+                "gold. Turn gold round where less is better."
+            )
+        if self.gold_range is None:
+            raise UsageError("gold_scale without gold_range: declare the range that gold lies in.")
+
+    def _check_missing(self) -> None:
+        _one_of("missing", self.missing, (None, "worst"))
+        if self.missing is not None and self.launched is None:
+            raise UsageError(
+                "missing='worst' without launched: say how many prompts and how many rollouts of "
+                "each were launched (--launched PROMPTS K), so that what is missing can be counted."
+            )
+        if self.launched is not None and not all(count >= 1 for count in self.launched):
+            raise UsageError(f"launched is {self.launched}; expected two counts of 1 or more.")
+        if self.missing is not None and self.prompts == LIST:
+            raise UsageError("missing='worst' counts draws of prompts; leave prompts='list' out.")
+
+    @property
+    def declared(self) -> Declared:
+        """What was said of the log, as `taut.draws` takes it."""
+        return Declared(
+            reward_range=self.reward_range,
+            gold_range=self.gold_range,
+            gold_scale=self.gold_scale,
+            words=frozenset(self.declare),
+            prompts=self.prompts,
+            imputed=self.missing is not None,
+            log_prob_noise=self.log_prob_noise,
+            seed=self.seed,
+        )
+
+
+_NOT_NEGATIVE = ("beta", "tau_negative", "reward_mse", "log_ratio_second_moment", "log_prob_noise")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from taut.auditing.calibration import Split, Thresholds
+from taut.auditing.missing import count_missing, worst_interval
 from taut.auditing.options import Options
 from taut.bounds.kl_clipping import clip_log_ratio
 from taut.bounds.sampling import block_interval, predicted_half_width
+from taut.draws import assumptions as about
+from taut.draws.assumptions import Assumption
+from taut.draws.design import Design
 from taut.draws.rollouts import Blocks
-from taut.errors import AssumptionError
 from taut.types import Interval, Status, weakest
 
 
@@ -26,25 +29,6 @@ class UnitData:
     log_ratio: np.ndarray | None
     beta: float
     reward_mse: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Design:
-    """What the log's layout allows: one law for all draws or not, and what that costs.
-
-    Attributes:
-        identical: Draws are identically distributed (one policy); else order-free bounds are used.
-        status: The best status that the layout allows.
-        assumes: Why it is not better.
-        labels_blind: No sign that labels depend on outcomes.
-        log_probs_sound: No sign that log-probs are not the sampling policy's own.
-    """
-
-    identical: bool
-    status: Status
-    assumes: tuple[str, ...] = ()
-    labels_blind: bool = True
-    log_probs_sound: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +68,8 @@ class TargetMean:
         draws: r - cost per draw, in draw order; `low` and `high` are its range.
         method, source: The sampling bound that fits: order-free where draws differ in law, and an
             estimate where nothing is clipped and the range is infinite.
+        missing: What was launched and is not there, where that is to be counted at its worst.
+        rests_on: What any interval of it rests on.
         status: What an interval by that method is worth.
     """
 
@@ -109,8 +95,17 @@ class TargetMean:
         # Rounding of a block mean may leave the range by an ulp.
         self.draws = np.clip(self.blocks.means(data.reward - self.cost), self.low, self.high)
         unbounded = math.isinf(self.high - self.low)
-        self.method = _fitting_method(options.method, unbounded, design.identical)
-        self.status = weakest((design.status, Status.ESTIMATED if unbounded else Status.CERTIFIED))
+        self.missing = None
+        if options.missing is not None:
+            self.missing = count_missing(self.blocks, options.launched)
+        ordered = design.one_law and self.missing is None
+        self.method = _fitting_method(options.method, unbounded, ordered)
+        # A KL cost is made of log-probs, whose being right is an assumption (theory §4.6).
+        names = (about.REWARD_RANGE, *((about.LOG_PROBS,) if self.beta else ()))
+        self.rests_on: tuple[Assumption, ...] = design.resting_on(*names)
+        self.status = weakest(
+            (design.status(*names), Status.ESTIMATED if unbounded else Status.CERTIFIED)
+        )
         self.source = _SOURCES[self.method]
 
     def interval(
@@ -120,8 +115,24 @@ class TargetMean:
         high: float,
         budget: Budget,
         sizes: np.ndarray | None = None,
+        labelled: np.ndarray | None = None,
     ) -> Interval:
-        """Bound the mean of some block values in [low, high] by this target's method."""
+        """Bound the mean of some block values in [low, high] by this target's method.
+
+        Where launched rollouts are missing they count at their worst; `labelled` says which draws
+        the values are of, if not of all.
+        """
+        if self.missing is not None:
+            return worst_interval(
+                values,
+                self.missing,
+                labelled,
+                low=low,
+                high=high,
+                delta_lower=budget.lower,
+                delta_upper=budget.upper,
+                method=self.method,
+            )
         return block_interval(
             values,
             low=low,
@@ -143,11 +154,11 @@ class TargetMean:
         )
 
 
-def _fitting_method(asked: str, unbounded: bool, identical: bool) -> str:
+def _fitting_method(asked: str, unbounded: bool, ordered: bool) -> str:
     if unbounded:
         return "normal"
     # Predictable bets and empirical variances need draws of one law (theory §2.4, §2.5).
-    return "mixture" if not identical and asked in ("betting", "bernstein") else asked
+    return "mixture" if not ordered and asked in ("betting", "bernstein") else asked
 
 
 def exact_mean(values: np.ndarray) -> float:
@@ -155,24 +166,13 @@ def exact_mean(values: np.ndarray) -> float:
     return math.fsum(values) / len(values)
 
 
-def gold_to_unit(gold: np.ndarray | None, bounds: tuple[float, float]) -> np.ndarray | None:
-    """Map gold labels to [0, 1]; None without any label.
-
-    Raises:
-        AssumptionError: A label outside the range: cutting it would change the target, where
-            cutting the learned reward only redefines that (theory §1).
-    """
-    if gold is None or np.isnan(gold).all():
-        return None
-    outside = gold[(gold < bounds[0]) | (gold > bounds[1])]
-    if len(outside):
-        raise AssumptionError(
-            f"{len(outside)} gold labels lie outside [{bounds[0]:g}, {bounds[1]:g}], for example "
-            f"{outside[0]:g}; declare --gold-range LOW HIGH, which holds for every possible label."
-        )
-    return to_unit(gold, *bounds)
-
-
-def to_unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Map reward units to [0, 1], clipping what lies outside the range (theory §1)."""
-    return np.clip((values - low) / (high - low), 0.0, 1.0)
+def unit_data(design: Design, options: Options) -> UnitData:
+    """Return a log on the unit scale."""
+    units, rollouts = design.units, design.rollouts
+    return UnitData(
+        reward=units.unit_reward(rollouts.reward),
+        gold=units.unit_gold(rollouts.gold),
+        log_ratio=rollouts.log_ratio,
+        beta=(options.beta or 0.0) / units.width,
+        reward_mse=None if options.reward_mse is None else options.reward_mse / units.width**2,
+    )

@@ -84,12 +84,12 @@ def declared_maximum_tail(
     """
     assumes = (f"the log-ratio never exceeds {maximum:g} nats (declared)",)
     if tau >= maximum:
-        return Tail(0.0, 0.0, Status.CERTIFIED, assumes, "theory §4.4 (a)")
+        return Tail(0.0, 0.0, Status.CONDITIONAL, assumes, "theory §4.4 (a)")
     excess = blocks.means(np.maximum(log_ratio - tau, 0.0))
     bound = block_interval(
         excess, low=0.0, high=maximum - tau, delta_lower=0.0, delta_upper=delta, method=method
     ).upper
-    return Tail(bound, delta, Status.CERTIFIED, assumes, "theory §4.4 (a)")
+    return Tail(bound, delta, Status.CONDITIONAL, assumes, "theory §4.4 (a)")
 
 
 def second_moment_tail(tau: float, second_moment: float) -> Tail:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from taut.bounds.sampling import half_width_forecast
+from taut.draws.labels import inclusion_varies, label_counts, labelled_means
 from taut.draws.rollouts import Blocks
 from taut.errors import AssumptionError
 
@@ -68,46 +69,6 @@ class GoldBlocks:
     low: float
     high: float
     exact: bool
-
-
-def labelled_rows(gold: np.ndarray) -> np.ndarray:
-    """Return a mask of the rows that carry a gold label, shape (rollouts,)."""
-    return ~np.isnan(gold)
-
-
-def label_counts(gold: np.ndarray, blocks: Blocks) -> np.ndarray:
-    """Return the number of labelled rows in each block, shape (blocks,)."""
-    return blocks.sums(labelled_rows(gold).astype(np.int64))
-
-
-def inclusion_varies(counts: np.ndarray, sizes: np.ndarray) -> bool:
-    """Say whether draws had unequal chances of a label: rows labelled one by one, K unequal.
-
-    With equal K, with every draw labelled, or with every labelled draw labelled whole, all draws
-    had the same chance.
-    """
-    labelled = counts > 0
-    if labelled.all() or not (sizes != sizes[0]).any():
-        return False
-    return not (_same_rows(counts, sizes) and _whole_by_design(counts, sizes))
-
-
-def _whole_by_design(counts: np.ndarray, sizes: np.ndarray) -> bool:
-    """Say whether rows labelled one by one would hardly ever (1e-3) fill all labelled draws."""
-    rate = counts.sum() / sizes.sum()
-    filled = sizes[counts > 0].astype(np.float64)
-    if rate >= 1:
-        return False
-    chance = filled * math.log(rate) - np.log1p(-((1 - rate) ** filled))
-    return float(chance.sum()) < math.log(1e-3)
-
-
-def labelled_means(values: np.ndarray, gold: np.ndarray, blocks: Blocks) -> np.ndarray:
-    """Mean of values over the labelled rows of each block; NaN where a block has none."""
-    mask = labelled_rows(gold)
-    counts = blocks.sums(mask.astype(np.float64))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return blocks.sums(np.where(mask, values, 0.0)) / counts
 
 
 def gold_blocks(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taut.bounds.reward_shift import labelled_means
 from taut.bounds.sampling import block_interval
+from taut.draws.labels import labelled_means
 from taut.draws.rollouts import Blocks
 from taut.types import Interval
 

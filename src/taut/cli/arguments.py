@@ -2,6 +2,7 @@
 
 import click
 
+from taut.draws.modes import PROMPT_MODES, SAMPLE
 from taut.logs.origin import FORMATS
 
 
@@ -20,6 +21,28 @@ class Threshold(click.ParamType):
             return float(value)
         except ValueError:
             self.fail(f"{value!r} is neither auto, none nor a number of nats", param, ctx)
+
+
+class NumberPair(click.ParamType):
+    """Two numbers joined by a comma."""
+
+    name = "number,number"
+
+    def __init__(self, shape: str) -> None:
+        self.shape = shape
+
+    def convert(self, value, param, ctx):
+        """Read two numbers."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",")
+        try:
+            first, second = map(float, parts)
+        except ValueError:
+            self.fail(
+                f"{value!r}: expected {self.shape}, two numbers joined by a comma", param, ctx
+            )
+        return first, second
 
 
 def _pair(name: str, help_text: str):
@@ -91,14 +114,27 @@ log_options = _stack(
     click.option("--quiet", is_flag=True, help="No progress bar."),
 )
 
+declare_option = click.option(
+    "--declare",
+    metavar="WORDS",
+    default="",
+    help="What you vouch for, joined by commas: held-out (no policy was trained or chosen on these "
+    "prompts), complete (no rollout was left out by its outcome), random-labels (who is labelled "
+    "is blind to outcomes).",
+)
+held_out_option = click.option("--held-out", is_flag=True, help="Short for --declare held-out.")
+
 range_options = _stack(
     _pair("--reward-range", "Range of the reward, reward units, fixed before the data."),
-    _pair("--gold-range", "Range of gold, where it is on another scale than reward."),
+    _pair("--gold-range", "Range of gold, in its own units, where it has a scale of its own."),
     click.option(
-        "--held-out",
-        is_flag=True,
-        help="No policy was trained or chosen on these prompts (they may recur across steps).",
+        "--gold-scale",
+        type=NumberPair("P,Q"),
+        metavar="P,Q",
+        help="gold * P + Q is in reward units, P > 0: needed for J* where gold has its own range.",
     ),
+    declare_option,
+    held_out_option,
     click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw order."),
 )
 
@@ -132,10 +168,11 @@ audit_options = _stack(
     beta_option,
     click.option(
         "--target",
-        type=click.Choice(["objective", "clipped", "reward"]),
-        default="objective",
+        type=click.Choice(["auto", "objective", "clipped", "reward"]),
+        default="auto",
         show_default=True,
-        help="J* = E[r* - beta l], E[r* - beta l^tau], or E r*; the report shows all three.",
+        help="J* = E[r* - beta l], E[r* - beta l^tau], or E r*; auto is the strongest that the log "
+        "can certify. The report shows all three.",
     ),
     click.option(
         "--tau",
@@ -209,6 +246,32 @@ audit_options = _stack(
     click.option("--coverage", type=float, help="Declared C = sqrt(1 + chi-square), 1 or more."),
     click.option("--reward-mse", type=float, help="Declared L = E[(r - r*)^2], squared units."),
     declared_ratio_options,
+    click.option(
+        "--prompts",
+        type=click.Choice(PROMPT_MODES),
+        default=SAMPLE,
+        show_default=True,
+        help="Each distinct prompt counts once (sample); these prompts alone are meant (list); or "
+        "`group` marks draws of prompts with replacement.",
+    ),
+    click.option(
+        "--missing",
+        type=click.Choice(["worst"]),
+        help="Count rollouts that were launched (--launched) and are not there at the worst value.",
+    ),
+    click.option(
+        "--launched",
+        nargs=2,
+        type=int,
+        metavar="PROMPTS K",
+        help="How many prompts were launched, and how many rollouts of each.",
+    ),
+    click.option(
+        "--log-prob-noise",
+        type=float,
+        metavar="NATS",
+        help="Declared bound on the error of a log-ratio or log-weight, nats a sequence.",
+    ),
     click.option(
         "--calibration",
         type=float,

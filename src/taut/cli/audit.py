@@ -49,10 +49,14 @@ def audit(
     The certificate is an interval for the true objective, split into sampling, reward shift and
     KL clipping, with its error budget, status and assumptions.
     """
-    from taut.auditing.certificate import audit as audit_one
-    from taut.auditing.certificate import audit_by
-    from taut.auditing.document import certificate_document, groups_document
+    from taut.auditing.audit import audit as audit_one
+    from taut.auditing.audit import audit_by
 
+    if require_lower is not None and settings["target"] == "auto":
+        raise UsageError(
+            "--require-lower needs an explicit --target (reward, clipped, objective): a gate must "
+            "not move with what a log happens to hold."
+        )
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
     rollouts = read_log(log, mapping, lenient, token_clip, quiet, features=bool(reward_data))
     if reward_data:
@@ -67,15 +71,16 @@ def audit(
     if margin is not None and (by is not None or not reward_data):
         raise UsageError("--margin needs --reward-data, and one policy at a time (no --by).")
     if by is None:
-        certificates = [audit_one(rollouts, **settings)]
-        document = certificate_document(certificates[0])
+        found = audit_one(rollouts, **settings)
+        certificates = [found]
     else:
-        groups = audit_by(rollouts, by, **settings)
-        certificates = list(groups.values())
-        document = groups_document(by, groups)
+        found = audit_by(rollouts, by, **settings)
+        certificates = found.values()
     if margin is not None:
-        document["transport"] = _transport(rollouts, settings, margin)
-    show(document, json_path, html_path)
+        found = found.model_copy(
+            update={"transport": _transport(rollouts, settings, margin).document}
+        )
+    show(found.document, json_path, html_path)
     if require_lower is not None:
         return _gate(certificates, require_lower)
     return 0
@@ -102,22 +107,22 @@ def _reward_data(log, mapping, behaviour, quiet):
     return replace(rows, behaviour_logprob=mixed)
 
 
-def _transport(rollouts, settings, margin: float) -> dict:
-    from taut.auditing.document import transport_document
+def _transport(rollouts, settings, margin: float):
     from taut.decisions.transport.transport import audit_transport
 
     scale = settings["gold_range"] or settings["reward_range"]
     if scale is None:
         raise UsageError("--margin needs --reward-range or --gold-range, the range of gold.")
-    found = audit_transport(
+    return audit_transport(
         rollouts,
         settings["reward_data"],
         gold_range=scale,
         margin=margin,
         delta=settings["delta"],
         seed=settings["seed"],
+        declare=settings["declare"],
+        held_out=settings["held_out"],
     )
-    return transport_document(found)
 
 
 def _share(path: str, text: str) -> float:
@@ -128,16 +133,17 @@ def _share(path: str, text: str) -> float:
 
 
 def _gate(certificates, least: float) -> int:
-    """Pass only on ends that carry a guarantee: an estimate is no ground for a release."""
+    """Pass only on ends that carry a guarantee, with nothing in doubt (theory §5)."""
+    from taut.draws.assumptions import gate_refusal
     from taut.types import Status
 
     for certificate in certificates:
-        guaranteed = certificate.status in (Status.CERTIFIED, Status.CONDITIONAL)
-        if not guaranteed or certificate.lower < least:
-            reason = "" if guaranteed else f" and is {certificate.status}, not certified"
-            return complain(
-                f"--require-lower {least:g} failed: the lower end is {certificate.lower:.6g}"
-                f"{reason}.",
-                EXIT_GATE,
-            )
+        failed = f"--require-lower {least:g} failed: the lower end is {certificate.lower:.6g}"
+        if certificate.status not in (Status.CERTIFIED, Status.CONDITIONAL):
+            return complain(f"{failed} and is {certificate.status}, not certified.", EXIT_GATE)
+        if certificate.lower < least:
+            return complain(f"{failed}.", EXIT_GATE)
+        refusal = gate_refusal(certificate.assumptions)
+        if refusal is not None:
+            return complain(f"{failed}, but a gate does not pass on this: {refusal}.", EXIT_GATE)
     return 0

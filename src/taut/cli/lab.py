@@ -1,7 +1,5 @@
 """`taut lab`: experiments whose truth is known (extra `train`)."""
 
-from dataclasses import replace
-
 import click
 
 from taut.cli.arguments import html_option, json_option
@@ -61,19 +59,14 @@ def overoptimise(output, seed, size, plot, quiet, json_path, html_path, **change
     fitted to M of them, RLOO with the clipped KL. Then the audit of all checkpoints, the choice of
     one, and the truth beside both.
     """
-    from taut.lab.overoptimise import SIZES
-    from taut.lab.overoptimise import overoptimise as run
+    import taut
 
-    given = {name: value for name, value in changes.items() if value is not None}
-    usual = SIZES[size]
-    if "steps" in given:  # as many checkpoints as usual
-        given["every"] = max(given["steps"] * usual.every // usual.steps, 1)
-    settings = replace(usual, seed=seed, **given)
-    found = run(output, settings, quiet=quiet)
-    show(found.document, json_path, html_path)
+    found = taut.overoptimise(output, size=size, seed=seed, quiet=quiet, **changes)
+    document = found.outcome.model_dump()
+    show(document, json_path, html_path)
     if plot is not None:
-        from taut.lab.verdict import draw
+        from taut.lab.picture import draw
         from taut.report.plot import save_plot
 
-        save_plot(draw(found.document), plot)
+        save_plot(draw(document), plot)
     return 0

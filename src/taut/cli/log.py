@@ -17,7 +17,6 @@ from taut.cli.reading import (
 from taut.cli.root import EXIT_DATA, cli
 from taut.cli.show import show
 from taut.errors import UsageError
-from taut.version import __version__
 
 
 @cli.command(epilog="Example: taut check rollouts/ --reward-range 0 1")
@@ -43,23 +42,16 @@ def check(
     **settings,
 ):
     """Check the health of a LOG: what would make a certificate wrong. Exit 1 if a check fails."""
-    from taut.auditing.certificate import check as check_log
-    from taut.auditing.document import health_document
+    from taut.auditing.check import check as check_log
 
     rollouts = read_log(log, mapping, lenient, token_clip, quiet)
     if write_config:
         _propose(rollouts, log[0], name_pairs(mapping))
     if not quiet and json_path != "-":
         click.echo("\n".join(_certifiable(rollouts)), err=True)
-    checks = check_log(rollouts, reward_range=reward_range, **settings)
-    document = {
-        "schema": "taut.health/1",
-        "version": __version__,
-        "log": {"rollouts": len(rollouts), "rejected_rows": rollouts.rejected_rows},
-        "health": health_document(checks),
-    }
-    show(document, json_path, html_path)
-    return EXIT_DATA if any(item.status == "fail" for item in checks) else 0
+    found = check_log(rollouts, reward_range=reward_range, **settings)
+    show(found.document, json_path, html_path)
+    return EXIT_DATA if any(item.status == "fail" for item in found) else 0
 
 
 def _propose(rollouts, log: str, mapping: dict[str, str]) -> None:

@@ -1,6 +1,5 @@
 """`taut score`: log-probs for rollouts that have only text or token ids."""
 
-import os
 import sys
 import time
 from contextlib import contextmanager
@@ -9,7 +8,6 @@ import click
 
 from taut.cli.reading import name_pairs
 from taut.cli.root import cli
-from taut.errors import UsageError
 
 
 @cli.command(
@@ -35,6 +33,7 @@ from taut.errors import UsageError
     metavar="FILE",
     help="Write rows that cannot be scored to FILE and go on; they are counted in all output.",
 )
+@click.option("--keep", multiple=True, metavar="COLUMN", help="Keep a further column of the log.")
 @click.option(
     "--end-token",
     type=click.Choice(["auto", "always", "never"]),
@@ -61,6 +60,11 @@ from taut.errors import UsageError
 @click.option(
     "--batch-tokens", type=int, metavar="N", help="Tokens of a batch; lower it if memory is short."
 )
+@click.option(
+    "--retokenise",
+    is_flag=True,
+    help="Score text even where its tokens are surely not those that were sampled: an estimate.",
+)
 @click.option("--token-lists", is_flag=True, help="Also write each token's log-prob.")
 @click.option("--no-words", is_flag=True, help="Leave text and token ids out of the output.")
 @click.option("--restart", is_flag=True, help="Throw away the progress of an unfinished run.")
@@ -72,17 +76,11 @@ def score(log, output, mapping, lenient, no_words, quiet, **settings):
     A run that was stopped goes on where it was. Models are folders with safetensors; nothing is
     downloaded and no code of theirs is run.
     """
-    os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is loaded
-    try:
-        from taut.training.score import score as score_log
-    except ImportError as problem:
-        raise UsageError(
-            f"taut score needs {problem.name}, which is not here; pip install 'taut[train]'."
-        ) from None
+    import taut
 
     start = time.monotonic()
     with _progress(quiet) as progress:
-        scored = score_log(
+        scored = taut.score(
             log,
             output,
             mapping=name_pairs(mapping),
@@ -134,11 +132,11 @@ def _tell(scored, seconds: float) -> None:
         f"({scored.counts['ended']:,} counted, {scored.counts['added']:,} of them added)",
     ]
     for role, model in scored.models.items():
-        noise = model["noise"]
+        noise = model.noise
         lines.append(
-            f"{role}: {model['name']} ({model['fingerprint'][:12]}), {model['head']} head; other "
-            f"padding moves a response by {noise['rms']:.1e} nats (rms of {noise['rows']}, at most "
-            f"{noise['largest']:.1e})"
+            f"{role}: {model.name} ({model.fingerprint[:12]}), {model.head} head; other padding "
+            f"moves a response by {noise.rms:.1e} nats (rms of {noise.rows}, at most "
+            f"{noise.largest:.1e})"
         )
     if scored.log_ratio is not None:
         mean, deviation = scored.log_ratio

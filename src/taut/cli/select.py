@@ -39,18 +39,31 @@ def select(
     and with how far the choice may be below it. Log every candidate that was looked at.
     """
     from taut.decisions.selection.select import select as select_best
+    from taut.draws.assumptions import gate_refusal
 
     foreign = [settings.pop(name) for name in ("reward_data", "reward_map", "behaviour", "margin")]
     if any(value not in (None, ()) for value in foreign):
         raise UsageError("--reward-data speaks of one policy: use taut audit for each candidate.")
+    if require_best is not None and settings["target"] == "auto":
+        raise UsageError(
+            "--require-best needs an explicit --target (reward, clipped, objective): a gate must "
+            "not move with what a log happens to hold."
+        )
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
     selection = select_best(read_log(log, mapping, lenient, token_clip, quiet), by, **settings)
     names = [str(item.name) for item in selection.candidates]
     if require_best is not None and require_best not in names:
         raise UsageError(f"--require-best {require_best}: no such {by}; found {', '.join(names)}.")
     show(selection.document, json_path, html_path)
-    if require_best in (None, str(selection.chosen)):
+    refusal = gate_refusal(selection.assumptions)
+    if require_best is None or (require_best == str(selection.chosen) and refusal is None):
         return 0
+    if require_best == str(selection.chosen):
+        return complain(
+            f"--require-best {require_best} failed: it is the choice, but a gate does not pass on "
+            f"this: {refusal}.",
+            EXIT_GATE,
+        )
     chosen = selection.chosen
     found = "no candidate has a guarantee" if chosen is None else f"the choice is {chosen}"
     return complain(f"--require-best {require_best} failed: {found}.", EXIT_GATE)

@@ -12,18 +12,10 @@ from taut.errors import UsageError
 
 def show(document: dict, json_path: str | None, html_path: str | None) -> None:
     """Print the report of a document, or its JSON, and write the files that were asked for."""
-    from taut.report.terminal import budget, certificate, lab, monitor, selection, threshold
+    from taut.report.door import terminal_report
+    from taut.report.terminal import certificate
 
-    page = {
-        "taut.certificate/1": certificate.certificate_report,
-        "taut.certificates/1": certificate.groups_report,
-        "taut.selection/1": selection.selection_report,
-        "taut.threshold/1": threshold.threshold_report,
-        "taut.plan/1": budget.plan_report,
-        "taut.watch/1": monitor.watch_report,
-        "taut.lab/1": lab.lab_report,
-        "taut.health/1": lambda found: certificate.health_report(found["health"], found["log"]),
-    }[document["schema"]](document)
+    page = terminal_report(document)
     if html_path is not None:
         write_atomically(Path(html_path), certificate.report_page(page, "taut"))
     if json_path == "-":

@@ -33,9 +33,9 @@ def train(recipe, output, resume, fresh, changes, example, quiet):
 
     A run that was stopped goes on where it was, if its recipe and data are the same.
     """
-    from taut.training.recipe import example_recipe, read_recipe
-
     if example:
+        from taut.training.pipeline.example import example_recipe
+
         click.echo(example_recipe(), nl=False)
         return 0
     if recipe is None:
@@ -44,10 +44,16 @@ def train(recipe, output, resume, fresh, changes, example, quiet):
         raise UsageError("--resume and --fresh exclude each other.")
     rank = int(os.environ.get("RANK", "0"))  # of the processes that torchrun has started
     try:
-        read = read_recipe(recipe, changes=name_pairs(changes), output=output)
-        from taut.training.run import train as run
+        import taut
 
-        done = run(read, fresh=fresh, resume=resume, quiet=quiet)
+        done = taut.train(
+            recipe,
+            changes=name_pairs(changes),
+            output=output,
+            fresh=fresh,
+            resume=resume,
+            quiet=quiet,
+        )
     except KeyboardInterrupt:
         if rank == 0:
             click.echo("\ntaut: interrupted; the same command goes on from here.", err=True)
@@ -66,8 +72,8 @@ def _page(done) -> str:
     """Return what a user reads at the end: means by step, where things are, what to run next."""
     head = f"{'step':>8}{'reward':>10}{'gold':>10}{'KL, nats':>10}{'clipped':>9}{'tokens':>8}"
     rows = [
-        f"{row['step']:>8}{row['reward']:>10.4f}{_cell(row['gold'], 10, '.4f')}"
-        f"{row['kl']:>10.4f}{_cell(row['clipped'], 9, '.1%')}{row['tokens']:>8.1f}"
+        f"{row.step:>8}{row.reward:>10.4f}{_cell(row.gold, 10, '.4f')}"
+        f"{row.kl:>10.4f}{_cell(row.clipped, 9, '.1%')}{row.tokens:>8.1f}"
         for row in done.table
     ]
     places = [

@@ -49,7 +49,7 @@ def demo(json_path, html_path):
     """
     from taut.lab.verdict import demonstrate
 
-    document = demonstrate(Path(taut.__file__).parent / "examples")
+    document = demonstrate(Path(taut.__file__).parent / "examples").model_dump()
     show(document, json_path, html_path)
     if json_path != "-":
         last = document["steps"][-1]

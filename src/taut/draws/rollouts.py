@@ -12,7 +12,8 @@ import numpy as np
 
 from taut.errors import LogError
 from taut.logs.facts import LogFacts
-from taut.logs.keys import combine, hash_ids, row_keys, scramble
+from taut.logs.keys import hash_ids, row_keys, scramble
+from taut.logs.layout import messages_text
 from taut.logs.origin import Origin
 
 # Row columns of Rollouts: name, dtype; one entry per rollout.
@@ -23,6 +24,14 @@ FLOAT_COLUMNS = (
     "policy_logprob",
     "behaviour_logprob",
     "token_clipped_log_ratio",
+)
+
+
+_PLAIN_COLUMNS = (
+    ("step", np.int64),
+    ("n_tokens", np.int64),
+    ("truncated", np.bool_),
+    ("failed", np.bool_),
 )
 
 
@@ -106,9 +115,9 @@ class Rollouts:
         """Build rollouts from arrays in memory, with the native column names of a log.
 
         Args:
-            columns: Any of the native columns, each of shape (rollouts,). `prompt_id` and `reward`
-                are required; `gold` may hold NaN. `policy_logprob` with `ref_logprob` (both nats)
-                may stand for `log_ratio`.
+            columns: Any of the native columns, each of shape (rollouts,). `reward` is required, and
+                `prompt_id` or `prompt` (texts, or lists of messages); `gold` may hold NaN.
+                `policy_logprob` with `ref_logprob` (both nats) may stand for `log_ratio`.
             named: The same, as keywords.
 
         Raises:
@@ -119,13 +128,20 @@ class Rollouts:
         if "log_ratio" not in given and {"policy_logprob", "ref_logprob"} <= given.keys():
             policy, ref = (_finite(n, given[n]) for n in ("policy_logprob", "ref_logprob"))
             given["log_ratio"] = policy - ref
-        out: dict = {"prompt": hash_ids(given["prompt_id"])}
+            _finite("log_ratio", given["log_ratio"])
+        out: dict = {}
+        if "prompt" in given:
+            out["text_key"] = text_keys(given["prompt"])
+        ids = given.get("prompt_id")
+        out["prompt"] = out["text_key"] if ids is None else hash_ids(ids)
         for name in FLOAT_COLUMNS:
             if name in given:
                 out[name] = _finite(name, given[name], nan_allowed=name == "gold")
         if "group" in given:
             out["group"] = hash_ids(given["group"])
-        for name, dtype in (("step", np.int64), ("n_tokens", np.int64), ("truncated", np.bool_)):
+        if "label_probability" in given:
+            out["label_probability"] = _finite("label_probability", given["label_probability"])
+        for name, dtype in _PLAIN_COLUMNS:
             if name in given:
                 out[name] = np.asarray(given[name], dtype=dtype)
         if "features" in given:
@@ -150,25 +166,21 @@ class Rollouts:
         }
         return replace(self, **changes)
 
-    def blocks(self, seed: int, *, merge_steps: bool = False) -> "Blocks":
-        """Group rows into blocks, in draw order.
 
-        Args:
-            seed: Seed of the draw order; a constant of the audit, recorded in the certificate.
-            merge_steps: Put all rows of a prompt in one block, whatever their step and group
-                (epoch repeats of a training set, theory §2).
-        """
-        key = self.prompt
-        if not merge_steps:
-            for part in (self.step, self.group):
-                if part is not None:
-                    key = combine(key, part.astype(np.uint64))
-        draw = scramble(key ^ scramble(np.uint64(seed % 2**64)))
-        # Within a block rows are ordered by their values, so that no sum depends on row order.
-        order = np.lexsort((row_keys(self.value_columns()), draw))
-        draw = draw[order]
-        starts = np.flatnonzero(np.r_[True, draw[1:] != draw[:-1], True])
-        return Blocks(rows=order, starts=starts if len(draw) else np.zeros(1, dtype=np.int64))
+def group_rows(keys: np.ndarray, values: Sequence[np.ndarray], seed: int) -> "Blocks":
+    """Group rows that share a key into blocks, in draw order.
+
+    Args:
+        keys: uint64 key of each row's draw, shape (rows,).
+        values: Columns of numbers, each of shape (rows,): within a block rows are ordered by their
+            values, so that no sum depends on row order.
+        seed: Seed of the draw order.
+    """
+    draw = scramble(keys ^ scramble(np.uint64(seed % 2**64)))
+    order = np.lexsort((row_keys(values), draw)) if values else np.argsort(draw, kind="stable")
+    draw = draw[order]
+    starts = np.flatnonzero(np.r_[True, draw[1:] != draw[:-1], True])
+    return Blocks(rows=order, starts=starts if len(draw) else np.zeros(1, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,15 +220,21 @@ class Blocks:
         return Blocks(rows=self.rows[np.arange(starts[-1]) + shift], starts=starts)
 
 
+def text_keys(texts: Sequence) -> np.ndarray:
+    """Return one uint64 key per text, shape (rows,); messages compare whole, as canonical JSON."""
+    return hash_ids([text if isinstance(text, str) else messages_text(text) for text in texts])
+
+
 def _check_shape(given: Mapping[str, Sequence]) -> None:
-    for name in ("prompt_id", "reward"):
-        if name not in given:
-            raise LogError(f"expected a column '{name}', found {sorted(given)}; add it.")
-    rows = len(given["prompt_id"])
+    if "reward" not in given:
+        raise LogError(f"expected a column 'reward', found {sorted(given)}; add it.")
+    if "prompt_id" not in given and "prompt" not in given:
+        raise LogError(f"expected a column 'prompt_id' or 'prompt', found {sorted(given)}; add it.")
+    rows = len(given["reward"])
     for name, values in given.items():
         if len(values) != rows:
             raise LogError(
-                f"'{name}' has {len(values)} values, 'prompt_id' {rows}; "
+                f"'{name}' has {len(values)} values, 'reward' {rows}; "
                 "every column needs one value per rollout."
             )
 

@@ -7,6 +7,7 @@ written whole or not at all: a watcher that is killed at any moment goes on from
 import glob
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,13 +15,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from taut.auditing.target import gold_to_unit, to_unit
 from taut.decisions.stopping.arrivals import Rows
-from taut.decisions.stopping.watching import Watch, WatchOptions
-from taut.engines.tail import Part, Tail
+from taut.decisions.stopping.monitor import CONTINUE
+from taut.decisions.stopping.options import WatchOptions
+from taut.decisions.stopping.result import WatchResult
+from taut.decisions.stopping.rows import check_rows, share_of_look
+from taut.decisions.stopping.watching import STATE, Watch
+from taut.draws.modes import REPLACEMENT
+from taut.engines.local import gather
+from taut.engines.tail import Part, Tail, names
 from taut.errors import LogError, UsageError
 from taut.logs.keys import combine, hash_ids
-from taut.logs.write import whole_file
+from taut.logs.sources import LOG_SUFFIXES
+from taut.logs.write import refuse_overwrite, whole_file
 
 try:
     import fcntl
@@ -88,13 +95,17 @@ class Follower:
         state: str | None = None,
         ignore: Sequence[str] = (),
     ) -> None:
-        own = [state] if state is not None else []
-        self.tail = Tail(sources, mapping=mapping, ignore=[*own, *ignore])
+        own = [*([] if state is None else [state]), *ignore]
+        self.tail = Tail(sources, mapping=mapping, ignore=own)
+        for path in own:
+            _check_output(path, self.tail)
         self.watch = Watch(options)
+        self._units = options.units
         self.clipped_rewards = 0
         self._mapping = dict(mapping or {})
         self._path = state
         self._laws: dict[str, list[str]] = {}
+        self._texts: dict[int, int] = {}  # key of a prompt's text to that of its first id
         if state is not None and os.path.exists(state):
             self._restore(_read_state(state))
 
@@ -102,19 +113,43 @@ class Follower:
         """Read and count what is new, and keep the state.
 
         Args:
-            final: The log is finished: files count as closed.
+            final: The log is finished: files count as closed, and nothing is waited for.
 
         Raises:
             LogError, AssumptionError: The log cannot be counted; the state is that of before.
         """
+        if final and self.watch.arrivals is None:
+            self.watch.await_end()
         for part in self.tail.look(final=final, settled=self._settled):
-            if part.piece is not None:
-                self.watch.add(self._rows(part))
-            if part.closed:
+            if part.piece is None:
                 self.watch.close(part.known.stream)
+            else:
+                if part.first == 1:
+                    self.watch.take_facts(part.piece.facts)
+                self.watch.add(self._rows(part))
+        if final:
+            self.watch.finish()
+        self.watch.lost = self.tail.lost
+        if final or self.watch.decision != CONTINUE:
+            self.tail.check()  # before anyone acts on it
+            self._check_rows()
         if self._path is not None:
             with whole_file(self._path) as file:
-                file.write(json.dumps(self.state, allow_nan=False).encode())
+                file.write(_sealed(self.state))
+
+    def _check_rows(self) -> None:
+        """Look at all rows that were read, as an audit looks at a log."""
+        watch = self.watch
+        if watch.arrivals is None:
+            return
+        rollouts = gather(self.tail.again())
+        found = check_rows(
+            rollouts,
+            watch.options,
+            ordered=watch.arrivals.by_launch,
+            looks=share_of_look(watch.checks + 1, several=self._path is not None),
+        )
+        watch.take_check(found, rollouts.facts)
 
     def _settled(self, stream: int) -> bool:
         arrivals = self.watch.arrivals
@@ -122,32 +157,54 @@ class Follower:
 
     def _rows(self, part: Part) -> Rows:
         columns, options = part.piece.columns, self.watch.options
-        prompt = hash_ids(columns["prompt_id"] if "prompt_id" in columns else columns["prompt"])
-        key = prompt
-        if "step" in columns:
-            key = combine(key, columns["step"].astype(np.uint64))
-        if "group" in columns:
-            key = combine(key, hash_ids(columns["group"]))
+        ids = hash_ids(columns["prompt_id"] if "prompt_id" in columns else columns["prompt"])
         reward = columns["reward"]
+        series = self._series(part, len(reward))
         low, high = options.reward_range
         self.clipped_rewards += int(((reward < low) | (reward > high)).sum())
-        gold = columns.get("gold") if options.gold else None
-        if gold is not None:
-            gold = gold_to_unit(gold, options.gold_range or options.reward_range)
         return Rows(
             stream=part.known.stream,
             file=part.known.path,
             first=part.first,
-            key=key,
-            prompt=prompt,
-            reward=to_unit(reward, low, high),
+            key=self._keys(columns, ids, series),
+            prompt=self._prompts(part, ids),
+            reward=self._units.unit_reward(reward),
             cost=self._cost(part, len(reward)),
-            gold=gold,
+            gold=self._units.unit_gold(columns.get("gold") if options.gold else None),
             launch=columns.get("launch"),
-            series=self._series(part, len(reward)),
+            series=series,
             closed=False,
-            step=columns.get("step"),
         )
+
+    def _prompts(self, part: Part, ids: np.ndarray) -> np.ndarray:
+        """Return the key of what counts once: the prompt, or its draw where those are declared.
+
+        Ids that share a text are one prompt: its key is the id that came first.
+        """
+        columns, prompt = part.piece.columns, ids
+        if "prompt_key" in columns:
+            texts = columns["prompt_key"].view(np.uint64)
+            known = self._texts
+            pairs = zip(texts.tolist(), ids.tolist(), strict=True)
+            prompt = np.array([known.setdefault(*pair) for pair in pairs], dtype=np.uint64)
+        if self.watch.options.prompts != REPLACEMENT:
+            return prompt
+        if "group" not in columns:
+            raise LogError(
+                f"{part.known.path}: --prompts with-replacement needs a column 'group' that tells "
+                "the draws of one prompt apart; map one with --map group=PATH."
+            )
+        return combine(prompt, hash_ids(columns["group"]))
+
+    def _keys(self, columns: Mapping, ids: np.ndarray, series: list[str]) -> np.ndarray:
+        """Return the draw that each row belongs to: never of two series, nor of two policies."""
+        key = combine(hash_ids(series), ids)
+        for name in ("step", "group") if self.watch.options.one_policy else (*_LAWS, "group"):
+            if name in columns:
+                values = columns[name]
+                step = isinstance(values, np.ndarray)
+                key = combine(key, values.astype(np.uint64) if step else hash_ids(values))
+        return key
 
     def _cost(self, part: Part, rows: int) -> np.ndarray:
         """Return beta l^tau of each row, unit scale."""
@@ -194,10 +251,12 @@ class Follower:
             "mapping": self._mapping,
             "tail": self.tail.state,
             "laws": self._laws,
+            "texts": [[text, first] for text, first in self._texts.items()],
             "clipped_rewards": self.clipped_rewards,
         }
 
     def _restore(self, state: Mapping) -> None:
+        """Go on from a state; one that passed its checksum was made by this code."""
         self.watch = Watch.from_state(state, self.watch.options)
         for name, before, now in (
             ("files", state["tail"]["sources"], self.tail.sources),
@@ -210,21 +269,36 @@ class Follower:
                 )
         self.tail.restore(state["tail"])
         self._laws = dict(state["laws"])
+        self._texts = dict(state["texts"])
         self.clipped_rewards = state["clipped_rewards"]
 
     @property
-    def document(self) -> dict:
-        """Everything that is known, as plain data, schema `taut.watch/1`."""
-        last = self.tail.last
-        return self.watch.document(
+    def result(self) -> WatchResult:
+        """Everything that is known."""
+        return self.watch.result(
             {
-                "files": last.files,
-                "incomplete": sorted(last.incomplete),
-                "held": sorted(last.held),
-                "notes": last.notes,
+                "files": self.tail.files,
+                "incomplete": tuple(sorted(self.tail.incomplete)),
+                "notes": tuple(self.tail.notes),
                 "clipped_rewards": self.clipped_rewards,
             }
         )
+
+    @property
+    def document(self) -> dict:
+        """The same as plain data, schema `taut.watch/2`."""
+        return self.result.document
+
+
+def _check_output(path: str, tail: Tail) -> None:
+    """Raise where a file that will be written would replace one of the log."""
+    refuse_overwrite(path, tail.sources)
+    if not path.lower().endswith(LOG_SUFFIXES) or not os.path.isfile(path):
+        return
+    with open(path, "rb") as file:
+        written = file.read(200)
+    if written and b'"taut.watch' not in written:
+        refuse_overwrite(path, [name for source in tail.sources for name in names(source)])
 
 
 def _texts(values: np.ndarray | pa.Array) -> list[str]:
@@ -243,14 +317,32 @@ def _changes(part: Part, row: int, names: tuple, before: list, now: list) -> Log
 
 
 def _read_state(path: str) -> dict:
+    """Return the state in a file, if it is whole: a changed digit would be a wrong interval.
+
+    Raises:
+        UsageError: It is damaged, or no state at all.
+    """
     try:
+        if not os.path.isfile(path):
+            raise OSError(0, "no file")  # a pipe would never end
         with open(path, "rb") as file:
-            state = json.loads(file.read())
-    except (OSError, ValueError) as problem:
-        raise UsageError(
-            f"{path}: expected a state of taut watch, found {problem}; take the file away to begin "
-            "again."
-        ) from None
-    if not isinstance(state, dict):
-        raise UsageError(f"{path}: expected a state of taut watch, found something else.")
-    return state
+            text = file.read()
+        found = json.loads(text)
+        if found["schema"] == STATE and text == _sealed(found["state"]):
+            return found["state"]
+        problem = f"{found['schema']!r}, damaged" if found["schema"] == STATE else found["schema"]
+    except OSError as failure:
+        problem = failure.strerror
+    except (ValueError, KeyError, TypeError, RecursionError):
+        problem = "something else"
+    raise UsageError(
+        f"{path}: expected a state of taut watch ({STATE}), found {problem}; take the file away to "
+        "begin again, or name another --state."
+    ) from None
+
+
+def _sealed(state: Mapping) -> bytes:
+    """Return a state as the bytes of its file, with a checksum."""
+    text = json.dumps(state, allow_nan=False)
+    seal = f'{{"schema": "{STATE}", "crc32": {zlib.crc32(text.encode())}, "state": {text}}}\n'
+    return seal.encode()

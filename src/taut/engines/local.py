@@ -122,10 +122,33 @@ def read_rollouts(
 def _read(files: tuple[Source, ...], *, rollout_ids: bool, token_clip, **settings) -> Rollouts:
     """Read files as rollouts; see `read_rollouts`."""
     wanted = {"prompt", "response", "rollout_id", "content_key"} if rollout_ids else {"prompt"}
+    return gather(
+        stream(files, token_clip=token_clip, wanted=frozenset(wanted), **settings),
+        sources=tuple(writable(file.name) for file in files),
+        token_clip=token_clip,
+        rollout_ids=rollout_ids,
+    )
+
+
+def gather(
+    reduced: Iterable[Reduced],
+    *,
+    sources: tuple[str, ...] = (),
+    token_clip: float | tuple[float, ...] | None = None,
+    rollout_ids: bool = False,
+) -> Rollouts:
+    """Join reduced rows to rollouts.
+
+    Args:
+        reduced: Rows with the same columns in all.
+        sources: Where they are from.
+        token_clip: What token log-ratios in them were clipped at, nats.
+        rollout_ids: Keep the names of rollouts.
+    """
     pieces: list[dict[str, np.ndarray]] = []
     names: dict[str, dict[str, int]] = {}
     rejected, origin, facts, notes = 0, None, [], {}
-    for piece in stream(files, token_clip=token_clip, wanted=frozenset(wanted), **settings):
+    for piece in reduced:
         rejected += piece.left_out
         origin = piece.origin
         notes |= dict.fromkeys(piece.notes)
@@ -138,7 +161,7 @@ def _read(files: tuple[Source, ...], *, rollout_ids: bool, token_clip, **setting
         names,
         token_clip=token_clip,
         rejected_rows=rejected,
-        sources=tuple(writable(file.name) for file in files),
+        sources=sources,
         origin=origin,
         facts=together,
         notes=(*notes, *together.notes),
@@ -295,8 +318,8 @@ class _Watch:
                 notes = (*task.plan.notes, *notes)
             self._writer = self._writer or (name, piece.origin)
             _check_origin(self._writer, name, piece.origin)
-            self._first = self._first or (name, _solid(piece))
-            _check_same(self._first, name, piece)
+            self._first = self._first or (name, solid(piece))
+            check_same(self._first, name, piece)
             yield replace(piece, notes=(*self._notes, *notes))
             self._notes = []
 
@@ -365,7 +388,7 @@ def _written(origin: Origin | None) -> str:
     return f"{origin.format}{chosen} {origin.part}".strip()
 
 
-def _solid(piece: Reduced) -> frozenset[str]:
+def solid(piece: Reduced) -> frozenset[str]:
     """Return the columns that all files must have or lack; clips at several constants may lack."""
     return frozenset(
         name
@@ -378,10 +401,18 @@ def _clipped_at_several(name: str, values: np.ndarray | pa.Array) -> bool:
     return name == CLIPPED and values.ndim == 2
 
 
-def _check_same(first: tuple[str, frozenset[str]], file: str, piece: Reduced) -> None:
-    """Files of one log must have the same columns: a mean over some of them says nothing."""
+def check_same(first: tuple[str, frozenset[str]], file: str, piece: Reduced) -> None:
+    """Raise where a piece lacks a column of the first file of its log, or has one more.
+
+    A mean over some of the files says nothing.
+
+    Args:
+        first: A file, and its columns (`solid`).
+        file: Where the piece is from.
+        piece: Rows.
+    """
     other, columns = first
-    for name in sorted(columns ^ _solid(piece)):
+    for name in sorted(columns ^ solid(piece)):
         has, lacks = (other, file) if name in columns else (file, other)
         raise LogError(
             f"{lacks}: expected '{name}', which {has} has; read files with the same columns "

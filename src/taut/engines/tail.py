@@ -1,138 +1,86 @@
-"""Files that grow, are rotated, compressed or still written: every row once, none twice.
+"""New files and growing ones: every row once, none twice.
 
-What is remembered of a sequence of rows (a *stream*) is how far it was read and a checksum of what
-was read; its name is only where it was seen last. A file that is found under another name, copied
-or compressed, is known again by that content. Whatever cannot be told apart from a loss or a
-rewrite of rows that were counted is an error, not a guess.
+Of each file is remembered how far it was read and a checksum of that. What cannot be told apart
+from a loss or a rewrite of counted rows is an error, not a guess.
 
-* JSON lines: whole lines only; a last line without its newline waits until the file is closed.
-* Compressed files and Parquet count when they are whole: until then they are left alone.
-* Hidden files, names that begin with "_" and endings that are not a log's (.tmp, .part) are left
-  alone; rotated names (a.jsonl.1, a.jsonl-20260131, each also .gz or .zst) belong to a.jsonl.
+* JSON lines grow: whole lines count; a last one without its newline waits.
+* Parquet and compressed files count when they are whole. One that repeats what was read of it and
+  has more, grown or replaced, counts its new rows.
+* Hidden files, names that begin with "_" and endings that are not a log's (.tmp, .part, .1) are
+  left alone. A file that is renamed or copied is another file.
 """
 
 import glob
 import os
 import re
+import stat as modes
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taut.engines.local import in_order
+from taut.engines.local import check_same, in_order, solid
 from taut.errors import LogError
-from taut.logs.keys import hash_ids
+from taut.logs.keys import hash_ids, row_keys
 from taut.logs.plan import check_mapping
 from taut.logs.read import Request, tasks
+from taut.logs.readers.jsonl import MAX_LINE
 from taut.logs.reduce import Reduced
-from taut.logs.schema import NATIVE
-from taut.logs.sources import LOG_SUFFIXES, Source, Stream, sniff
+from taut.logs.sources import Source, sniff, unreadable, walk
 
-_WINDOW = 4096  # bytes at either end of what was read that are looked at again at every look
-_BLOCK = 1 << 20
-_ROTATED = r"(?P<turn>\.\d+|[-.]\d{8}(?:[-T_.]?\d{1,6})?)"
-_NAME = re.compile(
-    rf"(?P<base>.*(?:{'|'.join(re.escape(suffix) for suffix in LOG_SUFFIXES)}))"
-    rf"{_ROTATED}?(?P<codec>\.gz|\.zst)?",
-    re.IGNORECASE,
-)
+_WINDOW = 4096  # bytes before the end of what was read that are looked at again when a file grew
+_BLOCK = 16 << 20
+_KINDS = {modes.S_IFIFO: "a pipe", modes.S_IFSOCK: "a socket", modes.S_IFDIR: "a folder"}
 
 
 @dataclass(slots=True)
 class Known:
-    """A stream: a sequence of rows, wherever they lie now.
+    """A file of which rows were read.
 
     Attributes:
         stream: Its number, in order of appearance.
-        path: Where it was seen last.
-        device, inode, size, changed: Of that file then; `changed` in nanoseconds.
-        parquet: It is Parquet: then rows are remembered, not bytes.
-        offset: Decompressed bytes read; of Parquet, rows.
-        crc: Checksum of what was read: of bytes, or of the rows' values.
-        head, tail: Checksums of the first and of the last bytes read, up to 4,096; of Parquet, of
-            the first row and 0.
+        path: Its name.
+        mark: Device, inode, size and time of change (ns) when it was read last.
+        parquet: It is Parquet: then `offset` and `crc` are of rows, not of decompressed bytes.
+        grows: Plain JSON lines, to which more may be added at any time.
+        offset, crc: How much was read, and its checksum.
+        tail: Checksum of the last bytes read, up to 4,096, where it grows.
+        loose: It grew, and only `tail` was compared since.
         lines, rows: Read so far.
-        closed: Nothing is expected behind.
-        missing: Looks since it was last found.
+        gone: It was not there at the last look.
     """
 
     stream: int
     path: str
-    device: int = 0
-    inode: int = 0
-    size: int = 0
-    changed: int = 0
+    mark: list[int] = field(default_factory=list)
     parquet: bool = False
+    grows: bool = False
     offset: int = 0
     crc: int = 0
-    head: int = 0
     tail: int = 0
+    loose: bool = False
     lines: int = 0
     rows: int = 0
-    closed: bool = False
-    missing: int = 0
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some rows of a stream.
+    """Rows of a file; `piece` is None where nothing is expected behind those before.
 
     Attributes:
-        known: The stream.
-        first: Number of the first row in its file, from 1.
-        piece: The rows, reduced; None where a stream is closed without more rows.
-        closed: Nothing comes behind these rows.
+        known: The file.
+        first: Number of the first row in it, from 1.
+        piece: The rows, reduced.
     """
 
     known: Known
     first: int
     piece: Reduced | None
-    closed: bool
-
-
-@dataclass(slots=True)
-class Found:
-    """A file that is there now."""
-
-    path: str
-    stat: os.stat_result
-    source: Source | None = None
-    first: bytes | None = None  # its first decompressed bytes, up to 4,096, once they were read
-    row: int | None = None  # of Parquet, checksum of the first row, once it was read
-
-    @property
-    def identity(self) -> tuple[int, int]:
-        """Device and inode."""
-        return self.stat.st_dev, self.stat.st_ino
-
-    def begins_like(self, known: Known) -> bool:
-        """Whether its first bytes are those of a stream: cheap, so that many can be tried."""
-        if self.first is None:
-            with self.source.open() as stream:
-                self.first = stream.read(_WINDOW)
-        size = min(known.offset, _WINDOW)
-        return len(self.first) >= size and zlib.crc32(self.first[:size]) == known.head
-
-
-@dataclass(slots=True)
-class Look:
-    """What one look at the files found, besides rows.
-
-    Attributes:
-        files: Files of the log that are there.
-        incomplete: Files that are being written and wait: Parquet without its footer, compressed
-            files that end early, copies in the making.
-        held: Streams whose rest was not found; the next look decides.
-        notes: What happened to files that the reader should know.
-    """
-
-    files: int = 0
-    incomplete: set[str] = field(default_factory=set)
-    held: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 class Tail:
@@ -144,9 +92,11 @@ class Tail:
         ignore: Files that are not part of the log, wherever they lie.
 
     Attributes:
-        sources: As given.
-        known: Streams in order of appearance.
-        last: What the last look found.
+        known: Files that were read, by name, in order of appearance.
+        files: Files of the log that were there at the last look.
+        incomplete: Those that are being written and wait: Parquet without its footer, compressed
+            files that end early.
+        notes: What else the reader should know of files.
     """
 
     def __init__(
@@ -159,311 +109,239 @@ class Tail:
         self.sources = [os.fspath(source) for source in sources]
         self._ignored = {os.path.realpath(name) for name in ignore}
         paths = dict(check_mapping(mapping))
-        del paths["features"]
-        self._request = Request(paths=paths)
-        self.known: list[Known] = []
-        self._columns: tuple[str, list[str]] | None = None
-        self._copies: dict[tuple[int, int, int, int], int] = {}
-        self.last = Look()
+        paths.pop("features", None)
+        self._request = Request(
+            paths=paths, mapped=frozenset(mapping or ()), wanted=frozenset({"prompt"})
+        )
+        self.known: dict[str, Known] = {}
+        self._first: tuple[str, frozenset[str]] | None = None  # a file, and its columns
+        self.files, self.incomplete, self.notes = 0, set(), []
 
     def look(
         self, *, final: bool = False, settled: Callable[[int], bool] = lambda stream: True
     ) -> Iterator[Part]:
-        """Yield the rows that have come since the last look, oldest file first.
+        """Yield the rows that have come since the last look, step_2 before step_10.
 
         Args:
-            final: The log is finished: what is there counts as closed.
-            settled: Says whether no draw of a stream waits for further rows; then its file may go.
+            final: The log is finished: what is there counts as closed, and must be whole.
+            settled: Says whether no draw of a file waits for further rows; then it may go.
 
         Raises:
             LogError: A row or a file cannot be read; rows that were read are gone or changed.
         """
-        self.last = Look()
-        found = self._discover()
-        self.last.files = len(found)
-        placed = self._place(found, settled)
-        for known, item in sorted(placed, key=lambda pair: _age(pair[1].path)):
-            if item.source is None:
+        self.incomplete, self.notes = set(), []
+        there = self._discover()
+        self.files = len(there)
+        places = {tuple(mark[:2]): name for name, mark in there.items()}
+        for known in self.known.values():
+            self._check_place(known, there, settled)
+        for name, mark in there.items():
+            known = self.known.get(name)
+            if known and known.mark == mark and not (final and known.grows):
                 continue
-            read = self._parquet if item.source.format == "parquet" else self._lines
-            yield from read(known, item, final)
+            if not final and not os.path.exists(name):
+                continue  # renamed since the folder was listed
+            with _opened(name) as file:
+                mark = _mark(os.fstat(file))
+                if places.get(tuple(mark[:2]), name) == name:
+                    yield from self._read(name, file, mark, final)
+                elif final:
+                    raise _changed(name)
+                else:
+                    self.incomplete.add(name)  # another file of the log has come to this name
 
-    # --- which file is which stream --------------------------------------------------------------
+    def check(self) -> None:
+        """Compare all that was read of files that grew with what they hold now.
 
-    def _discover(self) -> list[Found]:
-        names: dict[str, str] = {}
-        for source in self.sources:
-            for name in _names(source):
-                names.setdefault(os.path.realpath(name), name)
-        for name in self._ignored:
-            names.pop(name, None)
-        found: dict[tuple[int, int], Found] = {}
-        for name in names.values():
-            try:
-                stat = os.stat(name)
-            except OSError:
-                continue  # renamed since the folder was listed: the next look will see it
-            item = Found(name, stat)
-            if stat.st_size:
-                found.setdefault(item.identity, item)
-        return [*found.values()]
+        A look compares the last bytes only; a rewrite before them shows here.
 
-    def _place(
-        self, found: list[Found], settled: Callable[[int], bool]
-    ) -> list[tuple[Known, Found]]:
-        """Match files to streams: by identity where the content agrees, else by content."""
-        placed, left = [], []
-        free = {known.stream: known for known in self.known}
-        # A file system gives the number of a file that is gone to the next one: several streams
-        # may have it, and the youngest is tried first.
-        named: dict[tuple[int, int], list[Known]] = {}
-        for known in reversed(self.known):
-            named.setdefault((known.device, known.inode), []).append(known)
-        for item in found:
-            for known in named.get(item.identity, ()):
-                if self._goes_on(known, item):
-                    del free[known.stream]
-                    placed.append((known, item))
-                    break
-            else:
-                left.append(item)
-        for item in sorted(left, key=lambda item: _age(item.path)):
-            self._identify(item, free, placed)
-        for known in free.values():
-            self._missing(known, found, settled)
-        return placed
+        Raises:
+            LogError: A file was rewritten.
+        """
+        for known in self.known.values():
+            if known.loose and not known.gone:
+                source = Source(name=known.path, size=known.offset, format="jsonl")
+                with _opened(known.path) as file:
+                    _check_bytes(known, source, file)
+                known.loose = False
 
-    def _goes_on(self, known: Known, item: Found) -> bool:
-        """Whether a file that is the stream's by identity still begins with what was read."""
-        if _unchanged(known, item):
-            item.source = None if known.closed else self._sniff(item)
-            return True
-        item.source = self._sniff(item)
-        if item.source is None:
-            return known.offset == 0
-        if (item.source.format == "parquet") != known.parquet and known.offset:
-            return False
+    def again(self) -> Iterator[Reduced]:
+        """Yield once more all rows that were read of files that are there.
+
+        Raises:
+            LogError: A file can no longer be read.
+        """
+        for known in self.known.values():
+            if known.gone or not known.rows:
+                continue
+            with _opened(known.path) as file:
+                left = known.rows
+                for piece in self._once_more(known, file):
+                    taken = {name: values[:left] for name, values in piece.columns.items()}
+                    # What a file says of itself it says once.
+                    facts = piece.facts if left == known.rows else None
+                    left -= len(taken["reward"])
+                    yield replace(piece, columns=taken, facts=facts)
+                    if not left:
+                        break
+
+    def _once_more(self, known: Known, file: int) -> Iterator[Reduced]:
+        source = self._source(known.path, file, os.fstat(file).st_size, final=True)
         if known.parquet:
-            return self._same_rows(known, item)
-        if item.source.codec:
-            return self._same_bytes(known, item)
-        return item.stat.st_size >= known.offset and _same_windows(known, item.path)
-
-    def _identify(self, item: Found, free: dict, placed: list) -> None:
-        """Place a file of unknown identity: a stream's new home, a copy, or a new stream."""
-        item.source = item.source or self._sniff(item)
-        if item.source is None:
+            yield from self._pieces(source)
             return
-        for known in list(free.values()):
-            if known.offset and self._is(known, item):
-                if known.path != item.path:
-                    self.last.notes.append(f"{known.path} goes on as {item.path}")
-                del free[known.stream]
-                placed.append((known, item))
-                return
-        for index, (known, there) in enumerate(placed):
-            if known.offset and self._is_longer(known, there, item):
-                self.last.notes.append(f"{known.path} goes on as {item.path}")
-                placed[index] = (known, item)
-                return
-            if known.offset and self._is_copy(known, item):
-                return
-        if any(known.offset and _is_begun(known, there, item) for known, there in placed):
-            self.last.incomplete.add(item.path)
-            return
-        if any(known.path == item.path and known.offset for known in free.values()):
-            return  # rewritten or cut off: held for a look, as its rest may turn up elsewhere
-        known = Known(stream=len(self.known), path=item.path)
-        self.known.append(known)
-        placed.append((known, item))
+        end = known.offset if known.grows else None
+        for data in _whole_lines(_bytes(source, file, 0, end), last=True):
+            if not data.isspace():
+                lines = Source(name=known.path, size=len(data), format="jsonl", data=data)
+                yield from self._pieces(lines)
 
-    def _is(self, known: Known, item: Found) -> bool:
-        """Whether a file holds what was read of a stream, by content alone."""
-        if (item.source.format == "parquet") != known.parquet:
-            return False
-        if not known.parquet:
-            return self._same_bytes(known, item)
-        like = item.stat.st_size >= known.size or item.path == known.path or item.source.codec
-        return bool(like) and self._same_rows(known, item)
+    @property
+    def lost(self) -> str | None:
+        """A file that could still grow and is gone."""
+        return next((item.path for item in self.known.values() if item.grows and item.gone), None)
 
-    def _is_longer(self, known: Known, there: Found, item: Found) -> bool:
-        """Whether a file repeats a stream and goes on behind the file where that is now."""
-        longer = item.stat.st_size > there.stat.st_size and not item.source.codec
-        still = there.stat.st_size == known.size
-        return longer and still and self._is(known, item)
+    # --- which files -----------------------------------------------------------------------------
 
-    def _is_copy(self, known: Known, item: Found) -> bool:
-        """Whether a file repeats a stream that is elsewhere; remembered until it changes."""
-        mark = (*item.identity, item.stat.st_size, item.stat.st_mtime_ns)
-        if self._copies.get(mark) == known.stream:
-            return True
-        if not self._is(known, item):
-            return False
-        self._copies[mark] = known.stream
-        self.last.notes.append(f"{item.path} is a copy of {known.path}: not counted again")
-        return True
+    def _discover(self) -> dict[str, list[int]]:
+        """Return the files of the log that are there, each once whatever links lead to it."""
+        found: dict[tuple[int, int], tuple[str, list[int]]] = {}
+        for source in self.sources:
+            for name in sorted(
+                names(source, self.notes), key=lambda name: (name not in self.known, name)
+            ):
+                try:
+                    stat = os.stat(name)
+                except FileNotFoundError:
+                    continue  # not there yet, or renamed since the folder was listed
+                except OSError as problem:
+                    raise unreadable(name, problem) from None
+                if os.path.realpath(name) in self._ignored:
+                    continue
+                if not modes.S_ISREG(stat.st_mode):
+                    self._no_file(name, name == source, modes.S_IFMT(stat.st_mode))
+                elif stat.st_size or name in self.known:
+                    found.setdefault((stat.st_dev, stat.st_ino), (name, _mark(stat)))
+        return dict(sorted(found.values(), key=lambda item: _natural(item[0])))
 
-    def _missing(self, known: Known, found: list[Found], settled: Callable[[int], bool]) -> None:
-        """Decide about a stream that no file goes on with: hold it for a look, then let go."""
-        if known.offset == 0:
-            known.missing = 0
-            return
-        there = any(item.path == known.path for item in found) or os.path.exists(known.path)
-        if known.path in self.last.incomplete:
-            self.last.held.append(known.path)
-            return
-        known.missing += 1
-        if known.missing == 1:
-            self.last.held.append(known.path)
+    def _no_file(self, name: str, named: bool, kind: int) -> None:
+        what = _KINDS.get(kind, "a device")
+        if named:
+            raise LogError(
+                f"{name}: expected a file or folder that can be read again, found {what}; write "
+                "what comes from it to a file, and watch that."
+            )
+        self.notes.append(f"{name} is {what}, no file: left alone")
+
+    def _check_place(
+        self, known: Known, there: Mapping[str, list], settled: Callable[[int], bool]
+    ) -> None:
+        """Let a file go only when nothing of it is waited for."""
+        known.gone = known.path not in there
+        if not known.gone:
             return
         what = f"{known.rows} rows of it were read and counted"
-        if there:
-            raise LogError(
-                f"{known.path}: expected the file to go on behind what was read of it, found it "
-                f"rewritten or cut off; {what}, and counted rows cannot be taken back. Put the "
-                "file back, or begin again with another --state and a log that is only added to."
-            )
         if not settled(known.stream):
             raise LogError(
                 f"{known.path}: the file is gone while a prompt of it was not complete; {what}. "
-                "Put it back, also under a rotated or compressed name."
+                "Put it back under this name."
             )
-        if known.missing == 2 and not known.closed:
-            self.last.notes.append(
-                f"{known.path} is gone; {what}. Rows written since the last look are lost."
-            )
-
-    def _sniff(self, item: Found) -> Source | None:
-        """Return a file as a source, or None while it is not whole."""
-        try:
-            source = sniff(item.path)
-        except LogError:
-            if _head(item.path)[:2] in (b"\x1f\x8b", b"\x28\xb5"):
-                self.last.incomplete.add(item.path)
-                return None
-            if not os.path.exists(item.path) or not os.path.getsize(item.path):
-                return None
-            raise
-        whole = True
-        if source.codec:
-            whole = _decompresses(source)
-        elif source.format == "parquet":
-            whole = _has_footer(item.path)
-        elif item.stat.st_size < 8:
-            whole = False  # too short to tell
-        if not whole:
-            self.last.incomplete.add(item.path)
-            return None
-        return source
-
-    def _same_bytes(self, known: Known, item: Found) -> bool:
-        """Whether a file begins with the very bytes that were read of a stream."""
-        if not item.begins_like(known):
-            return False
-        crc, left = 0, known.offset
-        with item.source.open() as stream:
-            while left:
-                block = stream.read(min(left, _BLOCK))
-                if not block:
-                    return False
-                crc, left = zlib.crc32(block, crc), left - len(block)
-        return crc == known.crc
-
-    def _same_rows(self, known: Known, item: Found) -> bool:
-        """Whether a Parquet file begins with the very rows that were read of a stream."""
-        if item.row is not None and item.row != known.head:
-            return False
-        crc, rows = 0, 0
-        for piece in self._pieces(item.source):
-            if not len(piece.columns["reward"]):
-                continue
-            if item.row is None:
-                item.row = _first_row(piece)
-                if item.row != known.head:
-                    return False
-            table = _row_bytes(piece)
-            crc, rows = zlib.crc32(table[: known.offset - rows], crc), rows + len(table)
-            if rows >= known.offset:
-                return crc == known.crc
-        return False
+        lost = " Rows written since the last look are lost." if known.grows else ""
+        self.notes.append(f"{known.path} is gone; {what}.{lost}")
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def _lines(self, known: Known, item: Found, final: bool) -> Iterator[Part]:
-        source = item.source
-        turned = _NAME.fullmatch(item.path)
-        rotated = bool(turned and turned["turn"]) and _unchanged(known, item)
-        closing = bool(final or source.codec or rotated)
-        end = None if closing else _last_newline(item.path, known.offset)
-        region = _Region(
-            name=source.name,
-            size=source.size,
-            format="jsonl",
-            codec=source.codec,
-            first_line=known.lines + 1,
-            start=known.offset,
-            end=end,
-            crc=known.crc,
-            head=known.head,
-        )
-        if (end is None or end > known.offset) and not _blank(region):
-            for piece in self._pieces(region):
-                yield self._part(known, item, piece)
-            _advance(known, region, item.path)
-        self._seen(known, item, parquet=False)
-        if closing and not known.closed:
-            known.closed = True
-            yield Part(known, known.rows + 1, None, True)
+    def _read(self, name: str, file: int, mark: list[int], final: bool) -> Iterator[Part]:
+        """Yield what an open file holds behind what was read of it."""
+        source = self._source(name, file, mark[2], final)
+        if source is None:
+            self.incomplete.add(name)
+            return
+        known = self.known.setdefault(name, Known(len(self.known), name))
+        if known.offset and (source.format == "parquet") != known.parquet:
+            raise _rewritten(known)
+        known.parquet = source.format == "parquet"
+        known.grows = not known.parquet and source.codec is None
+        if known.parquet:
+            yield from self._parquet(known, source)
+        else:
+            grown = known.tail and mark[:2] == known.mark[:2] and mark[2] > known.mark[2]
+            known.loose = bool(grown)
+            _check_bytes(known, source, file, whole=not grown)
+            yield from self._lines(known, source, file, final)
+        if not known.grows and _mark(os.fstat(file)) != mark:
+            raise _changed(name)
+        known.mark = mark
+        if not known.grows:
+            yield Part(known, known.rows + 1, None)
 
-    def _parquet(self, known: Known, item: Found, final: bool) -> Iterator[Part]:
-        known.parquet = True
-        skip = known.offset
-        for piece in self._pieces(item.source):
-            rows = len(piece.columns["reward"])
-            if skip >= rows:
-                skip -= rows
-                continue
-            piece, skip = _behind(piece, skip), 0
-            if known.offset == 0:
-                known.head = _first_row(piece)
-            known.crc = zlib.crc32(_row_bytes(piece), known.crc)
-            known.offset += len(piece.columns["reward"])
-            yield self._part(known, item, piece)
-        self._seen(known, item, parquet=True)
-        if not known.closed:
-            known.closed = True
-            yield Part(known, known.rows + 1, None, True)
+    def _source(self, name: str, file: int, size: int, final: bool) -> Source | None:
+        """Return an open file as a source, or None while it is not whole."""
+        if not size and not final:
+            return None
+        path = f"/dev/fd/{file}"  # opened there again, it is this file, whatever its name is now
+        try:
+            source = sniff(name, path if os.path.exists(path) else name)
+            source = replace(source, size=size)  # it may have grown meanwhile
+            whole = size >= 8  # fewer are too short to tell
+            if source.codec and not final:
+                for _ in _bytes(source, file, 0, None):
+                    pass
+            if source.format == "parquet" and not source.codec:
+                whole = size >= 12 and _before(file, size, 4) == b"PAR1"
+        except LogError:
+            if final or _before(file, 2, 2) not in (b"\x1f\x8b", b"\x28\xb5"):
+                raise
+            return None
+        return source if whole or final else None
 
-    def _part(self, known: Known, item: Found, piece: Reduced) -> Part:
-        self._check_columns(item.path, piece)
-        known.path = item.path
-        part = Part(known, known.rows + 1, piece, False)
+    def _lines(self, known: Known, source: Source, file: int, final: bool) -> Iterator[Part]:
+        """Yield the rows of whole lines; where nothing comes behind them, of the last one too."""
+        blocks = _bytes(source, file, known.offset, source.size if known.grows else None)
+        for data in _whole_lines(blocks, last=final or not known.grows):
+            if not data.isspace():
+                lines = Source(
+                    name=source.name,
+                    size=len(data),
+                    format="jsonl",
+                    first_line=known.lines + 1,
+                    data=data,
+                )
+                for piece in self._pieces(lines):
+                    yield self._part(known, piece)
+            known.crc, known.offset = zlib.crc32(data, known.crc), known.offset + len(data)
+            known.lines += data.count(b"\n")
+        known.tail = zlib.crc32(_before(file, known.offset, _WINDOW)) if known.grows else 0
+
+    def _parquet(self, known: Known, source: Source) -> Iterator[Part]:
+        """Check the rows that were read, and yield those behind them."""
+        crc, left = 0, known.offset
+        for piece in self._pieces(source):
+            keys = _row_keys(piece)
+            if left:
+                crc = zlib.crc32(keys[:left].tobytes(), crc)
+                if keys.size >= left and crc != known.crc:
+                    break
+            if left < keys.size:
+                known.crc = zlib.crc32(keys[left:].tobytes(), known.crc)
+                known.offset += keys.size - left
+                rows = {name: values[left:] for name, values in piece.columns.items()}
+                yield self._part(known, replace(piece, columns=rows))
+            left = max(left - keys.size, 0)
+        if left:
+            raise _rewritten(known)
+
+    def _part(self, known: Known, piece: Reduced) -> Part:
+        self._first = self._first or (known.path, solid(piece))
+        check_same(self._first, known.path, piece)
+        part = Part(known, known.rows + 1, piece)
         known.rows += len(piece.columns["reward"])
         return part
 
-    def _seen(self, known: Known, item: Found, *, parquet: bool) -> None:
-        known.path, known.parquet = item.path, parquet
-        known.device, known.inode = item.identity
-        known.size, known.changed = item.stat.st_size, item.stat.st_mtime_ns
-        known.missing = 0
-
     def _pieces(self, source: Source) -> Iterator[Reduced]:
         threads = min(os.cpu_count() or 1, 8)
-        for _, pieces in in_order(tasks(source, self._request), threads):
-            yield from pieces
-
-    def _check_columns(self, file: str, piece: Reduced) -> None:
-        """All rows of a log need the same columns, whenever they come."""
-        here = sorted(name for name in piece.columns if not NATIVE[name].nullable)
-        if self._columns is None:
-            self._columns = (file, here)
-        first, columns = self._columns
-        for name in sorted({*columns} ^ {*here}):
-            has, lacks = (first, file) if name in columns else (file, first)
-            raise LogError(
-                f"{lacks}: expected '{name}', which {has} has; a log needs the same columns in all "
-                "its rows."
-            )
+        for task, pieces in in_order(tasks(source, self._request), threads):
+            yield from (replace(piece, facts=task.plan.facts) for piece in pieces)
 
     # --- state -----------------------------------------------------------------------------------
 
@@ -472,240 +350,136 @@ class Tail:
         """What was read so far, as plain data for JSON."""
         return {
             "sources": self.sources,
-            "columns": list(self._columns) if self._columns else None,
-            "known": [asdict(known) for known in self.known],
+            "first": self._first and [self._first[0], sorted(self._first[1])],
+            "known": [asdict(known) for known in self.known.values()],
         }
 
     def restore(self, state: Mapping) -> None:
         """Go on behind what was read when the state was made."""
-        self.known = [Known(**fields) for fields in state["known"]]
-        self._columns = tuple(state["columns"]) if state["columns"] else None
+        self.known = {fields["path"]: Known(**fields) for fields in state["known"]}
+        first = state["first"]
+        self._first = first and (first[0], frozenset(first[1]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Region(Source):
-    """A part of a file of JSON lines, from a byte to another.
+def _mark(stat: os.stat_result) -> list[int]:
+    return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns]
 
-    Attributes:
-        start, end: Decompressed bytes; with None the end of the file.
-        crc, head: Checksums of what lies before, to go on from.
-        opened: Holds the stream that read it, for what it noted.
+
+@contextmanager
+def _opened(name: str) -> Iterator[int]:
+    """Open a file for reading, without waiting for what is none, and give its descriptor."""
+    try:
+        file = os.open(
+            name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
+    except OSError as problem:
+        raise unreadable(name, problem) from None
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def names(source: str, notes: list[str] | None = None) -> Iterator[str]:
+    """Yield what may be files of a log: in a folder, of a pattern, or of a name.
+
+    Args:
+        source: As the user wrote it.
+        notes: Takes what is passed over.
     """
-
-    start: int = 0
-    end: int | None = None
-    crc: int = 0
-    head: int = 0
-    opened: list = field(default_factory=list)
-
-    def open(self) -> "_RegionStream":
-        stream = _RegionStream(self)
-        self.opened.append(stream)
-        return stream
-
-
-class _RegionStream(Stream):
-    """The bytes of a region; counts them and keeps their checksums."""
-
-    def __init__(self, region: _Region) -> None:
-        super().__init__(region)
-        if region.codec is None:
-            self._file.seek(region.start)
+    for name in glob.glob(source, recursive=True) if glob.has_magic(source) else [source]:
+        if os.path.isdir(name):
+            yield from walk(name, notes)
         else:
-            skip = region.start
-            while skip and (passed := self.read(min(skip, _BLOCK))):
-                skip -= len(passed)
-        self._left = None if region.end is None else region.end - region.start
-        self.crc, self.head = region.crc, region.head
-        self.at, self.newlines = region.start, 0
-
-    def fill(self, buffer: memoryview) -> int:
-        """Read into a buffer; return the bytes read, fewer than it holds only at the end."""
-        want = len(buffer) if self._left is None else min(len(buffer), self._left)
-        size = super().fill(buffer[:want])
-        data = buffer[:size]
-        if self._left is not None:
-            self._left -= size
-        if self.at < _WINDOW:
-            self.head = zlib.crc32(data[: _WINDOW - self.at], self.head)
-        self.crc = zlib.crc32(data, self.crc)
-        self.at += size
-        self.newlines += bytes(data).count(b"\n")
-        return size
+            yield name
 
 
-def _blank(region: _Region) -> bool:
-    """Whether nothing but blanks is left: no rows, and no beginning of any."""
-    with _RegionStream(region) as stream:
-        buffer = bytearray(64)
-        size = stream.fill(memoryview(buffer))
-        return size < len(buffer) and not buffer[:size].strip()
+def _natural(path: str) -> list:
+    """Return a key that puts step_2 before step_10."""
+    parts = re.split(r"(\d+)", path)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def _names(source: str) -> Iterator[str]:
-    """Yield the files of a log that are there now: of a folder, a pattern, or a file's name."""
-    if os.path.isdir(source):
-        for parent, folders, files in os.walk(source):
-            folders[:] = sorted(name for name in folders if name[0] not in "._")
-            for name in sorted(files):
-                if name[0] not in "._" and _NAME.fullmatch(name):
-                    yield os.path.join(parent, name)
-        return
-    matches = sorted(glob.glob(source, recursive=True)) if glob.has_magic(source) else [source]
-    for match in matches:
-        if os.path.isfile(match):
-            yield match
-    for match in matches or []:
-        yield from _turned(match)
-    if glob.has_magic(source):
-        # A file may have been rotated away from every name that matches.
-        for name in sorted(glob.glob(f"{glob.escape(os.path.dirname(source)) or '.'}/*")):
-            turned = _NAME.fullmatch(os.path.basename(name))
-            if turned and turned["turn"] and _matches(source, name, turned["base"]):
-                yield name
+def _before(file: int, end: int, size: int) -> bytes:
+    """Return up to `size` bytes of a file before a byte."""
+    start = os.lseek(file, max(end - size, 0), os.SEEK_SET)
+    return os.read(file, end - start)
 
 
-def _turned(path: str) -> Iterator[str]:
-    """Yield rotated and compressed names of a file."""
-    folder, base = os.path.split(path)
-    try:
-        names = sorted(os.listdir(folder or "."))
-    except OSError:
-        return
-    for name in names:
-        turned = _NAME.fullmatch(name)
-        if turned and name != base and turned["base"] == base:
-            yield os.path.join(folder, name)
+def _bytes(source: Source, file: int, start: int, end: int | None) -> Iterator[bytes]:
+    """Yield the decompressed bytes of a file from one to another; None is its end.
 
-
-def _matches(pattern: str, name: str, base: str) -> bool:
-    from fnmatch import fnmatch
-
-    return fnmatch(os.path.join(os.path.dirname(name), base), os.path.normpath(pattern))
-
-
-def _age(path: str) -> tuple:
-    """Return a key that puts older files first: numbers as numbers, higher rotations first."""
-    turned = _NAME.fullmatch(path)
-    base, turn = (turned["base"], turned["turn"]) if turned else (path, None)
-    parts = re.split(r"(\d+)", base)
-    natural = tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
-    if turn is None:
-        return natural, 2, 0
-    numbers = int(re.sub(r"\D", "", turn))
-    # a.jsonl.2 is older than a.jsonl.1, and dated names are older the smaller their date.
-    return (natural, 1, -numbers) if turn[0] == "." and len(turn) < 8 else (natural, 0, numbers)
-
-
-def _unchanged(known: Known, item: Found) -> bool:
-    now = (*item.identity, item.stat.st_size, item.stat.st_mtime_ns)
-    return now == (known.device, known.inode, known.size, known.changed)
-
-
-def _head(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(_WINDOW)
-    except OSError:
-        return b""
-
-
-def _has_footer(path: str) -> bool:
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - 4, 0))
-        return size >= 12 and file.read() == b"PAR1"
-
-
-def _decompresses(source: Source) -> bool:
-    """Whether a compressed file is whole."""
-    try:
-        with source.open() as stream:
-            while stream.read(_BLOCK):
-                pass
-    except LogError:
-        return False
-    return True
-
-
-def _last_newline(path: str, start: int) -> int:
-    """Return the byte behind the last newline of a file, at least `start`."""
-    with open(path, "rb") as file:
-        at = file.seek(0, os.SEEK_END)
-        while at > start:
-            begin = max(at - (1 << 16), start)
-            file.seek(begin)
-            found = file.read(at - begin).rfind(b"\n")
-            if found >= 0:
-                return begin + found + 1
-            at = begin
-    return start
-
-
-def _window(path: str, end: int) -> int:
-    """Return the checksum of up to 4,096 bytes of a file that end at a byte."""
-    with open(path, "rb") as file:
-        start = max(end - _WINDOW, 0)
-        file.seek(start)
-        return zlib.crc32(file.read(end - start))
-
-
-def _same_windows(known: Known, path: str) -> bool:
-    if known.offset == 0:
-        return True
-    same_head = _window(path, min(known.offset, _WINDOW)) == known.head
-    return same_head and (known.tail == 0 or _window(path, known.offset) == known.tail)
-
-
-def _is_begun(known: Known, there: Found, item: Found) -> bool:
-    """Whether a file is the beginning of a stream that is elsewhere: a copy in the making."""
-    if known.parquet or item.source.format == "parquet" or item.path == known.path:
-        return False
-    if known.offset >= _WINDOW and not item.begins_like(known) and len(item.first) == _WINDOW:
-        return False  # cheap, so that many can be tried
-    if there.source is None and known.closed:
-        there = Found(there.path, there.stat, sniff(there.path))
-    if there.source is None:
-        return False
-    with item.source.open() as short, there.source.open() as long:
-        size = 0
-        while size < known.offset:
-            block = short.read(_BLOCK)
+    Raises:
+        LogError: A plain file ends earlier, as it was cut off meanwhile.
+    """
+    if source.codec is None:
+        os.lseek(file, start, os.SEEK_SET)
+        while start < end:
+            block = os.read(file, min(_BLOCK, end - start))
             if not block:
-                return size > 0
-            if long.read(len(block)) != block:
-                return False
-            size += len(block)
-    return False
+                raise _changed(source.name)
+            start += len(block)
+            yield block
+        return
+    at = 0
+    with source.open() as stream:
+        while (end is None or at < end) and (block := stream.read(_BLOCK)):
+            yield block[max(start - at, 0) : None if end is None else end - at]
+            at += len(block)
 
 
-def _advance(known: Known, region: _Region, path: str) -> None:
-    """Note what was read of a region."""
-    stream = region.opened[-1]
-    known.crc, known.head, known.offset = stream.crc, stream.head, stream.at
-    known.lines += stream.newlines
-    known.tail = 0 if region.codec else _window(path, known.offset)
+def _check_bytes(known: Known, source: Source, file: int, *, whole: bool = True) -> None:
+    """Raise where a file does not begin with the very bytes that were read of it."""
+    if source.codec is None and source.size < known.offset:
+        raise _rewritten(known)
+    if whole:
+        crc = 0
+        for block in _bytes(source, file, 0, known.offset):
+            crc = zlib.crc32(block, crc)
+        same = crc == known.crc
+    else:
+        same = zlib.crc32(_before(file, known.offset, _WINDOW)) == known.tail
+    if not same:
+        raise _rewritten(known)
 
 
-def _behind(piece: Reduced, skip: int) -> Reduced:
-    """Return the rows of a piece behind the first `skip`."""
-    return (
-        Reduced({name: values[skip:] for name, values in piece.columns.items()}) if skip else piece
-    )
+def _whole_lines(blocks: Iterator[bytes], *, last: bool) -> Iterator[bytes]:
+    """Join blocks to whole lines, with the last one that has no newline or without it."""
+    held = b""
+    for block in blocks:
+        cut = block.rfind(b"\n") + 1
+        if cut:
+            yield held + block[:cut]
+            held = b""
+        held += block[cut:]
+        if len(held) > MAX_LINE:
+            yield held  # which the reader refuses, before it fills the memory
+    if held and last:
+        yield held
 
 
-def _first_row(piece: Reduced) -> int:
-    """Return a checksum of the first row: most files that are not the same differ in it."""
-    return zlib.crc32(_row_bytes(piece)[:1])
-
-
-def _row_bytes(piece: Reduced) -> np.ndarray:
-    """Return the values of each row as words, uint64, shape (rows, columns): a row's identity."""
+def _row_keys(piece: Reduced) -> np.ndarray:
+    """Return the values of each row as one word, uint64, shape (rows,): a row's identity."""
     columns = []
     for name in sorted(piece.columns):
         values = piece.columns[name]
         if not isinstance(values, np.ndarray):
             values = hash_ids(pc.fill_null(values.cast(pa.large_string()), ""))
-        kind = np.float64 if values.dtype.kind == "f" else np.uint64
-        columns.append(values.astype(kind).view(np.uint64))
-    return np.stack(columns, axis=1)
+        columns.append(values)
+    return row_keys(columns)
+
+
+def _rewritten(known: Known) -> LogError:
+    return LogError(
+        f"{known.path}: expected the file to go on behind what was read of it, found it rewritten "
+        f"or cut off; {known.rows} rows of it were read and counted, and counted rows cannot be "
+        "taken back, nor labels be added to them. Put the file back, or begin again with another "
+        "--state and a log that is only added to."
+    )
+
+
+def _changed(name: str) -> LogError:
+    return LogError(
+        f"{name}: expected a file that stays as it is while it is read, found it changed; look "
+        "again, and write under another name (.tmp, renamed when it is whole)."
+    )

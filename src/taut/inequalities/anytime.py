@@ -40,6 +40,8 @@ import math
 import numba
 import numpy as np
 
+from taut.errors import AssumptionError
+
 CELLS = 2048  # of the grid that blocks are spread over; a power of two, so that ends are exact
 UNITS = 1 << 20  # whole numbers that one block is worth
 ROUNDING = 0.5 / (CELLS * UNITS)  # blocks are rounded to units; ends move outward by as much
@@ -50,6 +52,8 @@ _OCTAVES = 14  # the smallest bet suits about 10^8 blocks
 _FINE = 256  # parts of the distance from end to sample mean to which the end is found
 _FIRST = 2.0**-12  # first candidate: lower ends than that are reported as 0
 _LEAST_LOG = -1e300
+_LEAST_END = 1e-300  # of a candidate whose inverse is an ordinary number
+_LEAST_ETA = 5e-324  # the smallest float above 0
 NO_STOPS = np.array([np.inf, 0.0, -np.inf])
 
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -87,7 +91,8 @@ def new_ends() -> np.ndarray:
 
 def log_goal(eta: float, n: int) -> float:
     """Return ln(1/eta) and a little more than rounding can add in n blocks."""
-    return math.log(1.0 / eta) + 1e-9 + 1e-12 * n
+    _require_etas(eta)
+    return 1e-9 + 1e-12 * n - math.log(eta)
 
 
 def extend(
@@ -118,7 +123,7 @@ def extend(
     Source: module docstring, one mean.
     """
     with np.errstate(divide="ignore"):
-        goals = -np.log(np.asarray(etas, dtype=np.float64))
+        goals = -np.log(_require_etas(etas, least=0.0))
     watched = stops is not None
     stops = NO_STOPS if stops is None else np.asarray(stops, dtype=np.float64)
     return _extend(units, weights, ends, before, goals, watched, stops, BETS, _LOG_WEIGHTS)
@@ -131,8 +136,18 @@ def unit_ends(ends: np.ndarray) -> tuple[float, float]:
 
 
 def to_units(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Round blocks in [low, high] to whole units of [0, 1], int64, shape (blocks,)."""
-    unit = np.clip((np.asarray(values, dtype=np.float64) - low) / (high - low), 0.0, 1.0)
+    """Round blocks to whole units of [low, high], int64, shape (blocks,); outside is cut.
+
+    Raises:
+        AssumptionError: A NaN, or no finite range.
+    """
+    blocks = np.asarray(values, dtype=np.float64)
+    if np.isnan(blocks).any() or not (low < high and math.isfinite(high - low)):
+        raise AssumptionError(
+            f"expected numbers and a finite range low < high, found [{low}, {high}] and "
+            f"{int(np.isnan(blocks).sum())} NaN."
+        )
+    unit = np.clip((np.clip(blocks, low, high) - low) / (high - low), 0.0, 1.0)
     return np.rint(unit * (CELLS * UNITS)).astype(np.int64)
 
 
@@ -144,7 +159,14 @@ def log_fortune(weights: np.ndarray, candidate: float, *, upper: bool, most: int
         candidate: Mean to bet against, in (0, 1]; with `upper` that of the mirrored blocks.
         upper: Mirror the blocks.
         most: Further blocks, each 1 (with `upper`: 0): the best that can still come.
+
+    Raises:
+        AssumptionError: A candidate outside [1e-300, 1], or no count.
     """
+    if not (_LEAST_END <= candidate <= 1.0 and 0 <= most < 2**63):
+        raise AssumptionError(
+            f"candidate: expected a mean in (0, 1] and a count, found {candidate} and {most}."
+        )
     logs = np.empty(len(BETS))
     _all_logs(*_used(weights, upper), candidate, BETS, logs)
     logs += most * np.log1p(BETS * (1.0 / candidate - 1.0))
@@ -162,7 +184,8 @@ def can_pass(weights: np.ndarray, end: float, *, eta: float, most: int, upper: b
         end: In [0, 1], of the mirrored blocks with `upper`.
         eta: Of the end, in (0, 1).
     """
-    if end <= 0.0:
+    _require_etas(eta)
+    if end < _LEAST_END:
         return True
     return end < 1.0 and log_fortune(weights, end, upper=upper, most=most) >= -math.log(eta)
 
@@ -199,7 +222,8 @@ def extend_varying(
 
     Source: module docstring, varying means.
     """
-    return _extend_varying(units, sums, before, np.asarray(etas), goals, BETS, _LOG_WEIGHTS, _PSI)
+    etas = _require_etas(etas, least=0.0)
+    return _extend_varying(units, sums, before, etas, goals, BETS, _LOG_WEIGHTS, _PSI)
 
 
 def varying_distance(squares: float, n: int, eta: float) -> float:
@@ -210,7 +234,18 @@ def varying_distance(squares: float, n: int, eta: float) -> float:
         n: Number of blocks, at least 1.
         eta: Allowed probability that this side ever fails; 0 gives infinity.
     """
+    _require_etas(eta, least=0.0)
+    if not (squares >= 0.0 and 1 <= n < 2**63):
+        raise AssumptionError(f"expected squares >= 0 and n >= 1, found {squares} and {n}.")
     return float(_varying_distance(squares, n, eta, BETS, _LOG_WEIGHTS, _PSI))
+
+
+def _require_etas(etas: np.ndarray | float, least: float = _LEAST_ETA) -> np.ndarray:
+    """Return probabilities of a miss as float64, or say that they are none."""
+    array = np.asarray(etas, dtype=np.float64)
+    if not np.all((array >= least) & (array < 1.0)):
+        raise AssumptionError(f"eta: expected probabilities of a miss in (0, 1), found {etas}.")
+    return array
 
 
 @_compiled

@@ -5,6 +5,7 @@ Each function takes `side`: "both" splits delta evenly over two one-sided bounds
 No interval leaves [low, high], and the last rounding is always outward.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -13,10 +14,31 @@ import numpy as np
 
 from taut.errors import AssumptionError
 from taut.inequalities.divergence import kl_lower, kl_upper
+from taut.inequalities.rounding import binary_scale, from_unit
 from taut.types import Interval
 
 Side = Literal["both", "lower", "upper"]
 _SIDES = ("both", "lower", "upper")
+_LEAST_DELTA = 1e-305  # below, its inverse and its halves are no longer ordinary numbers
+
+
+def _any_scale(form: Callable[..., Interval]) -> Callable[..., Interval]:
+    """Let a form see ranges of 1e308 or 1e-308 as ordinary ones; exact, by a power of two."""
+
+    @functools.wraps(form)
+    def scaled_form(
+        blocks: np.ndarray, *, low: float, high: float, delta: float, side: Side = "both"
+    ) -> Interval:
+        values = bounded_blocks(blocks, low=low, high=high)
+        exponent = binary_scale(low, high)
+        if exponent == 0:
+            return form(values, low=low, high=high, delta=delta, side=side)
+        values, small, large = (np.ldexp(part, -exponent) for part in (values, low, high))
+        found = form(values, low=float(small), high=float(large), delta=delta, side=side)
+        lower, upper = (float(np.ldexp(end, exponent)) for end in (found.lower, found.upper))
+        return Interval(max(low, lower), min(high, upper))
+
+    return scaled_form
 
 
 def paper_alpha(prompts: int, rollouts_per_prompt: float | np.ndarray, delta: float) -> float:
@@ -34,16 +56,18 @@ def paper_alpha(prompts: int, rollouts_per_prompt: float | np.ndarray, delta: fl
     """
     require_delta(delta)
     sizes = np.asarray(rollouts_per_prompt, dtype=np.float64)
-    if prompts < 1 or sizes.shape not in ((), (prompts,)) or not np.all(sizes >= 1):
+    if not 1 <= prompts <= 2**63 or sizes.shape not in ((), (prompts,)) or not np.all(sizes >= 1):
         raise AssumptionError(
             f"expected at least one prompt, and at least one rollout for each of {prompts} "
             f"prompts, found shape {sizes.shape}; count the rollouts of every prompt."
         )
-    inverse_total = np.mean(1.0 / sizes) / prompts
+    inverse_total = float(np.mean(1.0 / sizes)) / prompts
     log_term = math.log(4.0 / delta)
-    return math.sqrt(log_term / (2.0 * prompts)) + math.sqrt(log_term * inverse_total / 2.0)
+    alpha = math.sqrt(log_term / (2.0 * prompts)) + math.sqrt(log_term * inverse_total / 2.0)
+    return alpha * (1.0 + 1e-14)  # outward: a few roundings, and those of a mean
 
 
+@_any_scale
 def hoeffding(
     blocks: np.ndarray, *, low: float, high: float, delta: float, side: Side = "both"
 ) -> Interval:
@@ -67,11 +91,12 @@ def hoeffding(
     values = bounded_blocks(blocks, low=low, high=high)
 
     def radius(eta: float) -> float:
-        return (high - low) * math.sqrt(math.log(1.0 / eta) / (2.0 * len(values)))
+        return (high - low) * math.sqrt(-math.log(eta) / (2.0 * len(values)))
 
-    return _around(_mean(values), radius, low=low, high=high, delta=delta, side=side)
+    return _around(exact_mean(values), radius, low=low, high=high, delta=delta, side=side)
 
 
+@_any_scale
 def chernoff(
     blocks: np.ndarray, *, low: float, high: float, delta: float, side: Side = "both"
 ) -> Interval:
@@ -83,15 +108,17 @@ def chernoff(
     """
     require_delta(delta)
     values = bounded_blocks(blocks, low=low, high=high)
-    mean = (_mean(values) - low) / (high - low)
+    # Mapped first: beside a range far from 0 the rounding of a mean would be large.
+    mean = exact_mean((values - low) / (high - low))
     eta = delta / 2.0 if known_side(side) == "both" else delta
-    budget = math.log(1.0 / eta) / len(values)
+    budget = -math.log(eta) / len(values) * (1.0 + 1e-15)
     # The mean itself is rounded: each end starts from the side that cannot help it.
     lower = 0.0 if side == "upper" else float(kl_lower(max(mean - 1e-15, 0.0), budget))
     upper = 1.0 if side == "lower" else float(kl_upper(min(mean + 1e-15, 1.0), budget))
     return from_unit(lower, upper, low=low, high=high)
 
 
+@_any_scale
 def empirical_bernstein(
     blocks: np.ndarray, *, low: float, high: float, delta: float, side: Side = "both"
 ) -> Interval:
@@ -113,7 +140,7 @@ def empirical_bernstein(
     """
     require_delta(delta)
     values = bounded_blocks(blocks, low=low, high=high, at_least=2)
-    n, mean = len(values), _mean(values)
+    n, mean = len(values), exact_mean(values)
     variance = _variance(values, mean)
 
     def radius(eta: float) -> float:
@@ -140,8 +167,6 @@ def clopper_pearson(
 
     Source: theory §2.4; Clopper & Pearson (1934).
     """
-    from scipy.special import betaincinv
-
     require_delta(delta)
     values = bounded_blocks(blocks, low=low, high=high)
     hits = values == high
@@ -153,13 +178,13 @@ def clopper_pearson(
         )
     n, k = len(values), int(hits.sum())
     eta = delta / 2.0 if known_side(side) == "both" else delta
-    lower = 0.0 if side == "upper" or k == 0 else float(betaincinv(k, n - k + 1, eta))
+    lower = 0.0 if side == "upper" else _binomial_lower(k, n, eta)
     # The complement's lower end keeps full accuracy where the upper end is near one.
-    rest = 0.0 if side == "lower" or k == n else float(betaincinv(n - k, k + 1, eta))
-    # The inverse is accurate to about 1e-14 relative: step outward by more than that.
-    return from_unit(lower * (1.0 - 1e-13), 1.0 - rest * (1.0 - 1e-13), low=low, high=high)
+    rest = 0.0 if side == "lower" else _binomial_lower(n - k, n, eta)
+    return from_unit(lower, 1.0 - rest, low=low, high=high)
 
 
+@_any_scale
 def clustered_normal(
     blocks: np.ndarray, *, low: float, high: float, delta: float, side: Side = "both"
 ) -> Interval:
@@ -173,7 +198,7 @@ def clustered_normal(
 
     require_delta(delta)
     values = bounded_blocks(blocks, low=low, high=high, at_least=2)
-    mean = _mean(values)
+    mean = exact_mean(values)
     error = math.sqrt(_variance(values, mean) / len(values))
 
     def radius(eta: float) -> float:
@@ -216,21 +241,12 @@ def bounded_blocks(blocks: np.ndarray, *, low: float, high: float, at_least: int
 
 
 def require_delta(delta: float) -> None:
-    """Raise AssumptionError unless delta is a probability strictly between 0 and 1."""
-    if not 0.0 < delta < 1.0:
+    """Raise AssumptionError unless delta is a probability in [1e-305, 1)."""
+    if not _LEAST_DELTA <= delta < 1.0:
         raise AssumptionError(
-            f"delta: expected a probability of a miss in (0, 1), found {delta}; 0.05 is usual."
+            f"delta: expected a probability of a miss in (0, 1), at least {_LEAST_DELTA}, found "
+            f"{delta}; 0.05 is usual."
         )
-
-
-def from_unit(lower: float, upper: float, *, low: float, high: float) -> Interval:
-    """Map an interval within [0, 1] to [low, high], rounding outward and clipping."""
-    width = high - low
-    # Subtracting low and scaling cost a few units in the last place of the larger end.
-    slack = 4.0 * np.finfo(np.float64).eps * max(abs(low), abs(high), width)
-    lower = low if lower <= 0.0 else float(max(low, low + width * lower - slack))
-    upper = high if upper >= 1.0 else float(min(high, low + width * upper + slack))
-    return Interval(float(lower), float(upper))
 
 
 def _around(
@@ -257,8 +273,28 @@ def known_side(side: str) -> str:
     return side
 
 
-def _mean(values: np.ndarray) -> float:
-    return math.fsum(values) / len(values)  # exactly rounded, so no order changes a byte
+def _binomial_lower(hits: int, n: int, eta: float) -> float:
+    """Return p with P(Binomial(n, p) >= hits) just below eta, never above."""
+    from scipy.special import betaincinv
+
+    from taut.inequalities.tails import log_choose
+
+    if hits == 0:
+        return 0.0
+    found = float(betaincinv(hits, n - hits + 1, eta))
+    if found > 0.0:
+        return found * (1.0 - 1e-13)  # the inverse is accurate to about 1e-14
+    # It fails for tiny eta. There C(n, hits) p^hits, the mean number of hitting sets, is as good.
+    log_ways = float(log_choose(n, hits))
+    return math.exp((math.log(eta) - log_ways) / hits) * (1.0 - 1e-8)
+
+
+def exact_mean(values: np.ndarray) -> float:
+    """Return the mean, of a sum rounded once: no order of the values changes a byte."""
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:
+        return math.fsum(np.ldexp(values, -64)) / len(values) * 2.0**64
 
 
 def _variance(values: np.ndarray, mean: float) -> float:

@@ -49,7 +49,8 @@ def kl_lower(p: np.ndarray | float, budget: np.ndarray | float) -> np.ndarray:
     """
     p, budget = np.broadcast_arrays(_probabilities("p", p), _budgets(budget))
     shift = _largest_shift(p, budget, sign=-1.0)
-    return np.maximum(np.nextafter(p - shift, -1.0), 0.0)
+    # The shift is known to a unit in the last place of p, which is more than one of a small q.
+    return np.maximum(np.nextafter(p - shift - 2.0 * np.finfo(np.float64).eps * p, -1.0), 0.0)
 
 
 def _largest_shift(p: np.ndarray, budget: np.ndarray, sign: float = 1.0) -> np.ndarray:

@@ -1,13 +1,15 @@
 """The public primitive: an interval for a mean of bounded values, by the method of your choice."""
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
 from taut.errors import UsageError
 from taut.inequalities import concentration
-from taut.inequalities.concentration import Side, bounded_blocks, from_unit, require_delta
+from taut.inequalities.concentration import Side, bounded_blocks, exact_mean, require_delta
+from taut.inequalities.rounding import binary_scale, from_unit
 from taut.types import Interval
 
 Method = Literal[
@@ -58,8 +60,11 @@ def mean_interval(
         side: "both", or the one end that is needed: the other is then the end of the range.
         seed: Of the pseudo-random order in which "betting" takes the values. Fix it before the
             data: the best of several seeds misses too often.
-        keys: uint64 keys of the draws, shape (n,), distinct: the order hashes them, so that the
-            result does not depend on the order of x. Default: the position of each value.
+        keys: Integer key of the draw that each value belongs to, shape (n,). Values with one key
+            are one draw: they may depend on each other in any way, so their mean is taken, and the
+            interval is about the mean over draws, each counted once, however many values it has.
+            The order of "betting" hashes keys, so that the order of x does not matter ("anytime"
+            takes draws by their first value). Default: each value is a draw.
         binary: Declares values that are all `low` or `high`: "betting" is then Clopper-Pearson.
 
     Raises:
@@ -77,6 +82,8 @@ def mean_interval(
         method = "clopper-pearson"
     require_delta(delta)
     values = bounded_blocks(x, low=low, high=high)
+    if keys is not None:
+        values, keys = _draw_means(values, _integer_keys(keys, len(values)))
     if method == "betting":
         values = values[draw_order(len(values), seed=seed, keys=keys)]
     eta = delta / 2.0 if concentration.known_side(side) == "both" else delta
@@ -129,6 +136,19 @@ def ordered_mean_interval(
         known = ", ".join((*_BETTING, *_CLOSED_FORMS))
         raise UsageError(f"method: expected one of {known}, found {method!r}.")
     values = np.ascontiguousarray(bounded_blocks(x, low=low, high=high))
+    exponent = binary_scale(low, high)
+    if exponent:  # an inverse of the width would overflow
+        small, large = (float(np.ldexp(end, -exponent)) for end in (low, high))
+        found = ordered_mean_interval(
+            np.ldexp(values, -exponent),
+            low=small,
+            high=large,
+            delta_lower=delta_lower,
+            delta_upper=delta_upper,
+            method=method,
+        )
+        lower, upper = (float(np.ldexp(end, exponent)) for end in (found.lower, found.upper))
+        return Interval(max(low, lower), min(high, upper))
     if method == "anytime":
         etas = np.array([lower_eta or 0.0, upper_eta or 0.0])
         lower, upper = _anytime_ends(values, np.array([len(values)]), low, high, etas)[0]
@@ -152,20 +172,51 @@ def draw_order(n: int, *, seed: int, keys: np.ndarray | None = None) -> np.ndarr
         keys: Distinct integer keys, shape (n,); default: positions.
 
     Raises:
-        UsageError: keys has another shape, or is not of an integer type.
+        UsageError: keys has another shape, is not of an integer type, or is not distinct.
 
     Source: theory §2.4.
     """
-    if keys is None:
-        keys = np.arange(n, dtype=np.uint64)
+    keys = _integer_keys(np.arange(n) if keys is None else keys, n)
+    start = _splitmix(np.array([seed % 2**64], dtype=np.uint64))
+    places = _splitmix(keys ^ start)
+    order = np.argsort(places)
+    if np.any(places[order[1:]] == places[order[:-1]]):
+        raise UsageError(
+            "keys: expected a different one for each draw, found equal ones; average the values "
+            "of one draw first (mean_interval does)."
+        )
+    return order
+
+
+def _integer_keys(keys: np.ndarray, n: int) -> np.ndarray:
+    """Return keys as uint64, or say what is wrong with them."""
     keys = np.asarray(keys)
     if keys.shape != (n,) or not np.issubdtype(keys.dtype, np.integer):
         raise UsageError(
             f"keys: expected {n} integers, one for each value, found shape {keys.shape} of "
             f"{keys.dtype}; hash other ids to integers first."
         )
-    start = _splitmix(np.array([seed % 2**64], dtype=np.uint64))
-    return np.argsort(_splitmix(keys.astype(np.uint64) ^ start))
+    return keys.astype(np.uint64)
+
+
+def _draw_means(values: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of each key's values, by first appearance, and the keys.
+
+    A mean is rounded once, of the sum, so that no order of rows changes a byte.
+    """
+    order = np.argsort(keys, kind="stable")
+    new = np.append(True, np.diff(keys[order]) != 0)[: len(keys)]
+    if new.all():
+        return values, keys
+    starts = np.append(np.flatnonzero(new), len(keys))
+    ordered = values[order]
+    means = np.array([exact_mean(ordered[a:b]) for a, b in pairwise(starts)])
+    # Rounding may leave the values' own range by a unit in the last place.
+    lowest = np.minimum.reduceat(ordered, starts[:-1])
+    highest = np.maximum.reduceat(ordered, starts[:-1])
+    firsts = order[starts[:-1]]
+    arrival = np.argsort(firsts)
+    return np.clip(means, lowest, highest)[arrival], keys[firsts][arrival]
 
 
 def anytime_path(

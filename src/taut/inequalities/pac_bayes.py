@@ -13,9 +13,11 @@ import numpy as np
 from taut.errors import AssumptionError, UsageError
 from taut.inequalities.concentration import require_delta
 from taut.inequalities.divergence import kl_lower, kl_upper
+from taut.inequalities.rounding import to_range
 from taut.types import Interval
 
 _EPS = float(np.finfo(np.float64).eps)
+_MOST = 2**63  # of a count: more are a mistake
 _SUM_BELOW = 100_000  # below: the sum itself; from here on a closed form, equal to 15 digits
 
 
@@ -130,7 +132,7 @@ def pac_bayes_ends(
     if draws is not None and draws_delta is not None:
         price = monte_carlo_price(draws, draws_delta)
         least, most = kl_lower(least, price), kl_upper(most, price)
-    return _to_range(kl_lower(least, budget), kl_upper(most, budget), low, high)
+    return to_range(kl_lower(least, budget), kl_upper(most, budget), low=low, high=high)
 
 
 def union_ends(
@@ -171,7 +173,7 @@ def union_ends(
         )
     counts = np.array([_count("blocks", n) for n in np.ravel(blocks)]).reshape(np.shape(blocks))
     budget = (math.log(2.0 / delta) - np.log(shares)) / counts * (1.0 + 8.0 * _EPS)
-    return _to_range(kl_lower(least, budget), kl_upper(most, budget), low, high)
+    return to_range(kl_lower(least, budget), kl_upper(most, budget), low=low, high=high)
 
 
 def monte_carlo_price(draws: int, delta: float) -> float:
@@ -243,6 +245,7 @@ def paper_pac_bayes(
     price, n = float(_divergences(kl)), _count("prompts", prompts)
     _at_least("width", width, 0.0)
     parts = _prompt_part(price, n, delta) + _rollout_part(price, n, rollouts_per_prompt, delta)
+    sampling = width * parts if width > 0.0 else 0.0
     shift = clipping = total = None
     if mean_coverage is not None and reward_mse is not None:
         coverage = _at_least("mean_coverage", mean_coverage, 1.0)
@@ -252,10 +255,8 @@ def paper_pac_bayes(
     elif mean_clipped_excess is not None:
         clipping = beta * _at_least("mean_clipped_excess", mean_clipped_excess, 0.0)
     if shift is not None and clipping is not None:
-        total = width * parts + shift + clipping
-    return PaperPacBayes(
-        sampling=width * parts, reward_shift=shift, kl_clipping=clipping, total=total
-    )
+        total = sampling + shift + clipping
+    return PaperPacBayes(sampling=sampling, reward_shift=shift, kl_clipping=clipping, total=total)
 
 
 def _prompt_part(kl: float, n: int, delta: float) -> float:
@@ -304,19 +305,8 @@ def _unit(values: np.ndarray | float, low: float, high: float) -> tuple[np.ndarr
             f"empirical: expected averages in [{low}, {high}], found {array}; declare the range "
             "that every block keeps to."
         )
-    unit = (array - low) / width
-    return np.clip(unit - slack / width, 0.0, 1.0), np.clip(unit + slack / width, 0.0, 1.0)
-
-
-def _to_range(
-    lower: np.ndarray, upper: np.ndarray, low: float, high: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Map ends within [0, 1] to [low, high], rounding outward and clipping."""
-    width = high - low
-    slack = 4.0 * _EPS * max(abs(low), abs(high), width)
-    below = np.where(lower <= 0.0, low, np.maximum(low, low + width * lower - slack))
-    above = np.where(upper >= 1.0, high, np.minimum(high, low + width * upper + slack))
-    return below, above
+    unit, slack = (array - low) / width, max(slack / width, 4.0 * _EPS)
+    return np.clip(unit - slack, 0.0, 1.0), np.clip(unit + slack, 0.0, 1.0)
 
 
 def _divergences(kl: np.ndarray | float) -> np.ndarray:
@@ -327,8 +317,8 @@ def _divergences(kl: np.ndarray | float) -> np.ndarray:
 
 
 def _count(name: str, value: int) -> int:
-    if not (float(value) >= 1 and float(value) == math.floor(value)):
-        raise AssumptionError(f"{name}: expected a whole number of at least 1, found {value}.")
+    if not (1 <= value <= _MOST and value == math.floor(value)):
+        raise AssumptionError(f"{name}: expected a whole number in 1..2^63, found {value}.")
     return int(value)
 
 

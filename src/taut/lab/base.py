@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from taut.lab import language
-from taut.training.reward_model import write_whole
+from taut.training.pipeline.reward_model import write_whole
 
 _PEAK = 3e-3  # learning rate
 

@@ -31,6 +31,8 @@ DECLARED = (
     "rollouts_per_prompt",
     "random_labels",
     "log_probs",
+    "log_probs_estimated",
+    "starts_at_reference",
 )
 
 
@@ -48,6 +50,8 @@ class LogFacts:
         random_labels: Rows to label were chosen blindly; the design of the sheet where there is
             one (a mapping), else True or False.
         log_probs: Who computed the log-probs, as in "transformers 5.1, float32".
+        log_probs_estimated: They are of tokens made from text, not surely those that were sampled.
+        starts_at_reference: Rows of step 0 are of the reference itself: their log-ratios are 0.
         mapping: Native column to column of the original log, as it was converted.
         writer: Who wrote the file, as in "taut.training.record, trl 1.16.0".
         ours: A recorder, scorer or sheet of taut wrote it: what it says is on record.
@@ -64,6 +68,8 @@ class LogFacts:
     rollouts_per_prompt: int | None = None
     random_labels: bool | Mapping[str, Any] | None = None
     log_probs: str | None = None
+    log_probs_estimated: bool | None = None
+    starts_at_reference: bool | None = None
     mapping: Mapping[str, str] = field(default_factory=dict)
     writer: str | None = None
     ours: bool = False
@@ -207,10 +213,13 @@ _EXPECTED: dict[str, tuple[Any, str]] = {
     "gold_range": (_pair, "two numbers, LOW below HIGH"),
     "held_out": (lambda v: isinstance(v, bool), "true or false"),
     "complete": (lambda v: isinstance(v, bool), "true or false"),
-    "launched_prompts": (_count, "a count of draws"),
+    # 0 in the file of a process whose rollouts all belong to draws that began on another.
+    "launched_prompts": (lambda v: v == 0 or _count(v), "a count of draws"),
     "rollouts_per_prompt": (_count, "a count of rollouts"),
     "random_labels": (lambda v: isinstance(v, bool | dict), "true, false or the design of a sheet"),
     "log_probs": (lambda v: isinstance(v, str), "text"),
+    "log_probs_estimated": (lambda v: isinstance(v, bool), "true or false"),
+    "starts_at_reference": (lambda v: isinstance(v, bool), "true or false"),
     "mapping": (lambda v: isinstance(v, dict), "native columns and their paths"),
     "writer": (lambda v: isinstance(v, str), "text"),
     "ours": (lambda v: isinstance(v, bool), "true or false"),

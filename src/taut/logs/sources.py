@@ -38,7 +38,8 @@ class Source:
         listed: The file was found in a folder, not named: it may turn out to hold no rollouts.
         state: What tells whether the file is still the one that was found: device, inode, size
             and time of change; None where that is not watched.
-        place: Path of the bytes, where they are not under `name` (a pipe).
+        place: Path of the bytes, where they are not under `name` (a pipe, an open descriptor).
+        data: The bytes themselves, where a part of a file is in memory.
         notes: What people should know of how the file was found.
     """
 
@@ -50,6 +51,7 @@ class Source:
     listed: bool = False
     state: tuple[int, int, int, int] | None = None
     place: str | None = None
+    data: bytes | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -83,7 +85,8 @@ class Stream:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._file = pa.OSFile(os.fsencode(source.path))
+        held = source.data is not None
+        self._file = pa.BufferReader(source.data) if held else pa.OSFile(os.fsencode(source.path))
         self._bytes = (
             pa.CompressedInputStream(self._file, source.codec) if source.codec else self._file
         )
@@ -192,7 +195,7 @@ def _expand(item: str, notes: list[str]) -> list[tuple[str, bool]]:
     if item == PIPE:
         return [(PIPE, False)]
     if os.path.isdir(item):
-        found = sorted(_walk(item, notes))
+        found = sorted(walk(item, notes))
         if not found:
             raise LogError(
                 f"{safe(item)}: expected log files in this folder ({', '.join(LOG_SUFFIXES)}, also "
@@ -203,7 +206,7 @@ def _expand(item: str, notes: list[str]) -> list[tuple[str, bool]]:
         return [(item, False)]
     if glob.has_magic(item):
         names = sorted(glob.glob(item, recursive=True))
-        inside = [part for name in names if os.path.isdir(name) for part in _walk(name, notes)]
+        inside = [part for name in names if os.path.isdir(name) for part in walk(name, notes)]
         files = [name for name in names if os.path.isfile(name)]
         if files or inside:
             return [(name, False) for name in files] + [(name, True) for name in sorted(inside)]
@@ -211,10 +214,15 @@ def _expand(item: str, notes: list[str]) -> list[tuple[str, bool]]:
     raise LogError(f"{safe(item)}: expected a file or folder, found nothing there; check the path.")
 
 
-def _walk(folder: str, notes: list[str]) -> Iterator[str]:
-    """Yield what may hold rollouts; a folder that links lead to again is entered once."""
+def walk(folder: str, notes: list[str] | None = None) -> Iterator[str]:
+    """Yield what may hold rollouts; a folder that links lead to again is entered once.
+
+    Raises:
+        LogError: A folder in it cannot be listed.
+    """
+    notes = [] if notes is None else notes
     seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, onerror=_unlisted, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:
             folders[:] = []
@@ -239,6 +247,19 @@ def _of_dataset(folder: str, files: list[str]) -> list[str]:
     return [name for name in files if name not in beside and not name.startswith("cache-")]
 
 
+def _unlisted(problem: OSError) -> None:
+    if not isinstance(problem, FileNotFoundError):  # gone since its parent was listed
+        raise unreadable(problem.filename, problem)
+
+
+def unreadable(name: str, problem: OSError) -> LogError:
+    """Return the error for a file or folder that cannot be opened."""
+    return LogError(
+        f"{safe(name)}: expected a readable file, found {problem.strerror or problem}; "
+        "check the path and its permissions."
+    )
+
+
 def _listing(folder: str) -> str:
     names = sorted(os.listdir(folder))
     shown = ", ".join(safe(name) for name in names[:3])
@@ -261,8 +282,12 @@ def _kind(path: str) -> str:
     return next((text for test, text in kinds.items() if test(mode)), "no file")
 
 
-def sniff(name: str) -> Source:
+def sniff(name: str, path: str | None = None) -> Source:
     """Return a file as a source, told by its first bytes.
+
+    Args:
+        name: Shown in messages.
+        path: Where to open it, where that is not its name: an open descriptor.
 
     Raises:
         LogError: The file is empty, unreadable, or none that can hold rollouts.
@@ -271,20 +296,17 @@ def sniff(name: str) -> Source:
         return _from_pipe(name)
     try:
         # A pipe without a writer would make `open` wait for ever.
-        if not stat.S_ISREG(os.stat(name).st_mode):
+        if not stat.S_ISREG(os.stat(path or name).st_mode):
             raise LogError(
                 f"{safe(name)}: expected a file, found {_kind(name)}; for what comes through a "
                 "pipe say - and redirect: taut … - < PIPE."
             )
-        with open(name, "rb") as file:
+        with open(path or name, "rb") as file:
             status = os.fstat(file.fileno())
             head = file.read(_HEAD)
     except OSError as problem:
-        raise LogError(
-            f"{safe(name)}: expected a readable file, found {problem.strerror or problem}; "
-            "check the path and its permissions."
-        ) from None
-    return _told(name, name, status, head)
+        raise unreadable(name, problem) from None
+    return _told(name, path or name, status, head)
 
 
 def _told(name: str, place: str, status: os.stat_result, head: bytes) -> Source:

@@ -19,7 +19,6 @@ from taut.logs.reduce import Reduced, Rejected
 from taut.logs.schema import (
     COLUMNS,
     KEPT,
-    NATIVE,
     ORIGIN_KEY,
     PART,
     REJECTED_KEY,
@@ -35,7 +34,6 @@ except ImportError:  # no locks on this system: parts of killed runs stay
     fcntl = None
 
 ROW_GROUP = 8192  # rows; small enough to read in pieces, large enough to compress
-LIST_ROW_GROUP = 4096  # rows with token lists
 
 _TYPES: dict[Kind, pa.DataType] = {
     "float": pa.float64(),
@@ -84,51 +82,6 @@ def write_native(
     refuse_overwrite(path, inputs)
     with whole_file(path) as file:
         return _write(pieces, file, path, token_clip, mapping or {}, facts)
-
-
-def write_rollouts(
-    columns: Mapping[str, Sequence], path: str | os.PathLike, *, facts: Mapping[str, str] = {}
-) -> None:
-    """Write rollouts as they come from a trainer: sequence sums and, where given, token lists.
-
-    Token lists are non-nullable float32, byte-stream-split and zstd, in row groups that a reader
-    holds in memory with ease. The file takes its name when it is complete.
-
-    Args:
-        columns: Native columns, each of shape (rollouts,); `*_logprobs` hold one float32 array per
-            rollout, nats.
-        path: File to write; replaced if it exists.
-        facts: Kept in the file beside the columns.
-
-    Raises:
-        LogError: The file cannot be written.
-    """
-    path = os.fspath(path)
-    names = [column.name for column in COLUMNS if column.name in columns]
-    lists = [name for name in names if NATIVE[name].kind == "tokens"]
-    arrays = [_list_array(columns[n]) if n in lists else column_array(n, columns[n]) for n in names]
-    fields = [
-        pa.field(name, array.type, nullable=name in _NO_VALUE)
-        for name, array in zip(names, arrays, strict=True)
-    ]
-    table = pa.table(arrays, schema=pa.schema(fields, metadata=dict(facts)))
-    with whole_file(path) as file:
-        pq.write_table(
-            table,
-            file,
-            compression="zstd",
-            use_dictionary=[name for name in names if pa.types.is_string(table[name].type)],
-            use_byte_stream_split=[f"{name}.list.element" for name in lists],
-            row_group_size=LIST_ROW_GROUP if lists else ROW_GROUP,
-            write_page_checksum=True,
-        )
-
-
-def _list_array(rows: Sequence[np.ndarray]) -> pa.Array:
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int32)
-    values = np.concatenate([np.zeros(0, np.float32), *rows]).astype(np.float32, copy=False)
-    kind = pa.list_(pa.field("element", pa.float32(), nullable=False))
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values), type=kind)
 
 
 def _write(

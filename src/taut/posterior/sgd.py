@@ -351,7 +351,9 @@ class GaussianBound:
         lower, upper: Units of [low, high].
         kl, log_price: What Q and the choice of the prior's width cost, nats.
         delta: All that was spent, draws included.
-        status: Certified, or vacuous where the interval is 99% of the range or wider.
+        status: Conditional, as that the policies are draws from Q and that prior and widths were
+            fixed beforehand is beyond what a log records (theory §5); vacuous where the interval
+            is 99% of the range or wider.
         parameters: d.
         vacuous_at: Fewest free directions that already make it vacuous, the costliest ones first
             and the others left to the prior; 0 if no direction is needed (too few blocks or
@@ -430,7 +432,7 @@ def gaussian_bound(
         kl=kl,
         log_price=prior.log_price,
         delta=delta + draws_delta,
-        status=Status.CERTIFIED if fewest == len(totals) else Status.VACUOUS,
+        status=Status.CONDITIONAL if fewest == len(totals) else Status.VACUOUS,
         parameters=posterior.parameters,
         vacuous_at=None if fewest == len(totals) else fewest,
     )

@@ -105,7 +105,7 @@ def _assumptions(document: Mapping) -> list[str]:
     """Return the assumptions as a list that opens on a click."""
     items = []
     for entry in look(document, "assumptions") or []:
-        found = wording.standing(entry, look(document, "health"))
+        found = wording.standing(entry)
         text = look(entry, "text") or "unnamed assumption"
         outcome = wording.outcome(entry)
         said = f"{found}: {text}" + (f" – {outcome}" if outcome else "")

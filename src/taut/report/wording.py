@@ -20,11 +20,13 @@ from taut.report.digits import (
     up,
 )
 
+DECLARABLE = ("held-out", "complete", "random-labels")
+
 HELP_STATUS = {
-    "certified": "A finite-sample guarantee that assumes only that prompts are independent draws "
-    "and that the declared ranges hold.",
-    "conditional": "The same finite-sample guarantee, if a named assumption that data cannot "
-    "check holds.",
+    "certified": "A finite-sample guarantee; everything that it rests on is on record, checked or "
+    "declared.",
+    "conditional": "The same finite-sample guarantee, if named assumptions hold that nobody "
+    "declared and no data can show.",
     "estimated": "A careful estimate without any guarantee; the report says why.",
     "vacuous": "True, but it says nothing: the data leave every possible value open.",
 }
@@ -129,6 +131,8 @@ def measured_of(document: Mapping, target: str) -> float | None:
     own = number(document, f"targets.{target}.measured")
     if own is not None:
         return own
+    if target == "reward" and _own_scale(document):
+        return None
     return number(document, "measured.reward" if target == "reward" else "measured.objective")
 
 
@@ -173,26 +177,50 @@ def check_name(check: object) -> str:
     return CHECK_NAMES.get(text, text.replace("_", " "))
 
 
-def standing(assumption: object, checks: object) -> str:
-    """Return what was found of an assumption: its health check's word, or that none was made.
-
-    An assumption whose check warns or fails must not read as if it had been confirmed.
-    """
-    if not look(assumption, "checked"):
-        return "assumed"
-    outcome = look(assumption, "outcome")
-    for check in checks if isinstance(checks, list) else []:
-        if outcome and look(check, "detail") == outcome:
-            return {"fail": "violated", "warn": "in doubt"}.get(
-                str(look(check, "status")), "checked"
-            )
-    return "checked"
+def standing(assumption: object) -> str:
+    """Return how an assumption stands, in words."""
+    return str(look(assumption, "stands") or "assumed").replace("_", " ")
 
 
 def outcome(assumption: object) -> str:
-    """Return what a check of an assumption found, or "" where there is nothing beyond "given"."""
-    text = look(assumption, "outcome")
-    return "" if text in (None, "", "not checked", "declared or unchecked") else str(text)
+    """Return who or what says how an assumption stands."""
+    return str(look(assumption, "by") or "")
+
+
+def units_of(document: Mapping) -> str:
+    """Return the units of a certificate, in words."""
+    own = look(document, "certificate.units") == "gold" and _own_scale(document)
+    return "units of gold" if own else "reward units"
+
+
+def _own_scale(document: Mapping) -> bool:
+    """Tell whether gold has a scale of its own, other than the reward's."""
+    gold = look(document, "settings.gold_range")
+    scale = look(document, "settings.reward_range")
+    return bool(look(document, "settings.gold_scale")) or (
+        gold is not None and scale is not None and list(gold) != list(scale)
+    )
+
+
+def to_declare(document: Mapping) -> str:
+    """Return the line that says what to declare, or "" where nothing that is left can be."""
+    if status_of(document) not in ("conditional", "certified"):
+        return ""
+    words = [
+        str(look(entry, "name"))
+        for entry in look(document, "assumptions") or []
+        if look(entry, "stands") == "assumed" and look(entry, "name") in DECLARABLE
+    ]
+    if not words:
+        return ""
+    rest = [
+        entry
+        for entry in look(document, "assumptions") or []
+        if look(entry, "name") in ("log-probs", "quantity", "replacement")
+        or look(entry, "stands") == "in_doubt"
+    ]
+    worth = "that much less is assumed" if rest else "it is certified"
+    return f"Where you can vouch for it, say --declare {','.join(words)}: then {worth}."
 
 
 def headline_decimals(document: Mapping) -> int:
@@ -261,19 +289,19 @@ def _claim(document: Mapping, verb: str = "is") -> str:
     return claim if measured is None else f"measured {near(measured, digits)}; {claim}"
 
 
-def _assumed(document: Mapping, status: str) -> list[str]:
+def _assumed(document: Mapping) -> list[str]:
+    """Return what a conditional certificate hangs on: what is assumed, doubted or a quantity."""
     found: list[str] = []
-    for name in TERMS:
-        if look(document, f"terms.{name}.status") != status:
-            continue
-        for text in look(document, f"terms.{name}.assumes") or []:
-            if str(text).rstrip(".") not in found:
-                found.append(str(text).rstrip("."))
+    for entry in look(document, "assumptions") or []:
+        stands, text = look(entry, "stands"), str(look(entry, "text")).rstrip(".")
+        quantity = look(entry, "name") in ("log-probs", "quantity", "replacement")
+        if (quantity or stands in ("assumed", "in_doubt")) and text not in found:
+            found.append(text)
     return found
 
 
 def _conditional(document: Mapping) -> Verdict:
-    conditions = _assumed(document, "conditional")
+    conditions = _assumed(document)
     level = f"({_level(document)})"
     if len(conditions) == 1 and len(conditions[0]) <= 70:
         condition = conditions[0].removeprefix("if ").removeprefix("If ")
@@ -538,12 +566,13 @@ def advice_text(document: Mapping) -> str:
 
 def health_sentence(checks: list) -> str:
     """Return the outcome of the health checks in one sentence."""
-    found = {status: 0 for status in ("fail", "warn", "pass", "not_checked")}
+    found = {status: 0 for status in ("fail", "warn", "note", "pass", "not_checked")}
     for check in checks:
         status = str(look(check, "status"))
         found[status if status in found else "not_checked"] += 1
     parts = [count(found["fail"], "problem")] if found["fail"] else []
     parts += [count(found["warn"], "warning")] if found["warn"] else []
+    parts += [count(found["note"], "note")] if found["note"] else []
     parts += [f"{count(found['pass'], 'check')} passed"] if found["pass"] else []
     parts += [f"{int(found['not_checked'])} could not be checked"] if found["not_checked"] else []
     return ", ".join(parts) or "nothing was checked"

@@ -39,6 +39,7 @@ def sample_rollouts(
     rng: np.random.Generator,
     gold_prompts: int | None = None,
     gold_rows: float | None = None,
+    weights: bool = False,
 ) -> Rollouts:
     """Draw prompts independently from rho and their rollouts from pi_theta (theory §1, §2).
 
@@ -50,12 +51,15 @@ def sample_rollouts(
         gold_prompts: Draws that carry gold labels, a random subset; None is all when `gold_rows`
             is given and none otherwise.
         gold_rows: Probability with which each row of those draws is labelled, on its own.
+        weights: Put the log-probs of the behaviour policy of reward data beside the rows, as
+            importance weighting takes them (theory §3.4). That policy did not draw these rows, so
+            without reward data they would contradict themselves.
 
     Raises:
         UsageError: A count or probability out of range.
     """
     draws = _draw(world, prompts, per_prompt, rng, gold_prompts, gold_rows)
-    return _rollouts(world, draws, prompts)
+    return _rollouts(world, draws, prompts, weights=weights)
 
 
 def sample_reward_data(
@@ -75,11 +79,11 @@ def sample_reward_data(
     """
     behaviour = replace(world, policy=world.behaviour)
     draws = _draw(behaviour, prompts, per_prompt, rng, gold_prompts, gold_rows)
-    found = _rollouts(world, draws, prompts)
+    found = _rollouts(world, draws, prompts, weights=True)
     return replace(found, prompt=found.prompt ^ np.uint64(1) << np.uint64(63))
 
 
-def _rollouts(world: World, draws: _Draws, prompts: int) -> Rollouts:
+def _rollouts(world: World, draws: _Draws, prompts: int, *, weights: bool) -> Rollouts:
     at = (draws.prompt, draws.response)
     if world.recurring:
         prompt = hash_ids(_kind_names(len(world.policy)))[draws.prompt]
@@ -94,7 +98,7 @@ def _rollouts(world: World, draws: _Draws, prompts: int) -> Rollouts:
         log_ratio=world.log_ratio[at],
         gold=gold,
         policy_logprob=np.log(world.policy[at]),
-        behaviour_logprob=_behaviour_logprob(world)[at],
+        behaviour_logprob=_behaviour_logprob(world)[at] if weights else None,
         n_tokens=world.n_tokens[at],
     )
 
@@ -233,7 +237,6 @@ def _log_columns(world: World, draws: _Draws) -> dict[str, np.ndarray]:
         **({"gold": gold} if draws.labelled.any() else {}),
         "policy_logprob": np.log(world.policy[at]),
         "ref_logprob": np.log(world.reference[at]),
-        "behaviour_logprob": _behaviour_logprob(world)[at],
         "n_tokens": world.n_tokens[at],
     }
 

@@ -14,7 +14,10 @@ from taut.auditing.routes import reward_data as density
 from taut.auditing.routes.declared import Joined
 from taut.auditing.routes.reward_data import Shift
 from taut.auditing.target import Budget, TargetMean
-from taut.bounds.reward_shift import label_counts, paper_shift
+from taut.bounds.reward_shift import (
+    paper_shift,
+)
+from taut.draws.labels import label_counts
 from taut.errors import CoverageError, UsageError
 from taut.types import Interval, Status
 
@@ -114,6 +117,7 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
         return routes.gold(mean, budget, delta)
 
     def paper() -> tuple[Joined, float]:
+        _needs_one_scale(mean)
         if coverage is not None and options.reward_mse is None and shift is not None:
             found = density.paper(mean, shift, budget, delta, coverage)
             return found, density.paper_forecast(mean, shift, coverage, delta)
@@ -124,6 +128,7 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
         return routes.declared(mean, learned, budget, bound, options), base + 2 * bound
 
     def centred() -> tuple[Joined, float]:
+        _needs_one_scale(mean)
         _needs_data(shift)
         if coverage is None:
             raise CoverageError("needs a declared C (--coverage)")
@@ -131,6 +136,8 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
         return found, density.centred_forecast(mean, shift, coverage, delta)
 
     def truncated() -> tuple[Joined, float]:
+        _needs_exact_weights(options)
+        _needs_one_scale(mean)
         _needs_data(shift)
         found = density.truncated(mean, shift, budget, delta)
         return found, density.truncated_forecast(mean, shift, delta)
@@ -141,6 +148,7 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
         return found, density.importance_forecast(mean, shift, budget, coverage)
 
     def score() -> tuple[Joined, float]:
+        _needs_one_scale(mean)
         _needs_data(shift)
         return density.mahalanobis(mean, shift, budget), math.inf
 
@@ -161,3 +169,16 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
 def _needs_data(shift: Shift | None) -> None:
     if shift is None:
         raise CoverageError("needs reward data (--reward-data)")
+
+
+def _needs_exact_weights(options: Options) -> None:
+    if options.log_prob_noise:
+        raise CoverageError("needs exact weights, and their noise is declared")
+
+
+def _needs_one_scale(mean: TargetMean) -> None:
+    """Refuse what goes through r^ - r* where the two lie on scales of their own (theory §1)."""
+    if mean.design.units.common is None:
+        raise CoverageError(
+            "needs gold in the reward's units: declare how it converts, --gold-scale P,Q"
+        )

@@ -14,8 +14,12 @@ from taut.bounds.reward_shift import (
     GoldPlan,
     choose_gold_plan,
     gold_blocks,
-    label_counts,
 )
+from taut.bounds.sampling import predicted_half_width
+from taut.draws import assumptions as about
+from taut.draws.assumptions import Assumption, Standing, status_of
+from taut.draws.labels import LabelKind, label_counts, labelled_rows
+from taut.errors import CoverageError
 from taut.types import Interval, Status
 
 
@@ -38,7 +42,7 @@ class Joined:
     shift: Interval
     events: tuple[Event, ...]
     status: Status
-    assumes: tuple[str, ...]
+    assumes: tuple[Assumption, ...]
     route: str
     source: str
     values: np.ndarray
@@ -61,6 +65,13 @@ def gold(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]
         The route, and the width that it was forecast to have on the calibration split.
     """
     data, blocks = mean.data, mean.blocks
+    if mean.design.labels.kind is LabelKind.CHANCES:
+        if mean.missing is not None:
+            raise CoverageError(
+                "needs labels of one chance: recorded chances are not weighed together with "
+                "missing='worst'"
+            )
+        return _by_chances(mean, budget, delta)
     labelled = int((label_counts(data.gold, blocks) > 0).sum())
     parts = {
         "reward": data.reward,
@@ -71,22 +82,70 @@ def gold(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]
     plan, half_width = _gold_plan(mean, delta)
     joint = gold_blocks(plan, **parts, blocks=blocks)
     interval = mean.interval(
-        joint.values, joint.low, joint.high, budget, np.ones(len(joint.values), dtype=np.int64)
+        joint.values,
+        joint.low,
+        joint.high,
+        budget,
+        np.ones(len(joint.values), dtype=np.int64),
+        label_counts(data.gold, blocks) > 0,
     )
     sampling, shift = _shares(mean, joint.values, interval)
+    assumes = mean.design.resting_on(about.RANDOM_LABELS, about.GOLD_RANGE)
     joined = Joined(
         interval=interval,
         sampling=sampling,
         shift=shift,
         events=both_ends("gold blocks", budget),
-        status=Status.CERTIFIED if joint.exact and mean.design.labels_blind else Status.ESTIMATED,
-        assumes=_gold_assumes(joint.exact, mean.design.labels_blind),
+        status=status_of(assumes),
+        assumes=assumes,
         route=_gold_route(plan, labelled),
         source="theory §3.6",
         values=joint.values,
         guaranteed=joint.exact,
     )
     return joined, 2 * half_width
+
+
+def _by_chances(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]:
+    """Rows labelled one by one with recorded chances: inverse weights (theory §3.6).
+
+    Both ends are lower ends of means that no weight makes negative: of r* - cost, and of
+    1 - r* + cost. So no largest weight enters a bound, only the scale of its bets.
+    """
+    blocks, data = mean.blocks, mean.data
+    known = labelled_rows(data.gold)
+    chance = np.where(known, mean.design.rollouts.label_probability, 1.0)
+    weight = np.where(known, 1.0 / chance, 0.0)
+    most = float((1.0 / chance[blocks.rows]).max())
+    gold = np.where(known, data.gold, 0.0)
+    ends, spent = [], (budget.lower, budget.upper)
+    shown = None
+    for upper in (False, True):
+        part = (1 - gold if upper else gold) * weight
+        cost = mean.cost if upper else -mean.cost
+        low, high = mean.cost_range if upper else (-mean.cost_range[1], -mean.cost_range[0])
+        values = np.clip(blocks.means(part + cost), low, most + high)
+        shown = values if shown is None else shown
+        found = mean.interval(values, low, most + high, Budget(spent[upper], 0.0, 0.0))
+        ends.append(found.lower)
+    interval = Interval(ends[0], 1 - ends[1])
+    measured, centre = exact_mean(mean.draws), exact_mean(shown)
+    assumes = mean.design.resting_on(about.RANDOM_LABELS, about.GOLD_RANGE)
+    joined = Joined(
+        interval=interval,
+        sampling=Interval(interval.lower - centre, interval.upper - centre),
+        shift=Interval(centre - measured, centre - measured),
+        events=both_ends("gold weighted by the chances of its labels", budget),
+        status=status_of(assumes),
+        assumes=assumes,
+        route=f"gold labels on {int(known[blocks.rows].sum())} rollouts, by recorded chances",
+        source="theory §3.6",
+        values=shown,
+    )
+    width = predicted_half_width(
+        shown, low=mean.low, high=most + mean.high, blocks=len(shown), delta=delta
+    )
+    return joined, 2 * width
 
 
 def _gold_plan(mean: TargetMean, delta: float) -> tuple[GoldPlan, float]:
@@ -103,19 +162,9 @@ def _gold_plan(mean: TargetMean, delta: float) -> tuple[GoldPlan, float]:
     )
     if math.isinf(mean.high - mean.low):
         plan = replace(plan, own=1.0)
+    if mean.missing is not None:
+        plan = GoldPlan(0.0, 1.0)  # what is missing of other draws would enter a group
     return plan, half_width
-
-
-def _gold_assumes(exact: bool, blind: bool) -> tuple[str, ...]:
-    text = "which rows carry gold labels does not depend on outcomes"
-    text += "" if blind else ", although labelled rows look different"
-    if exact:
-        return (text,)
-    return (
-        text,
-        "rows were labelled one by one at a rate read off this log, and draws have unequal "
-        "numbers of rollouts; label whole prompts for a certificate",
-    )
 
 
 def _gold_route(plan: GoldPlan, labelled: int) -> str:
@@ -167,13 +216,20 @@ def declared(
         events=both_ends("learned reward less KL cost", budget),
         status=Status.CONDITIONAL,
         assumes=(
-            f"coverage C is at most {options.coverage:g} (declared)",
-            "the reward model's mean squared error on its data is at most the declared L",
+            _declared(f"coverage C is at most {options.coverage:g}", "--coverage"),
+            _declared(
+                "the reward model's mean squared error on its data is at most the declared L",
+                "--reward-mse",
+            ),
         ),
         route="declared C and L",
         source="theory §3.1",
         values=mean.draws,
     )
+
+
+def _declared(text: str, by: str) -> Assumption:
+    return Assumption(name=about.QUANTITY, text=text, stands=Standing.DECLARED, by=by)
 
 
 def trivial(mean: TargetMean, learned: Interval, budget: Budget) -> Joined:

@@ -19,7 +19,6 @@ from taut.bounds.coverage import (
     mahalanobis_shift,
     noise_floor,
 )
-from taut.bounds.reward_shift import inclusion_varies, label_counts, labelled_means
 from taut.bounds.sampling import block_interval, end_forecast
 from taut.bounds.transfer import (
     TRUNCATIONS,
@@ -34,16 +33,36 @@ from taut.bounds.transfer import (
     truncated_weights,
     weight_bounds,
 )
-from taut.draws.health import SURE_LOG_E
+from taut.draws import assumptions as about
+from taut.draws.assumptions import Assumption, Standing, status_of
+from taut.draws.design import Design
+from taut.draws.labels import LabelKind, inclusion_varies, label_counts, labelled_means
 from taut.draws.rollouts import Blocks
 from taut.errors import CoverageError
-from taut.types import Interval, Status
+from taut.types import Interval, Status, weakest
 
+_SURE_LOG_E = math.log(1e6)  # refuted for all practical purposes
 _ENOUGH = 200
 _CHECK_LEVEL = 3.0  # where both samples of the covered mass are compared
-_TRUSTED = "the log-probs of policy and behaviour are right, from one engine"
-_REACH = "reward data and audited rollouts share the law of prompts"
-_UNSEEN = "the gold labels on the reward data were not used to fit the reward model"
+
+
+def _assumed(text: str) -> Assumption:
+    by = "nobody can look"
+    return Assumption(name=about.QUANTITY, text=text, stands=Standing.ASSUMED, by=by)
+
+
+_TRUSTED = _assumed("the log-probs of policy and behaviour are right, from one engine")
+_REACH = _assumed("reward data and audited rollouts share the law of prompts")
+_UNSEEN = _assumed("the gold labels on the reward data were not used to fit the reward model")
+
+
+def _coverage_declared(coverage: float) -> Assumption:
+    return Assumption(
+        name=about.QUANTITY,
+        text=f"coverage C is at most {coverage:g}",
+        stands=Standing.DECLARED,
+        by="--coverage",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +74,31 @@ class Shift:
         weight: w of the audited rollouts, shape (rollouts,); None where they lack the
             behaviour's log-probs.
         prompt: uint64 key of each audited row's prompt.
-        identical: Reward data come from one behaviour; else order-free bounds are used.
+        design: What the rows of the reward data are worth.
         features: Features of the audited rows and of the reward data, shapes (rows, features);
             None where either log lacks them.
         paired: Prompts may occur in both logs; draws of one prompt then share a block.
     """
 
     data: RewardData
+    design: Design
     weight: np.ndarray | None
     prompt: np.ndarray
     paired: bool
     features: tuple[np.ndarray, np.ndarray] | None = None
-    identical: bool = True
+
+    @property
+    def rests_on(self) -> tuple[Assumption, ...]:
+        """What any number made from the reward data rests on."""
+        return tuple(
+            item.model_copy(update={"text": f"reward data: {item.text}"})
+            for item in self.design.resting_on(about.RANDOM_LABELS, about.GOLD_RANGE)
+        )
 
 
 def _method(mean: TargetMean, shift: Shift) -> str:
     """Return the sampling bound that fits both logs."""
-    mixed = not shift.identical and mean.method in ("betting", "bernstein")
+    mixed = not shift.design.one_law and mean.method in ("betting", "bernstein")
     return "mixture" if mixed else mean.method
 
 
@@ -90,13 +117,15 @@ def check_weights(mean: TargetMean, shift: Shift) -> None:
     data = shift.data
     if data.weight is None:
         raise CoverageError("needs `policy_logprob` and `behaviour_logprob` in the reward data")
+    if len(data.blocks) == 0:
+        raise CoverageError("needs reward data on prompts that chose nothing in the audited log")
     means = data.blocks.means(data.weight)
-    if log_e_value_of_mean(means) >= SURE_LOG_E:
+    if log_e_value_of_mean(means) >= _SURE_LOG_E:
         raise CoverageError(
             f"the mean weight on the reward data is {means.mean():.3g} where at most 1 can be: "
             "the log-probs are not those of the policies that they are said to be"
         )
-    if shift.weight is None:
+    if shift.weight is None or mean.design.declared.log_prob_noise:
         return
     trained, audited = (
         weight_bounds(
@@ -131,7 +160,7 @@ def check_declared(mean: TargetMean, shift: Shift | None, coverage: float) -> No
         if weight is None:
             continue
         means = blocks.means(weight**power) / coverage**2
-        if log_e_value_of_mean(means) >= SURE_LOG_E:
+        if log_e_value_of_mean(means) >= _SURE_LOG_E:
             raise CoverageError(
                 f"the weights of the {where} contradict the declared C of {coverage:g}: they "
                 f"say {coverage * math.sqrt(means.mean()):.3g}; declare one that holds, or none"
@@ -177,6 +206,11 @@ def check_labels(shift: Shift) -> None:
     data = shift.data
     if data.gold is None or (label_counts(data.gold, data.blocks) > 0).sum() < 2:
         raise CoverageError("needs gold labels on the reward data")
+    if shift.design.labels.kind is LabelKind.CHANCES:
+        raise CoverageError(
+            "needs labels of one chance: rows of the reward data had unequal, recorded chances of "
+            "a label (`label_probability`), which this route does not weigh"
+        )
     if inclusion_varies(label_counts(data.gold, data.blocks), data.blocks.sizes):
         raise CoverageError(
             "needs labels on whole prompts of the reward data: their numbers of rollouts are "
@@ -206,6 +240,7 @@ def importance(mean: TargetMean, shift: Shift, learned: Interval, budget: Budget
         learned,
         Interval(ends[0], 1 - ends[1]),
         events=both_ends("truncated importance weights", budget),
+        data=shift,
         status=Status.CONDITIONAL,
         assumes=(_TRUSTED, _REACH, _UNSEEN),
         route=f"importance weights cut at {truncation:g}"
@@ -223,7 +258,8 @@ def _forms(mean: TargetMean, shift: Shift) -> list[tuple[float, bool]]:
     # The control form is wrong where both logs understate w; with this many draws in each, the
     # comparison in `check_weights` sees that. The pure form is right in any case.
     enough = min(len(shift.data.blocks), len(mean.blocks)) >= _ENOUGH
-    controls = (False, True) if shift.weight is not None and enough else (False,)
+    noisy = bool(mean.design.declared.log_prob_noise)  # the control form is false under noise
+    controls = (False, True) if shift.weight is not None and enough and not noisy else (False,)
     return [(level, control) for level in levels for control in controls]
 
 
@@ -337,6 +373,7 @@ def truncated(mean: TargetMean, shift: Shift, budget: Budget, delta: float) -> J
         mean,
         budget,
         found,
+        data=shift,
         status=Status.CONDITIONAL,
         assumes=(_TRUSTED, _REACH, _UNSEEN),
         route=f"truncated coverage, weights cut at {level:g}",
@@ -429,8 +466,9 @@ def paper(mean: TargetMean, shift: Shift, budget: Budget, delta: float, coverage
         mean,
         budget,
         Interval(-reach, reach),
+        data=shift,
         status=Status.CONDITIONAL,
-        assumes=(f"coverage C is at most {coverage:g} (declared)", _REACH, _UNSEEN),
+        assumes=(_coverage_declared(coverage), _REACH, _UNSEEN),
         route="declared C, measured L",
         source="theory §3.1",
         shift_events=(Event("mean square of the reward error", half),),
@@ -461,8 +499,9 @@ def centred(
         mean,
         budget,
         centred_shift(bias, mse, coverage**2 - 1),
+        data=shift,
         status=Status.CONDITIONAL,
-        assumes=(f"coverage C is at most {coverage:g} (declared)", _REACH, _UNSEEN),
+        assumes=(_coverage_declared(coverage), _REACH, _UNSEEN),
         route="centred, declared C and measured error",
         source="theory §3.2",
         shift_events=(Event("mean and mean square of the reward error", half),),
@@ -499,15 +538,22 @@ def mahalanobis(mean: TargetMean, shift: Shift, budget: Budget) -> Joined:
         mean,
         budget,
         Interval(centre - reach, centre + reach),
+        data=shift,
         status=Status.ESTIMATED,
-        assumes=(f"the reward model's error is a linear function of {what}", _REACH, _UNSEEN),
+        assumes=(
+            _assumed(f"the reward model's error is a linear function of {what}"),
+            _REACH,
+            _UNSEEN,
+        ),
         route=f"shift of the mean of {what}",
         source="theory §3.5",
         shift_events=(),
     )
 
 
-def _added(mean: TargetMean, budget: Budget, shift: Interval, *, shift_events, **named) -> Joined:
+def _added(
+    mean: TargetMean, budget: Budget, shift: Interval, *, data: Shift, shift_events, **named
+) -> Joined:
     """Add a bound on the shift to the learned reward's interval at what is left of delta."""
     spent = sum(item.delta for item in shift_events)
     whole = budget.lower + budget.upper
@@ -520,6 +566,7 @@ def _added(mean: TargetMean, budget: Budget, shift: Interval, *, shift_events, *
         mean,
         learned,
         Interval(learned.lower + shift.lower, learned.upper + shift.upper),
+        data=data,
         events=both_ends("learned reward less KL cost", left),
         shift_events=shift_events,
         values=mean.draws,
@@ -527,14 +574,26 @@ def _added(mean: TargetMean, budget: Budget, shift: Interval, *, shift_events, *
     )
 
 
-def _beside(mean: TargetMean, learned: Interval, interval: Interval, **named) -> Joined:
+def _beside(
+    mean: TargetMean,
+    learned: Interval,
+    interval: Interval,
+    *,
+    data: Shift,
+    status: Status,
+    assumes: tuple[Assumption, ...],
+    **named,
+) -> Joined:
     """Show an interval as the learned reward's sampling error and what is left, the shift."""
     measured = exact_mean(mean.draws)
+    rests_on = data.rests_on
     return Joined(
         interval=interval,
         sampling=Interval(learned.lower - measured, learned.upper - measured),
         shift=Interval(
             what_is_left(interval.lower, learned.lower), what_is_left(interval.upper, learned.upper)
         ),
+        status=weakest((status, status_of(rests_on))),
+        assumes=assumes + rests_on,
         **named,
     )

@@ -1,7 +1,7 @@
 """The plan as plain data: the JSON contract `taut.plan/1`."""
 
-from taut.auditing.document import fields_of, plain_data
 from taut.decisions.budget.plan import BAR_LEVEL, Plan, Priced
+from taut.results import fields_of, plain_data
 from taut.version import __version__
 
 SCHEMA = "taut.plan/1"

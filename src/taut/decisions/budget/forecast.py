@@ -13,7 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from taut.auditing.calibration import FEWEST_DRAWS
-from taut.bounds.reward_shift import FEW_LABELS, WEIGHTS, label_counts, labelled_rows
+from taut.bounds.reward_shift import (
+    FEW_LABELS,
+    WEIGHTS,
+)
 from taut.bounds.sampling import end_forecast
 from taut.decisions.budget.components import (
     FEWEST_REPLICATED,
@@ -22,6 +25,7 @@ from taut.decisions.budget.components import (
     pair_moments,
     split_moments,
 )
+from taut.draws.labels import label_counts, labelled_rows
 from taut.draws.rollouts import Blocks
 
 # Labels that an audit needs in its calibration split to choose lambda by.

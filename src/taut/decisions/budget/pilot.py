@@ -10,16 +10,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from taut.auditing.calibration import FEWEST_DRAWS, choose_negative, outward
-from taut.auditing.certificate import auto_thresholds, require_columns, reward_scale, unit_data
 from taut.auditing.options import Options
-from taut.auditing.target import UnitData
+from taut.auditing.prepare import auto_thresholds, enter, labelled_draws
+from taut.auditing.target import UnitData, unit_data
 from taut.bounds.kl_clipping import (
     TAIL_SHARE,
     clip_log_ratio,
     estimated_tail,
     second_moment_tail,
 )
-from taut.bounds.reward_shift import label_counts
 from taut.decisions.budget.forecast import (
     FEWEST_LABELLED,
     Forecast,
@@ -28,10 +27,11 @@ from taut.decisions.budget.forecast import (
     TailForecast,
     pilot_moments,
 )
-from taut.draws.health import policy_changes, recurs_across_steps
+from taut.draws import assumptions as about
+from taut.draws.design import Design
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.errors import LogError, UsageError
-from taut.types import Status
+from taut.types import Status, weakest
 
 # Moments of more draws than these change no plan.
 _MOST_DRAWS = 20_000
@@ -60,13 +60,13 @@ class Pilot:
     """
 
     def __init__(self, rollouts: Rollouts, options: Options):
-        require_columns(rollouts, options)
-        self.options = options
-        self.low, self.high, self.declared = reward_scale(rollouts, options)
-        self.data: UnitData = unit_data(rollouts, options, self.low, self.high)
-        recurs = recurs_across_steps(rollouts)
-        drawn = options.held_out and rollouts.group is not None
-        blocks = rollouts.blocks(options.seed, merge_steps=recurs and not drawn)
+        entered = enter(rollouts, options)
+        self.options, self.design = entered.options, entered.design
+        options = self.options
+        self.low, self.high = self.design.units.scale
+        self.declared = self.design.units.reward_declared
+        self.data: UnitData = unit_data(self.design, options)
+        blocks = self.design.blocks
         if len(blocks) < 2:
             raise LogError(
                 f"the log holds {len(blocks)} draw of a prompt; a plan needs at least two to see "
@@ -74,9 +74,8 @@ class Pilot:
             )
         self.blocks: Blocks = blocks.subset(np.arange(len(blocks)) < _MOST_DRAWS)
         self.has_cost = options.target != "reward" and self.data.beta > 0
-        gold = self.data.gold
-        self.labelled = 0 if gold is None else int((label_counts(gold, self.blocks) > 0).sum())
-        self.concerns = tuple(self._concerns(rollouts, recurs))
+        self.labelled = labelled_draws(self.data, self.blocks)
+        self.concerns = tuple(self._concerns(self.design))
 
     @property
     def width(self) -> float:
@@ -88,15 +87,15 @@ class Pilot:
         """Whether enough draws have labels to say how gold spreads."""
         return self.labelled >= FEWEST_LABELLED
 
-    def _concerns(self, rollouts: Rollouts, recurs: bool):
+    def _concerns(self, design: Design):
         if not self.declared:
             yield "the reward range was read off the pilot; declare one (--reward-range)"
-        if policy_changes(rollouts):
+        if not design.one_law:
             yield (
                 "the pilot holds several policies; the forecast is for a log of one that spreads "
                 "like their mixture, and a mixed log is bounded about a tenth wider"
             )
-        if recurs and not self.options.held_out:
+        if design.whole.recurs and not self.options.held_out:
             yield "prompts recur across steps and were merged; a new log is taken to draw afresh"
         if len(self.blocks) < 30:
             yield f"the pilot has only {len(self.blocks)} draws; its error bar is itself a guess"
@@ -208,10 +207,13 @@ class Pilot:
         options = self.options
         if route == "learned":
             return Status.VACUOUS
-        worst = Status.CERTIFIED if route == "gold" else Status.CONDITIONAL
-        if not self.declared:
-            return Status.ESTIMATED
+        names = [about.REWARD_RANGE]
+        names += [about.GOLD_RANGE, about.RANDOM_LABELS] if route == "gold" else []
+        names += [about.LOG_PROBS] if self.has_cost else []
+        worst = self.design.status(*names)
+        if route != "gold":
+            worst = weakest((worst, Status.CONDITIONAL))
         if options.target == "objective" and self.has_cost and options.log_ratio_max is None:
             moment = options.log_ratio_second_moment is not None
-            return Status.CONDITIONAL if moment else Status.ESTIMATED
+            return weakest((worst, Status.CONDITIONAL if moment else Status.ESTIMATED))
         return worst

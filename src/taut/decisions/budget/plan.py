@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from taut.auditing.options import Options
-from taut.bounds.reward_shift import label_counts, labelled_rows
 from taut.decisions.budget.basis import Basis, basis
 from taut.decisions.budget.components import Components, variance_components
 from taut.decisions.budget.costs import Costs, measured_costs
@@ -20,6 +19,7 @@ from taut.decisions.budget.learning_curve import LearningCurve, read_learning_cu
 from taut.decisions.budget.pilot import Clip, Pilot
 from taut.decisions.budget.search import Found, best_declared, best_gold, best_learned
 from taut.decisions.stopping import rules
+from taut.draws.labels import label_counts, labelled_rows
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.errors import UsageError
 from taut.inequalities.concentration import paper_alpha

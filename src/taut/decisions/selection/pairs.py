@@ -4,7 +4,7 @@ What prompts have in common cancels in a difference: hard prompts are hard for b
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,13 +15,10 @@ from taut.bounds.reward_shift import (
     FEW_LABELS,
     choose_gold_plan,
     gold_blocks,
-    inclusion_varies,
-    label_counts,
-    labelled_means,
 )
 from taut.bounds.sampling import block_interval
-from taut.draws.rollouts import Blocks, Rollouts
-from taut.logs.keys import combine
+from taut.draws.labels import inclusion_varies, label_counts, labelled_means
+from taut.draws.rollouts import Blocks, Rollouts, group_rows
 from taut.types import Interval
 
 GOLD, PROXY = "gold", "proxy"
@@ -37,7 +34,8 @@ class Draws:
         reward: Mean learned reward of a draw.
         gold: Mean over its labelled rows; NaN without any.
         cost: Mean of beta l^tau; zeros for the target "reward".
-        uneven: Draws had unequal chances of a label (rows labelled one by one, K unequal).
+        uneven: Draws had unequal chances of a label (rows labelled one by one, K unequal; or
+            chances that the log records), so that pairs of them are an estimate.
     """
 
     key: np.ndarray
@@ -69,38 +67,6 @@ class Difference:
     exact: bool
 
 
-def pair_keys(rollouts: Rollouts, code: np.ndarray, *, by: str, held_out: bool) -> np.ndarray:
-    """Return one uint64 key per row, shape (rollouts,): the draw of a prompt that it answers.
-
-    The keys of a candidate are its blocks (`Rollouts.blocks`), but without what merely names the
-    candidate: a step that is the same in all of its rows, a group where no prompt recurs.
-
-    Args:
-        rollouts: The log of all candidates.
-        code: Candidate of each row, uint64, shape (rollouts,).
-        by: The column that tells candidates apart.
-        held_out: As for `taut.audit`: draws that carry a group are draws of their own.
-    """
-    key, group = rollouts.prompt, rollouts.group
-    step = None if by == "step" else rollouts.step
-    if step is not None:
-        step = step.astype(np.uint64)
-        if _kinds(combine(code, step)) > _kinds(code):
-            mine = combine(key, code)
-            recurs = _kinds(combine(mine, step)) > _kinds(mine)
-            if recurs and not (held_out and group is not None):
-                return key
-            key = combine(key, step)
-    mine = combine(key, code)
-    if group is not None and _kinds(combine(mine, group)) > _kinds(mine):
-        key = combine(key, group)
-    return key
-
-
-def _kinds(keys: np.ndarray) -> int:
-    return len(np.unique(keys))
-
-
 def candidate_draws(
     rollouts: Rollouts, key: np.ndarray, data: UnitData, *, tau: tuple[float, float], seed: int
 ) -> Draws:
@@ -108,19 +74,23 @@ def candidate_draws(
 
     Args:
         rollouts: The rows of the candidate.
-        key: From `pair_keys`, shape (rollouts,).
+        key: Of each row's draw (`taut.draws.layout.draw_keys`), shape (rollouts,).
         data: The same rows on the unit scale; beta is 0 for the target "reward".
         tau: Positive and negative clip threshold, nats.
         seed: Of the draw order.
     """
-    blocks = replace(rollouts, prompt=key, step=None, group=None).blocks(seed)
+    blocks = group_rows(key, rollouts.value_columns(), seed)
     cost, gold, uneven = np.zeros(len(blocks)), np.full(len(blocks), math.nan), False
     if data.beta:
         cost = blocks.means(data.beta * clip_log_ratio(data.log_ratio, *tau))
     if data.gold is not None:
         gold = labelled_means(data.gold, data.gold, blocks)
         counts = label_counts(data.gold, blocks)
-        uneven = bool((counts > 0).any()) and inclusion_varies(counts, blocks.sizes)
+        chances = rollouts.label_probability  # recorded ones are not weighed here
+        uneven = bool((counts > 0).any()) and (
+            inclusion_varies(counts, blocks.sizes)
+            or (chances is not None and bool((chances != chances[0]).any()))
+        )
     return Draws(
         key[blocks.rows[blocks.starts[:-1]]], blocks.means(data.reward), gold, cost, uneven
     )

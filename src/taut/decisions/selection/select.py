@@ -21,155 +21,68 @@ U(c - k) may also be the upper end of c less the lower end of k: that event is p
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from taut.auditing.audit import BY_COLUMNS, audit_part, certify_ready
 from taut.auditing.calibration import DEFAULT_TAU, FEWEST_DRAWS, choose_negative, choose_thresholds
-from taut.auditing.certificate import BY_COLUMNS, Certificate, audit, audit_by
+from taut.auditing.certificate import Certificate, LedgerEntry
 from taut.auditing.options import Options
-from taut.auditing.target import Event, UnitData, gold_to_unit, to_unit
+from taut.auditing.prepare import enter, prepare
+from taut.auditing.target import UnitData
 from taut.decisions.selection.pairs import (
     FEWEST_SHARED,
     GOLD,
     Draws,
     candidate_draws,
-    pair_keys,
     paired_difference,
 )
-from taut.draws.health import FAIL, outcome, policy_changes, recurs_across_steps
-from taut.draws.rollouts import Rollouts
+from taut.decisions.selection.result import (
+    TRAINED_ON,
+    Candidate,
+    Comparison,
+    Exclusion,
+    Name,
+    Price,
+    Selection,
+    SelectionLog,
+    SelectionSettings,
+)
+from taut.draws import assumptions as about
+from taut.draws.assumptions import Assumption, Standing
+from taut.draws.check import FAIL, NOT_CHECKED, NOTE, PASS, WARN, Check
+from taut.draws.design import settled
+from taut.draws.joining import join_logs
+from taut.draws.layout import cell_keys, draw_keys
+from taut.draws.rollouts import Rollouts, group_rows
+from taut.draws.units import Units
 from taut.errors import AssumptionError, LogError, UsageError
+from taut.inequalities.rounding import outward
 from taut.logs.keys import combine, scramble
 from taut.types import Interval, Status, weakest
-
-Name = int | str
 
 CERTIFICATES = "certificates"
 _SOUND = (Status.CERTIFIED, Status.CONDITIONAL)
 # Draws of prompts that choose a common clip threshold; quantiles need no more.
 _MOST_ASIDE = 500
-# Columns that name the candidate, are filled in apart, or differ in meaning between logs.
-_NOT_JOINED = (
-    "policy",
-    "run",
-    "gold",
-    "token_clipped_log_ratio",
-    "token_clipped_sums",
-    "features",
-)
 _ASIDE_SALT = 0x7461757453454C
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """f(candidate) - f(against), reward units.
-
-    Attributes:
-        kind: "gold" (paired on prompts that both have, gold on both sides), "certificates" (the
-            difference of two intervals), or "proxy" (learned rewards: no evidence on the true one).
-        mean: Of the paired blocks, or of the two measured values where nothing is paired.
-        lower, upper: Each end fails with probability at most its eta; see the module's claims.
-        status: What the ends are worth as evidence on the true target.
-        shared, labelled: Draws that both have, and those with gold for both; None where pairs were
-            not looked at, since too few labelled draws are shared.
-    """
+class Compared:
+    """A comparison of two candidates by name; see `result.Comparison`."""
 
     candidate: Name
     against: Name
     kind: str
-    mean: float
+    mean: float | None
     lower: float
     upper: float
     status: Status
     shared: int | None
     labelled: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Exclusion:
-    """Why a candidate cannot be the best: another one is above it."""
-
-    by: Name
-    status: Status
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One candidate: its certificate, and how it compares with the one that leads.
-
-    `comparison` is None for the leader itself, and for all where nobody leads.
-    """
-
-    name: Name
-    certificate: Certificate
-    comparison: Comparison | None
-    excluded: Exclusion | None
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What choosing costs the leader, reward units: its interval at delta, had it been alone."""
-
-    width: float
-    width_alone: float
-    lower_given_up: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """A choice among candidates, with its evidence (theory §6.3).
-
-    Attributes:
-        by: The column that tells candidates apart.
-        candidates: Steps in increasing order, names alphabetically.
-        chosen: Best certified (or conditional) lower end among those not excluded; None where no
-            candidate has a guarantee.
-        leader: `chosen`, or the best of the estimates where there is none; None if all say nothing.
-        best_proxy: The candidate with the highest measured value of the learned reward.
-        remaining: Those that cannot be excluded as best.
-        remaining_by_estimate: The same with exclusions counted that carry no guarantee.
-        regret: The choice is at most this much below the best, reward units; None if not known.
-        price: What choosing cost; None without a leader.
-        ledger: Random events and the delta they spend; their sum is at most delta.
-        tau, tau_negative, tau_source: Clip thresholds common to all, nats; None if not clipped.
-        set_aside: Distinct draws that chose tau and nothing else.
-        trained_on: Prompts recur across steps and were not declared held out.
-    """
-
-    by: str
-    candidates: tuple[Candidate, ...]
-    chosen: Name | None
-    leader: Name | None
-    best_proxy: Name
-    remaining: tuple[Name, ...]
-    remaining_by_estimate: tuple[Name, ...]
-    regret: float | None
-    price: Price | None
-    ledger: tuple[Event, ...]
-    options: Options
-    tau: float | None
-    tau_negative: float | None
-    tau_source: str | None
-    set_aside: int
-    trained_on: bool
-
-    def __getitem__(self, name: Name) -> Candidate:
-        return next(item for item in self.candidates if item.name == name)
-
-    @property
-    def document(self) -> dict:
-        """The selection as plain data, schema `taut.selection/1`."""
-        from taut.decisions.selection.document import selection_document
-
-        return selection_document(self)
-
-    def __str__(self) -> str:
-        """The terminal report, without colour."""
-        from taut.report.terminal.selection import selection_text
-
-        return selection_text(self.document)
 
 
 def select(
@@ -200,45 +113,139 @@ def select(
     if settings.pop("reward_data", None) is not None:
         raise UsageError("reward data speak of one policy: use taut.audit for each candidate.")
     options = Options(beta=beta, **settings)
-    log, by = (rollouts, by) if isinstance(rollouts, Rollouts) else (_joined(rollouts), "policy")
+    log, by = (rollouts, by) if isinstance(rollouts, Rollouts) else (join_logs(rollouts), "policy")
     contest, clip, half = _enter(log, by, options)
-    certificates = contest.certificates
-    found = _decide(contest, tuple(certificates))
+    options, names = contest.options, tuple(contest.certificates)
+    found = _decide(contest, names)
     return Selection(
         by=by,
-        candidates=tuple(
-            Candidate(
-                name,
-                certificates[name],
-                found.comparisons.get((name, found.leader)),
-                found.excluded.get(name),
-            )
-            for name in certificates
-        ),
+        target=options.target,
+        units=contest.units_name,
+        level=1 - options.delta,
+        settings=_settings(contest, clip, options),
+        log=_log(contest),
         chosen=found.leader if found.sound else None,
         leader=found.leader,
-        best_proxy=max(certificates, key=lambda name: certificates[name].main.measured),
-        remaining=_left(certificates, found.excluded, sound=True),
-        remaining_by_estimate=_left(certificates, found.excluded, sound=False),
+        best_proxy=(best := max(names, key=lambda name: measured(contest.certificates[name]))),
+        over_optimised=_over_optimised(found, best, contest),
+        not_excluded=_left(names, found.excluded, sound=True),
+        not_excluded_by_estimate=_left(names, found.excluded, sound=False),
         regret=_regret(contest, found),
         price=None if found.leader is None else _price(contest, found.leader),
-        ledger=_ledger(by, tuple(certificates), options.delta, half),
-        options=options,
+        candidates=tuple(_candidate(contest, found, name) for name in names),
+        ledger=_ledger(by, names, options.delta, half),
+        trained_on=TRAINED_ON if contest.whole.recurs and not options.held_out else None,
+        assumptions=worst_assumptions(contest.certificates.values()),
+        health=worst_checks(contest.certificates.values()),
+    )
+
+
+def measured(certificate: Certificate) -> float:
+    """Return the measured value of the learned reward for the target, reward units."""
+    found = certificate.measured
+    if certificate.target == "reward" or found.objective is None:
+        return found.reward
+    return found.objective
+
+
+def worst_assumptions(certificates: Iterable[Certificate]) -> tuple[Assumption, ...]:
+    """Return what any of several certificates rests on, each as it stands worst."""
+    order, worst = list(Standing), {}
+    for certificate in certificates:
+        for item in certificate.assumptions:
+            known = worst.get((item.name, item.text))
+            if known is None or order.index(item.stands) > order.index(known.stands):
+                worst[item.name, item.text] = item
+    return tuple(worst.values())
+
+
+def worst_checks(certificates: Iterable[Certificate]) -> tuple[Check, ...]:
+    """Return the health of several parts of a log: of each check the worst outcome."""
+    order, worst = (PASS, NOT_CHECKED, NOTE, WARN, FAIL), {}
+    for certificate in certificates:
+        for item in certificate.health:
+            known = worst.get(item.check)
+            if known is None or order.index(item.status) > order.index(known.status):
+                worst[item.check] = item
+    return tuple(worst.values())
+
+
+def _candidate(contest: "_Contest", found: "_Found", name: Name) -> Candidate:
+    certificate = contest.certificates[name]
+    compared = found.comparisons.get((name, found.leader))
+    return Candidate(
+        value=name,
+        proxy=measured(certificate),
+        lower=certificate.lower,
+        upper=certificate.upper,
+        status=certificate.status,
+        gold_prompts=certificate.log.gold_prompts,
+        comparison=None if compared is None else _shown(compared),
+        excluded=found.excluded.get(name),
+        certificate=certificate,
+    )
+
+
+def _shown(item: Compared) -> Comparison:
+    return Comparison(**{field.name: getattr(item, field.name) for field in fields(item)[1:]})
+
+
+def _over_optimised(found: "_Found", best: Name, contest: "_Contest") -> str | None:
+    """Say whether the learned reward's favourite is the choice, doubted, or refuted as the best."""
+    if not found.sound:
+        return None
+    if best == found.leader:
+        return "no"
+    left = _left(contest.certificates, found.excluded, sound=True)
+    return "doubted" if best in left else "caught"
+
+
+def _log(contest: "_Contest") -> SelectionLog:
+    log = contest.whole.rollouts
+    return SelectionLog(
+        rollouts=len(log),
+        prompts=len(np.unique(log.prompt)),
+        cells=len(np.unique(cell_keys(log))),
+        rejected_rows=log.rejected_rows,
+    )
+
+
+def _settings(contest: "_Contest", clip: "_Clip", options: Options) -> SelectionSettings:
+    return SelectionSettings(
+        beta=options.beta,
+        delta=options.delta,
         tau=_finite(clip.tau),
         tau_negative=_finite(clip.tau_negative),
         tau_source=clip.source,
-        set_aside=0 if clip.aside is None else len(clip.aside),
-        trained_on=recurs_across_steps(contest.log) and not options.held_out,
+        reward_range=options.reward_range,
+        gold_range=options.gold_range,
+        gold_scale=options.gold_scale,
+        method=options.method,
+        side=options.side,
+        route=options.route,
+        calibration_share=options.calibration,
+        seed=options.seed,
+        held_out=options.held_out,
+        declare=options.declare,
+        prompts=options.prompts,
+        coverage=options.coverage,
+        reward_mse=options.reward_mse,
+        log_ratio_max=options.log_ratio_max,
+        log_ratio_second_moment=options.log_ratio_second_moment,
+        draws_set_aside=0 if clip.aside is None else len(clip.aside),
     )
 
 
 def _enter(log: Rollouts, by: str, options: Options) -> tuple["_Contest", "_Clip", float]:
     """Fix the threshold, split delta, certify; return the part of delta for comparisons too."""
     names, code = _candidates(log, by)
+    whole = settled(log)
+    entered = enter(whole.rollouts, options, whole=whole)
+    whole, units, options = entered.design.whole, entered.design.units, entered.options
+    log = whole.rollouts
     _require(log, options)
-    keys = pair_keys(log, code, by=by, held_out=options.held_out)
-    scale = _scale(log, options)
-    clip = _common_clip(log, keys, options, *scale)
+    keys = draw_keys(log, options.prompts)
+    clip = _common_clip(log, keys, options, units)
     if clip.aside is not None:
         left = ~np.isin(keys, clip.aside)
         if len(np.unique(code[left])) < len(names):
@@ -249,42 +256,13 @@ def _enter(log: Rollouts, by: str, options: Options) -> tuple["_Contest", "_Clip
     clipped = replace(options, tau=clip.tau, tau_negative=clip.tau_negative)
     pays = clip.tau is not None and _pairs_are_labelled(log, keys, code)
     half = options.delta / 2 if pays else 0.0
-    certificates = _certify(log, by, replace(clipped, delta=options.delta - half))
     eta = half / (len(names) - 1)
-    return _Contest(log, keys, code, clipped, scale, eta, certificates), clip, half
+    contest = _Contest(log, keys, code, names, clipped, units, eta, whole)
+    contest.certify(options.delta - half)
+    return contest, clip, half
 
 
 # --- the log, its candidates, and what must be there ----------------------------------------------
-
-
-def _joined(logs: Mapping[str, Rollouts]) -> Rollouts:
-    """Put the logs of named candidates into one; a column that one of them lacks is left out."""
-    if not logs:
-        raise UsageError(
-            "no candidates: expected a mapping of names to rollouts, with two or more."
-        )
-    names = sorted(logs)
-    parts = [logs[name] for name in names]
-    gold = [_gold_or_nan(part) for part in parts]
-    known = any(part.gold is not None for part in parts)
-    columns = {
-        item.name: np.concatenate([getattr(part, item.name) for part in parts])
-        for item in fields(Rollouts)
-        if all(isinstance(getattr(part, item.name), np.ndarray) for part in parts)
-        and item.name not in _NOT_JOINED
-    }
-    policy = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in parts])
-    return Rollouts(
-        **columns,
-        gold=np.concatenate(gold) if known else None,
-        policy=policy,
-        policy_names=tuple(map(str, names)),
-        rejected_rows=sum(part.rejected_rows for part in parts),
-    )
-
-
-def _gold_or_nan(part: Rollouts) -> np.ndarray:
-    return np.full(len(part), math.nan) if part.gold is None else part.gold
 
 
 def _candidates(log: Rollouts, by: str) -> tuple[tuple[Name, ...], np.ndarray]:
@@ -325,30 +303,12 @@ def _require(log: Rollouts, options: Options) -> None:
         raise UsageError(f"the target '{options.target}' needs {missing}; or say --target reward.")
 
 
-def _scale(log: Rollouts, options: Options) -> tuple[float, float]:
-    """Range for the unit scale of pairs; one read off the data makes certificates estimates."""
-    if options.reward_range is not None:
-        return tuple(map(float, options.reward_range))
-    values = [log.reward]
-    if log.gold is not None and options.gold_range is None:
-        values.append(log.gold[~np.isnan(log.gold)])
-    low = min(float(column.min()) for column in values if len(column))
-    high = max(float(column.max()) for column in values if len(column))
-    return low, high if high > low else low + max(1.0, abs(low))
-
-
-def _certify(log: Rollouts, by: str, options: Options) -> dict[Name, Certificate]:
-    """Certify every candidate at its share of delta, in the order of names."""
-    certificates = audit_by(log, by, **_settings(options))
-    return {name: certificates[name] for name in sorted(certificates)}
-
-
-def _settings(options: Options) -> dict:
-    settings = {item.name: getattr(options, item.name) for item in fields(Options)}
-    if options.target == "reward":
-        settings["beta"] = None  # the other targets are not asked for, and cost twice the time
-        settings["tau"], settings["tau_negative"] = "auto", None
-    return settings
+def _alone(options: Options) -> Options:
+    """Settings for one candidate: where only E r* is asked for, the KL is left out."""
+    if options.target != "reward":
+        return options
+    # The other targets are not asked for, and cost twice the time.
+    return replace(options, beta=None, tau="auto", tau_negative=None)
 
 
 # --- one clip threshold for all -------------------------------------------------------------------
@@ -368,9 +328,7 @@ class _Clip:
     aside: np.ndarray | None = None
 
 
-def _common_clip(
-    log: Rollouts, keys: np.ndarray, options: Options, low: float, high: float
-) -> _Clip:
+def _common_clip(log: Rollouts, keys: np.ndarray, options: Options, units: Units) -> _Clip:
     if options.target == "reward":
         return _Clip("auto", None, None)
     distinct = np.unique(keys)
@@ -387,12 +345,13 @@ def _common_clip(
     aside = _set_aside(log, keys, distinct, options)
     if len(aside) < FEWEST_DRAWS:
         return _Clip(DEFAULT_TAU, negative, "default: too few draws to choose from")
-    part = log.take(np.isin(keys, aside))
+    chosen_rows = np.isin(keys, aside)
+    part = log.take(chosen_rows)
     chosen = choose_thresholds(
-        reward=to_unit(part.reward, low, high),
+        reward=units.unit_reward(part.reward),
         log_ratio=part.log_ratio,
-        beta=options.beta / (high - low),
-        calibration=part.blocks(options.seed),
+        beta=options.beta / units.width,
+        calibration=group_rows(keys[chosen_rows], part.value_columns(), options.seed),
         certifying_draws=len(distinct) - len(aside),
         delta=options.delta,
         maximum=None,
@@ -435,16 +394,42 @@ def _pairs_are_labelled(log: Rollouts, keys: np.ndarray, code: np.ndarray) -> bo
 class _Contest:
     """What comparisons are made from. Rows stay in the log; draws are made when asked for."""
 
-    def __init__(self, log, keys, code, options, scale, eta, certificates):
+    def __init__(self, log, keys, code, names, options, units, eta, whole):
         self.log, self.keys, self.options = log, keys, options
-        self.scale, self.eta, self.certificates = scale, eta, certificates
+        self.units, self.eta, self.whole = units, eta, whole
+        self.certificates: dict[Name, Certificate] = {}
+        self.statuses: dict[Name, Status] = {}
+        self.varied: dict[Name, bool] = {}
         self.rows = np.argsort(code, kind="stable")
-        self.starts = np.searchsorted(code[self.rows], np.arange(len(certificates) + 1))
-        self.place = {name: index for index, name in enumerate(certificates)}
+        self.starts = np.searchsorted(code[self.rows], np.arange(len(names) + 1))
+        self.place = {name: index for index, name in enumerate(names)}
         tau = (options.tau, options.tau_negative)
-        self.beta = 0.0 if options.target == "reward" else options.beta / (scale[1] - scale[0])
+        self.beta = 0.0 if options.target == "reward" else options.beta / units.width
         self.tau = tau if self.beta else (0.0, 0.0)
         self.paired = eta > 0
+
+    @property
+    def units_name(self) -> str:
+        """What the intervals are in."""
+        return "gold" if self.options.target == "reward" else "reward"
+
+    @property
+    def width(self) -> float:
+        """Units of the target in one unit of the unit scale."""
+        return self.units.target_scale(self.units_name).width
+
+    def certify(self, delta: float) -> None:
+        """Certify every candidate at its share of delta, and note what its labels are worth."""
+        names = (about.REWARD_RANGE, about.GOLD_RANGE, about.RANDOM_LABELS)
+        names += (about.LOG_PROBS,) if self.beta else ()
+        options = _alone(replace(self.options, delta=delta))
+        for name in self.place:
+            ready = prepare(
+                self.rollouts(name)[0], options, whole=self.whole, simultaneous=len(self.place)
+            )
+            self.certificates[name] = certify_ready(ready, simultaneous=len(self.place))
+            self.statuses[name] = ready.design.status(*names)
+            self.varied[name] = not ready.design.one_law
 
     def rollouts(self, name: Name) -> tuple[Rollouts, np.ndarray]:
         """Return the rows of a candidate, and their keys."""
@@ -453,20 +438,19 @@ class _Contest:
         return self.log.take(rows), self.keys[rows]
 
     def draws(self, name: Name) -> tuple[Draws, bool]:
-        """Return a candidate's draws, and whether they come from several policies."""
+        """Return a candidate's draws, and whether they are of several laws."""
         part, keys = self.rollouts(name)
-        low, high = self.scale
         data = UnitData(
-            reward=to_unit(part.reward, low, high),
-            gold=gold_to_unit(part.gold, self.options.gold_range or (low, high)),
+            reward=self.units.unit_reward(part.reward),
+            gold=self.units.unit_gold(part.gold),
             log_ratio=part.log_ratio,
             beta=self.beta,
         )
         found = candidate_draws(part, keys, data, tau=self.tau, seed=self.options.seed)
-        return found, policy_changes(part)
+        return found, self.varied[name]
 
 
-def _compare_all(contest: _Contest, against: Name) -> dict[tuple[Name, Name], Comparison]:
+def _compare_all(contest: _Contest, against: Name) -> dict[tuple[Name, Name], Compared]:
     """Compare every other candidate with one; holds the draws of two candidates at a time."""
     theirs = contest.draws(against) if contest.paired else None
     out = {}
@@ -476,7 +460,7 @@ def _compare_all(contest: _Contest, against: Name) -> dict[tuple[Name, Name], Co
     return out
 
 
-def _compare(contest: _Contest, name: Name, against: Name, theirs) -> Comparison:
+def _compare(contest: _Contest, name: Name, against: Name, theirs) -> Compared:
     pair = None
     if contest.paired:
         (one, mixed), (other, also_mixed) = contest.draws(name), theirs
@@ -494,18 +478,18 @@ def _compare(contest: _Contest, name: Name, against: Name, theirs) -> Comparison
     mine, its = contest.certificates[name], contest.certificates[against]
     evidence = []
     if pair is not None and pair.kind == GOLD:
-        evidence.append((_moved(pair.interval, contest, mine, its), _pair_status(pair, mine, its)))
+        status = _pair_status(pair, contest, name, against)
+        evidence.append((_moved(pair.interval, contest, mine, its), status))
     if Status.VACUOUS not in (mine.status, its.status):
         ends = Interval(mine.lower - its.upper, mine.upper - its.lower)
         evidence.append((ends, weakest((mine.status, its.status))))
     ends, status = _best_evidence(evidence) if evidence else (None, Status.VACUOUS)
-    width = contest.scale[1] - contest.scale[0]
     if ends is None:
         ends = _moved(pair.interval, contest, mine, its) if pair else _open_ends(mine, its)
     kind = CERTIFICATES if pair is None or (evidence and pair.kind != GOLD) else pair.kind
-    mean = mine.main.measured - its.main.measured if pair is None else width * pair.mean
+    mean = measured(mine) - measured(its) if pair is None else contest.width * pair.mean
     counts = (pair.shared, pair.labelled) if pair else (0, 0) if contest.paired else (None, None)
-    return Comparison(name, against, kind, mean, ends.lower, ends.upper, status, *counts)
+    return Compared(name, against, kind, mean, ends.lower, ends.upper, status, *counts)
 
 
 def _open_ends(mine: Certificate, its: Certificate) -> Interval:
@@ -513,22 +497,29 @@ def _open_ends(mine: Certificate, its: Certificate) -> Interval:
 
 
 def _moved(interval: Interval, contest: _Contest, mine: Certificate, its: Certificate) -> Interval:
-    """Map to reward units and add both KL-clipping terms, whose events the certificates paid."""
-    width = contest.scale[1] - contest.scale[0]
-    ours, theirs = mine.terms.kl_clipping, its.terms.kl_clipping
+    """Map to user units and add both KL-clipping terms, whose events the certificates paid."""
+    found = outward(interval, 0.0, contest.width)
+    ours, theirs = _tails(mine), _tails(its)
     return Interval(
-        width * interval.lower + ours.lower - theirs.upper,
-        width * interval.upper + ours.upper - theirs.lower,
+        math.nextafter(found.lower + ours.lower - theirs.upper, -math.inf),
+        math.nextafter(found.upper + ours.upper - theirs.lower, math.inf),
     )
 
 
-def _pair_status(pair, mine: Certificate, its: Certificate) -> Status:
-    """The layout of both logs, their KL tails, blind labels, and who has which prompts."""
+def _tails(certificate: Certificate) -> Interval:
+    """Return the KL-clipping term; nothing for E r*, an open end where there is no bound."""
+    if certificate.target == "reward":
+        return Interval(0.0, 0.0)
+    term = certificate.terms.kl_clipping
+    lower = -math.inf if term.lower is None else term.lower
+    return Interval(lower, math.inf if term.upper is None else term.upper)
+
+
+def _pair_status(pair, contest: _Contest, name: Name, against: Name) -> Status:
+    """The design of both logs, their labels and KL tails, and who has which prompts."""
     parts = [Status.CERTIFIED]
-    for item in (mine, its):
-        parts += [item.terms.sampling.status, item.terms.kl_clipping.status]
-        if outcome(item.health, "labels_blind").status == FAIL:
-            parts.append(Status.ESTIMATED)
+    for item in (name, against):
+        parts += [contest.statuses[item], contest.certificates[item].terms.kl_clipping.status]
     if pair.partly:
         parts.append(Status.CONDITIONAL)  # on which prompts are shared being blind to outcomes
     if not pair.exact:
@@ -553,7 +544,7 @@ def _best_evidence(evidence: list[tuple[Interval, Status]]) -> tuple[Interval, S
 class _Found:
     leader: Name | None
     sound: bool
-    comparisons: dict[tuple[Name, Name], Comparison]
+    comparisons: dict[tuple[Name, Name], Compared]
     excluded: dict[Name, Exclusion]
 
 
@@ -563,7 +554,7 @@ def _decide(contest: _Contest, names: tuple[Name, ...]) -> _Found:
     pool = [name for name in names if certificates[name].status in _SOUND]
     sound = bool(pool)
     pool = pool or [name for name in names if certificates[name].status is not Status.VACUOUS]
-    comparisons: dict[tuple[Name, Name], Comparison] = {}
+    comparisons: dict[tuple[Name, Name], Compared] = {}
     excluded: dict[Name, Exclusion] = {}
     if not pool:
         return _Found(None, False, comparisons, excluded)
@@ -593,7 +584,7 @@ def _look(contest: _Contest, against: Name, comparisons, excluded) -> None:
         decided = item.upper < 0 or item.lower > 0
         known = excluded.get(loser)
         if decided and (known is None or item.status.rank < known.status.rank):
-            excluded[loser] = Exclusion(winner, item.status)
+            excluded[loser] = Exclusion(by=winner, status=item.status)
 
 
 def _left(names, excluded: Mapping[Name, Exclusion], *, sound: bool) -> tuple[Name, ...]:
@@ -632,8 +623,9 @@ def _true_but_wide(certificate: Certificate) -> bool:
 
 def _price(contest: _Contest, leader: Name) -> Price:
     """Audit the leader as if it had been the only candidate, with all of delta."""
-    delta = contest.options.delta
-    alone = audit(contest.rollouts(leader)[0], **_settings(replace(contest.options, delta=delta)))
+    options = _alone(contest.options)
+    rows, _ = contest.rollouts(leader)
+    alone = audit_part(rows, options, whole=contest.whole)
     paid = contest.certificates[leader]
     return Price(
         width=paid.upper - paid.lower,
@@ -642,12 +634,12 @@ def _price(contest: _Contest, leader: Name) -> Price:
     )
 
 
-def _ledger(by: str, names: tuple[Name, ...], delta: float, half: float) -> tuple[Event, ...]:
+def _ledger(by: str, names: tuple[Name, ...], delta: float, half: float) -> tuple[LedgerEntry, ...]:
     each = (delta - half) / len(names)
-    events = [Event(f"certificate of {by} {name}", each) for name in names]
+    events = [LedgerEntry(event=f"certificate of {by} {name}", delta=each) for name in names]
     if half:
         text = f"{len(names) - 1} paired comparisons with a best candidate, one end each"
-        events.append(Event(text, half))
+        events.append(LedgerEntry(event=text, delta=half))
     return tuple(events)
 
 

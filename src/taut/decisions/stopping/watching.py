@@ -6,128 +6,36 @@ draws that certify, and labels enter in the order of their draws (theory §3.6).
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
+
+from taut.decisions.stopping import foundations
 from taut.decisions.stopping.arrivals import Arrivals, Draw, Rows
+from taut.decisions.stopping.foundations import Checked, Seen
 from taut.decisions.stopping.monitor import CONTINUE, IMPOSSIBLE, REACHED, Monitor
+from taut.decisions.stopping.options import WatchOptions
+from taut.decisions.stopping.result import (
+    Series,
+    SeriesEnds,
+    SeriesLog,
+    WatchLog,
+    WatchResult,
+    WatchSettings,
+)
+from taut.draws.assumptions import Assumption, status_of
+from taut.draws.modes import SAMPLE
+from taut.draws.units import Scale
 from taut.errors import UsageError
-from taut.types import Status
+from taut.logs.facts import LogFacts, facts_metadata, merge_facts, stored_facts
+from taut.logs.keys import scramble
+from taut.types import Status, weakest
 from taut.version import __version__
 
-SCHEMA = "taut.watch/1"
-STATE = "taut.watch-state/1"
-TARGETS = ("reward", "clipped")
+STATE = "taut.watch-state/3"
 _BATCH = 4096  # blocks handed over at once
-_FACTS = ("labelled", "partly", "size", "uneven", "recurs", "repeats", "between")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchOptions:
-    """What was declared and asked for, before the first draw.
-
-    Attributes:
-        reward_range: Range of the reward, reward units.
-        gold_range: Range of gold, where it is on another scale.
-        target: "reward", or "clipped": less beta times the clipped log-ratio.
-        beta: KL strength, reward units per nat.
-        tau, tau_negative: Clip thresholds, nats; the second is the first where None.
-        gold: Gold labels are used, and the result is about the true reward.
-        control: Weight of the learned reward as a control variate, in [0, 1].
-        unlabelled: Unlabelled draws that go with each labelled one.
-        delta: Error probability of everything that is shown, together.
-        width, require_lower, most, side: As for `Monitor`.
-        average: The policy may change: about the running average over the log.
-        by: "step", "policy" or "run": a monitor for each; None is one monitor.
-        one_policy: Declared: whatever step, policy and run say, one policy made all rows.
-        held_out: Declared: no policy was trained or chosen on these prompts.
-        whole_batches: Declared: files grow by whole batches, so that no outcome decides which of
-            several that grow at once is ahead.
-        per_prompt: Declared rollouts per prompt, or None.
-    """
-
-    reward_range: tuple[float, float]
-    gold_range: tuple[float, float] | None = None
-    target: str = "reward"
-    beta: float | None = None
-    tau: float | None = None
-    tau_negative: float | None = None
-    gold: bool = False
-    control: float = 0.0
-    unlabelled: int = 0
-    delta: float = 0.05
-    width: float | None = None
-    require_lower: float | None = None
-    most: int | None = None
-    side: str = "both"
-    average: bool = False
-    by: str | None = None
-    one_policy: bool = False
-    held_out: bool = False
-    whole_batches: bool = False
-    per_prompt: int | None = None
-
-    def __post_init__(self):
-        for name in ("reward_range", "gold_range"):
-            bounds = getattr(self, name)
-            if bounds is not None and not (
-                all(map(math.isfinite, bounds)) and bounds[0] < bounds[1]
-            ):
-                raise UsageError(f"{name} is {tuple(bounds)}; expected finite LOW < HIGH.")
-        if self.target not in TARGETS:
-            raise UsageError(f"target is {self.target!r}; expected one of {', '.join(TARGETS)}.")
-        self._check_clipping()
-        if self.average and self.by is not None:
-            raise UsageError("--average is about the whole log and --by about each part: say one.")
-        if not 0 <= self.control <= 1 or self.unlabelled < 0:
-            raise UsageError("control is a weight in [0, 1], unlabelled a count of 0 or more.")
-        if self.average and self.control > 0:
-            raise UsageError(
-                "--average with --control: labelled prompts are joined by others that come later, "
-                "from a policy that has changed meanwhile, so that the average would be of neither "
-                "reward. Leave --control out, or watch --by step."
-            )
-        if (self.control > 0) != (self.unlabelled > 0) or (self.control > 0 and not self.gold):
-            raise UsageError(
-                "a control variate needs gold labels, its weight (--control) and the number of "
-                "unlabelled prompts that go with each labelled one (--unlabelled): give all three."
-            )
-        if self.per_prompt is not None and self.per_prompt < 1:
-            raise UsageError(f"rollouts per prompt: expected 1 or more, found {self.per_prompt}.")
-
-    def _check_clipping(self) -> None:
-        if self.target == "reward":
-            return
-        for name in ("beta", "tau"):
-            value = getattr(self, name)
-            if value is None or not (math.isfinite(value) and value >= 0):
-                raise UsageError(
-                    f"the clipped target needs {name}, 0 or more, fixed before the first prompt: "
-                    f"found {value}. taut tau chooses a threshold from an earlier log."
-                )
-        if self.tau_negative is not None and not self.tau_negative >= 0:
-            raise UsageError(f"tau_negative is {self.tau_negative}; expected 0 or more nats.")
-
-    @property
-    def cost_range(self) -> tuple[float, float]:
-        """Lowest and highest beta l^tau, on the unit scale."""
-        if self.target == "reward":
-            return 0.0, 0.0
-        below = self.tau if self.tau_negative is None else self.tau_negative
-        return -self.unit_beta * below, self.unit_beta * self.tau
-
-    @property
-    def unit_beta(self) -> float:
-        """Beta per unit of the reward range."""
-        return (self.beta or 0.0) / (self.reward_range[1] - self.reward_range[0])
-
-    @property
-    def block_range(self) -> tuple[float, float]:
-        """Range of a block, reward units: with a control variate wider by its weight."""
-        low, high = self.reward_range
-        cost = self.cost_range
-        unit = (-self.control - cost[1], 1 + self.control - cost[0])
-        return low + (high - low) * unit[0], low + (high - low) * unit[1]
+_FACTS = ("labelled", "partly", "size", "uneven", "between", "shuffled")
 
 
 class Watch:
@@ -138,23 +46,28 @@ class Watch:
         arrivals: From rows to complete draws; None until the first rows say if there is `launch`.
         monitors: Series to monitor, in order of appearance. The i-th spends 6 / (pi^2 i^2) of
             delta, so that all hold together however many there will be.
+        lost: A file of which rows may have been lost, or None.
+        facts: What the log records of itself.
+        checks: Looks at all rows so far; `checked` is what they found, by series.
     """
 
     def __init__(self, options: WatchOptions) -> None:
         self.options = options
+        self.facts: LogFacts | None = None
+        self.checks, self.checked = 0, dict[str, Checked]()
+        self._held: list[Draw] | None = None
+        self._shuffled = False
         self.arrivals: Arrivals | None = None
         self.monitors: dict[str, Monitor] = {}
         self._waiting: dict[str, _Group] = {}
-        self._series_of: dict[int, str] = {}
-        self._step_of: dict[tuple[int, str], int] = {}
-        self._repeats = False
+        self.lost: str | None = None
         self._streams: list[int] = []  # of which draws were counted; the last one comes last
         self._between = False
         self._labelled = 0
         self._partly = False
         self._size: int | None = None
         self._uneven = False
-        self._recurs = False
+        self._scale: Scale = options.scale
         self._monitor_for("all" if options.by is None else None)
 
     def _monitor_for(self, series: str | None) -> Monitor | None:
@@ -177,6 +90,16 @@ class Watch:
             self._waiting[series] = _Group()
         return self.monitors[series]
 
+    def await_end(self) -> None:
+        """Say, before any rows, that the log is finished: draws then wait for `finish`.
+
+        They count in an order made from prompt ids alone, so that the order of rows, which may be
+        that of finishing, decides nothing; `launch` is such an order already. An average over
+        policies that learn from earlier draws needs the order of time.
+        """
+        if not self.options.average:
+            self._held = []
+
     def add(self, rows: Rows) -> None:
         """Take some rows and count the draws that are complete.
 
@@ -188,6 +111,7 @@ class Watch:
             self.arrivals = Arrivals(
                 per_prompt=self.options.per_prompt, by_launch=rows.launch is not None
             )
+            self.arrivals.at_once = self._held is not None
         self._count(self.arrivals.add(rows))
 
     def close(self, stream: int) -> None:
@@ -195,10 +119,35 @@ class Watch:
         if self.arrivals is not None:
             self._count(self.arrivals.close(stream))
 
-    def _count(self, draws: Iterable[Draw]) -> None:
+    def finish(self) -> None:
+        """Say that the log is finished: draws and labels that wait for others count as they are."""
+        if self.arrivals is not None:
+            self._count(self.arrivals.finish(), last=True)
+        self._release()
+        for series, group in self._waiting.items():
+            rest = [self._reward(unit) for unit in group.rest(self.options.unlabelled)]
+            self._feed(self.monitors[series], rest)
+
+    def _release(self) -> None:
+        """Count draws that waited for the end of the log."""
+        held, self._held = self._held, None
+        if not held:
+            return
+        self.arrivals.at_once, in_order = False, self.arrivals.by_launch
+        keys = scramble(np.array([draw.key for draw in held], dtype=np.uint64))
+        order = range(len(held)) if in_order else np.argsort(keys, kind="stable")
+        draws = (held[place] for place in order)
+        self._count((draw for draw in draws if self.arrivals.admit(draw)), last=True)
+        self._shuffled = not in_order
+
+    def _count(self, draws: Iterable[Draw], *, last: bool = False) -> None:
+        if self._held is not None:
+            self._held += draws
+            return
         blocks: dict[str, list[float]] = {}
         for draw in draws:
-            self._note(draw)
+            self._shuffled = False
+            self._note(draw, last)
             value = self._block(draw)
             if value is not None:
                 blocks.setdefault(draw.series, []).append(value)
@@ -214,11 +163,12 @@ class Watch:
                 return
             monitor.update(values[start : min(start + _BATCH, room)], stop=True)
 
-    def _note(self, draw: Draw) -> None:
+    def _note(self, draw: Draw, last: bool) -> None:
         size = len(draw.reward)
-        if self._streams[-1:] != [draw.stream]:
-            # Files one after the other are in an order that was set before; but where several grow
-            # at once, whose draw is complete first may hang on how long responses took.
+        if self._streams[-1:] != [draw.stream] and not last:
+            # Files one after the other are in an order that was set before, and what a finished
+            # log leaves comes last in any case; but where several grow at once, whose draw is
+            # complete first may hang on how long responses took.
             if draw.stream in self._streams:
                 self._between = self._between or not self.arrivals.by_launch
                 self._streams.remove(draw.stream)
@@ -227,19 +177,12 @@ class Watch:
         self._size = size if self._size is None else self._size
         self._partly = self._partly or 0 < len(draw.gold) < size
         self._labelled += bool(draw.gold)
-        if self.options.by is not None:
-            seen = self._series_of.setdefault(draw.prompt, draw.series)
-            self._recurs = self._recurs or seen != draw.series
-        if draw.step is not None and self.options.by != "step":
-            first = self._step_of.setdefault((draw.prompt, draw.series), draw.step)
-            self._repeats = self._repeats or first != draw.step
 
     def _block(self, draw: Draw) -> float | None:
-        """Return the value of the block that this draw completes, reward units, or None."""
+        """Return the value of the block that this draw completes, in the units of the result."""
         options = self.options
-        low, high = options.reward_range
         if not options.gold:
-            return self._in_range(low + (high - low) * (draw.mean("reward") - draw.mean("cost")))
+            return self._reward(draw.mean("reward") - draw.mean("cost"))
         weight = options.control
         control = weight * draw.mean("reward") - draw.mean("cost")
         residual = None
@@ -247,11 +190,12 @@ class Watch:
             residual = draw.mean("gold") - weight * draw.mean("labelled_reward")
         self._monitor_for(draw.series)
         unit = self._waiting[draw.series].take(control, residual, options.unlabelled)
-        return None if unit is None else self._in_range(low + (high - low) * unit)
+        return None if unit is None else self._reward(unit)
 
-    def _in_range(self, value: float) -> float:
+    def _reward(self, unit: float) -> float:
+        """Return a block in the units of the result."""
         low, high = self.options.block_range
-        return min(max(value, low), high)  # rounding only
+        return min(max(self._scale.at(unit), low), high)  # rounding only
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -269,71 +213,144 @@ class Watch:
         """Blocks in all monitors."""
         return sum(monitor.n for monitor in self.monitors.values())
 
-    @property
-    def status(self) -> Status:
-        """What the intervals are worth for the true reward."""
-        if not self.options.gold:
-            return Status.VACUOUS
-        return Status.ESTIMATED if self._doubts() else Status.CERTIFIED
+    def take_facts(self, facts: LogFacts | None) -> None:
+        """Take what one more file of the log records of itself."""
+        facts = facts or LogFacts()
+        self.facts = facts if self.facts is None else merge_facts(self.facts, facts)
 
-    def _doubts(self) -> list[str]:
-        found = []
-        if self._recurs and not self.options.held_out:
-            found.append(
-                f"prompts recur across the log's {self.options.by} values: a policy trained or "
-                "chosen on them is not independent of them. Say --held-out where none was."
-            )
-        if self._between and not self.options.whole_batches:
-            found.append(
-                "several files grow at once and rows have no launch: which prompt counts first may "
-                "depend on how long its responses took. Log launch; or say --whole-batches where "
-                "each file grows by whole batches that are waited for."
-            )
-        if self._repeats:
-            found.append(
-                "the same prompts come again at other steps and count as new ones each time: their "
-                "draws are not independent, and the interval is about these prompts, not about new "
-                "ones. Watch --by step, or log each prompt once."
-            )
-        if self.options.gold and self._partly and self._uneven:
-            found.append(
-                "rollouts were labelled one by one and prompts have unequal numbers of rollouts, "
-                "so that some prompts are labelled more often than others. Label whole prompts."
-            )
-        return found
-
-    def document(self, log: Mapping) -> dict:
-        """Return everything as plain data, schema `taut.watch/1`: finite numbers or None.
+    def take_check(self, found: Mapping[str, Checked], facts: LogFacts | None) -> None:
+        """Take what a look at all rows found; what earlier ones doubted stays in doubt.
 
         Args:
-            log: What is known of the files: "files", "incomplete", "notes".
+            found: By series.
+            facts: What the log records of itself.
         """
+        self.checks, self.facts = self.checks + 1, facts
+        for name, now in found.items():
+            self.checked[name] = foundations.worse(self.checked.get(name), now)
+
+    def rests_on(self, series: str) -> tuple[Assumption, ...]:
+        """Return what the interval of a series rests on, each assumption with how it stands."""
+        return foundations.rests_on(self.options, self._seen(), self.checked.get(series))
+
+    def _worth(self, series: str) -> Status:
+        """What an interval is worth for the reward that it is about; nothing before a block."""
+        if not self.monitors[series].n:
+            return Status.VACUOUS
+        return status_of(self.rests_on(series))
+
+    def _seen(self) -> Seen:
         arrivals = self.arrivals
-        learned = Status.ESTIMATED if self._doubts() else Status.CERTIFIED
-        return {
-            "schema": SCHEMA,
-            "version": __version__,
-            "target": self.options.target,
-            "of": "gold" if self.options.gold else "learned",
-            "settings": _plain(asdict(self.options)),
-            "decision": self.decision,
-            "status": str(self.status),
-            "learned_status": str(learned),
-            "doubts": self._doubts(),
-            "log": {
+        return Seen(
+            facts=self.facts,
+            recurs=self.options.by == "step" and arrivals is not None and arrivals.recurs,
+            missing=self._missing(),
+            lost=self.lost,
+            between=self._between,
+            launch=arrivals is not None and arrivals.by_launch,
+            shuffled=self._shuffled,
+            uneven=self.options.gold and self._partly and self._uneven,
+        )
+
+    def _missing(self) -> str | None:
+        """Say what is surely missing of the log."""
+        if self.arrivals is None:
+            return None
+        found = []
+        if self.arrivals.short:
+            found.append(
+                f"{self.arrivals.short} prompts had fewer than {self.options.per_prompt} rollouts "
+                "when the log was finished"
+            )
+        if self.arrivals.gaps:
+            found.append(
+                f"{self.arrivals.gaps} launch numbers had not come when the log was finished"
+            )
+        return " and ".join(found) or None
+
+    def result(self, log: Mapping) -> WatchResult:
+        """Return everything that is known.
+
+        Args:
+            log: What is known of the files: "files", "incomplete", "notes", "clipped_rewards".
+        """
+        series = [self._item(name) for name in self.monitors]
+        known = [item for item in series if item.n]
+        worth = weakest([item.interval.status for item in known]) if known else Status.VACUOUS
+        cells = [item.log.cells for item in series if item.log.cells is not None]
+        return WatchResult(
+            target=self.options.target,
+            of="gold" if self.options.gold else "learned",
+            settings=WatchSettings(**asdict(self.options)),
+            decision=self.decision,
+            status=worth if self.options.gold else Status.VACUOUS,
+            learned_status=worth,
+            checked=bool(self.checks),
+            log=self._log(log, sum(cells) if cells else None),
+            assumptions=foundations.worst_assumptions([item.assumptions for item in series]),
+            health=foundations.worst_health([item.health for item in series]),
+            series=tuple(series),
+        )
+
+    def _log(self, log: Mapping, cells: int | None) -> WatchLog:
+        arrivals = self.arrivals
+        order = "ids" if self._shuffled else "rows"
+        if arrivals is None:
+            return WatchLog(
                 **log,
-                "rollouts": 0 if arrivals is None else arrivals.rows,
-                "prompts": 0 if arrivals is None else arrivals.counted,
-                "pending_prompts": 0 if arrivals is None else arrivals.pending,
-                "labelled_prompts": self._labelled,
-                "waiting_for": None if arrivals is None else arrivals.waiting_for(),
-                "order": "launch" if arrivals is not None and arrivals.by_launch else "rows",
-            },
-            "series": [
-                {"value": None if self.options.by is None else name, **monitor.document}
-                for name, monitor in self.monitors.items()
-            ],
-        }
+                **dict.fromkeys(("rollouts", "prompts", "draws", "revisits", "pending_prompts"), 0),
+                cells=None,
+                labelled_prompts=0,
+                labels=None,
+                waiting_for=None,
+                order=order,
+            )
+        labels = list({found.labels for found in self.checked.values()})
+        return WatchLog(
+            **log,
+            rollouts=arrivals.rows,
+            prompts=self._prompts(arrivals.prompts, self.checked.values()),
+            draws=arrivals.counted,
+            cells=cells,
+            revisits=arrivals.revisits,
+            pending_prompts=arrivals.pending,
+            labelled_prompts=self._labelled,
+            labels=labels[0] if len(labels) == 1 else None,
+            waiting_for=arrivals.waiting_for(),
+            order="launch" if arrivals.by_launch else order,
+        )
+
+    def _prompts(self, draws: int, checked: Iterable[Checked]) -> int | None:
+        """Return how many distinct prompts some draws are of."""
+        if self.options.prompts == SAMPLE:
+            return draws
+        known = [found.prompts for found in checked]
+        return known[0] if len(known) == 1 else None
+
+    def _item(self, name: str) -> Series:
+        monitor, options, arrivals = self.monitors[name], self.options, self.arrivals
+        checked = self.checked.get(name, Checked())
+        counted = 0 if arrivals is None else arrivals.draws(name)
+        return Series(
+            value=None if options.by is None else name,
+            interval=SeriesEnds(
+                lower=monitor.interval.lower,
+                upper=monitor.interval.upper,
+                level=1 - monitor.delta,
+                status=self._worth(name),
+                units=options.of_units,
+                range=options.target_range,
+            ),
+            log=SeriesLog(
+                prompts=self._prompts(counted, [checked]),
+                draws=counted,
+                cells=checked.cells,
+                labels=checked.labels,
+            ),
+            assumptions=self.rests_on(name),
+            health=checked.health,
+            **monitor.standing,
+        )
 
     @property
     def state(self) -> dict:
@@ -346,9 +363,11 @@ class Watch:
             "arrivals": None if self.arrivals is None else self.arrivals.state,
             "monitors": [[name, monitor.state] for name, monitor in self.monitors.items()],
             "waiting": {name: asdict(group) for name, group in self._waiting.items()},
-            "series_of": [[prompt, series] for prompt, series in self._series_of.items()],
             "streams": self._streams,
-            "step_of": [[*where, step] for where, step in self._step_of.items()],
+            "lost": self.lost,
+            "log_facts": facts_metadata(self.facts or LogFacts()),
+            "checks": self.checks,
+            "checked": {name: found.state for name, found in self.checked.items()},
             "facts": {name: getattr(self, f"_{name}") for name in _FACTS},
         }
 
@@ -360,7 +379,10 @@ class Watch:
             UsageError: It is no such state, or something else was asked for then.
         """
         if state.get("schema") != STATE:
-            raise UsageError(f"expected a state of taut watch, {STATE}; take the file away.")
+            raise UsageError(
+                f"expected a state of taut watch, {STATE}, found {state.get('schema')!r}; take the "
+                "file away to begin again, or go on with the version of taut that made it."
+            )
         before, now = state["options"], _plain(asdict(options))
         for name, value in now.items():
             if before.get(name) != value:
@@ -375,9 +397,12 @@ class Watch:
             self.arrivals.restore(state["arrivals"])
         self.monitors = {name: Monitor.from_state(item) for name, item in state["monitors"]}
         self._waiting = {name: _Group(**item) for name, item in state["waiting"].items()}
-        self._series_of = {prompt: series for prompt, series in state["series_of"]}
-        self._streams = list(state["streams"])
-        self._step_of = {(prompt, series): step for prompt, series, step in state["step_of"]}
+        self._streams, self.lost = list(state["streams"]), state["lost"]
+        recorded = {name.encode(): text.encode() for name, text in state["log_facts"].items()}
+        known = stored_facts(recorded, "the state")
+        self.facts = None if self.arrivals is None else known
+        self.checks = state["checks"]
+        self.checked = {name: Checked.from_state(found) for name, found in state["checked"].items()}
         for name in _FACTS:
             setattr(self, f"_{name}", state["facts"][name])
         return self
@@ -408,14 +433,25 @@ class _Group:
             self.unlabelled.append(control)
         if not self.labelled or len(self.unlabelled) < size:
             return None
+        return self._first(size)
+
+    def rest(self, size: int) -> Iterator[float]:
+        """Yield the blocks of labelled draws that still wait, with what unlabelled ones there are.
+
+        Fewer in the group leave its mean as it is: how many there are is blind to outcomes too.
+        """
+        while self.labelled:
+            yield self._first(size)
+
+    def _first(self, size: int) -> float:
         residual, own = self.labelled.pop(0)
         others = self.unlabelled[:size]
         del self.unlabelled[:size]
-        return residual + math.fsum([own, *others]) / (1 + size)
+        return residual + math.fsum([own, *others]) / (1 + len(others))
 
 
 def _plain(options: dict) -> dict:
-    """Return options as JSON gives them back: pairs are lists."""
+    """Return options as JSON gives them back: tuples are lists."""
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in options.items()
     }

@@ -15,11 +15,10 @@ from taut.auditing.calibration import (
     WidthForecast,
     choose_negative,
 )
-from taut.auditing.certificate import Prepared, auto_thresholds, prepare, require_columns
 from taut.auditing.options import Options
+from taut.auditing.prepare import Prepared, auto_thresholds, prepare
 from taut.bounds.kl_clipping import TAIL_SHARE, clip_log_ratio, forecast_tail, negative_tail
 from taut.bounds.sampling import predicted_half_width
-from taut.draws.health import FAIL, outcome, recurs_across_steps
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.errors import LogError, UsageError
 from taut.inequalities.concentration import paper_alpha
@@ -238,14 +237,14 @@ def clip_threshold(
 
     Source: theory §7.1, §7.2, §4.3, §4.5.
     """
-    options = Options(beta=beta, **settings)
+    options = Options(beta=beta, **{"target": "objective"} | settings)
     _require(rollouts, options, prompts, constants)
-    ready = prepare(rollouts, options, recurs=recurs_across_steps(rollouts))
+    ready = prepare(rollouts, options)
     speaking, certifying = _speaking(ready, prompts)
     thresholds = ready.thresholds
     if prompts is not None:  # for another log: every draw of this one chooses
-        thresholds = auto_thresholds(ready.data, ready.blocks, prompts, ready.delta, options)
-    width = ready.high - ready.low
+        thresholds = auto_thresholds(ready.data, ready.design.blocks, prompts, ready.delta, options)
+    width = ready.design.units.width
     forecast = WidthForecast(
         reward=ready.data.reward,
         log_ratio=ready.data.log_ratio,
@@ -255,7 +254,7 @@ def clip_threshold(
         delta=ready.delta,
         second_moment=options.log_ratio_second_moment,
     )
-    paper = _paper_rule(ready, speaking, len(ready.blocks) if prompts is None else prompts)
+    paper = _paper_rule(ready, speaking, len(ready.design.blocks) if prompts is None else prompts)
     judge = _Judge(forecast, paper.alpha, width, options.log_ratio_max)
     negative = thresholds.tau_negative
     log_ratio = ready.data.log_ratio
@@ -273,13 +272,13 @@ def clip_threshold(
             "share": _mean(speaking, log_ratio < -negative),
             "bound": negative_tail(negative).bound,
         },
-        log_probs_sound=outcome(ready.checks, "exp_minus_log_ratio").status != FAIL,
-        merged=ready.merged,
+        log_probs_sound=ready.design.log_probs_sound,
+        merged=ready.design.whole.recurs,
         draws=_draws(ready, judge, thresholds, prompts, speaking, certifying),
         log=_described(rollouts, ready, speaking),
         options=options,
-        reward_range=(ready.low, ready.high),
-        reward_range_declared=ready.declared,
+        reward_range=ready.design.units.reward_range,
+        reward_range_declared=ready.design.units.reward_declared,
     )
 
 
@@ -330,20 +329,19 @@ def _require(rollouts: Rollouts, options: Options, prompts, constants) -> None:
         raise UsageError(f"prompts is {prompts}; expected at least 1, or none for this log.")
     if any(not (math.isfinite(constant) and constant > 0) for constant in constants):
         raise UsageError(f"constants are {constants}; expected positive numbers of nats.")
-    require_columns(rollouts, options)
 
 
 def _speaking(ready: Prepared, prompts: int | None) -> tuple[Blocks, int]:
     """Return the draws to compute from, and how many will certify."""
     if prompts is not None:
-        return ready.blocks, prompts
+        return ready.design.blocks, prompts
     chosen = ready.split.calibration
     # Without a calibration split nothing is chosen, and every draw may be looked at.
-    return (chosen if len(chosen) else ready.blocks), len(ready.split.certifying)
+    return (chosen if len(chosen) else ready.design.blocks), len(ready.split.certifying)
 
 
 def _paper_rule(ready: Prepared, speaking: Blocks, prompts: int) -> PaperRule:
-    sizes = ready.blocks.sizes
+    sizes = ready.design.blocks.sizes
     per_prompt = 1 / float(np.mean(1.0 / sizes))
     alpha = paper_alpha(prompts, per_prompt, ready.delta)
     values, weight = ready.data.log_ratio[speaking.rows], _weights(speaking)
@@ -489,17 +487,19 @@ def _draws(ready, judge, thresholds, prompts, speaking, certifying) -> Draws:
     price = 0.0
     if apart:
         here = (thresholds.tau, thresholds.tau_negative)
-        whole = replace(judge.forecast, certifying_draws=len(ready.blocks)).at(*here).sampling
+        whole = (
+            replace(judge.forecast, certifying_draws=len(ready.design.blocks)).at(*here).sampling
+        )
         price = judge.scale * (judge.forecast.at(*here).sampling - whole)
-    return Draws(len(ready.blocks), len(speaking), certifying, apart, price)
+    return Draws(len(ready.design.blocks), len(speaking), certifying, apart, price)
 
 
 def _described(rollouts: Rollouts, ready: Prepared, speaking: Blocks) -> dict:
-    sizes = ready.blocks.sizes
+    sizes = ready.design.blocks.sizes
     values = ready.data.log_ratio[speaking.rows]
     return {
         "rollouts": len(rollouts),
-        "prompts": len(ready.blocks),
+        "prompts": len(ready.design.blocks),
         "rollouts_per_prompt": {
             "min": int(sizes.min()),
             "mean": float(sizes.mean()),

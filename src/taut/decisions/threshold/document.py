@@ -1,8 +1,8 @@
 """The clip threshold as plain data: the JSON contract `taut.threshold/1`."""
 
-from taut.auditing.document import fields_of, plain_data
 from taut.decisions.threshold.choose import ClipThreshold, Point, SequenceClip, TokenClip, too_few
 from taut.decisions.threshold.clip_options import OPTIONS
+from taut.results import fields_of, plain_data
 from taut.version import __version__
 
 SCHEMA = "taut.threshold/1"

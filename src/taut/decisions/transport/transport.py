@@ -10,38 +10,40 @@ then gets the interval of a bounded mean. Folds serve only to judge g on its own
 """
 
 import math
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from taut.auditing.certificate import Span, StatedSpan
 from taut.bounds.reward_shift import (
     GoldPlan,
     choose_gold_plan,
     gold_blocks,
-    inclusion_varies,
-    label_counts,
-    labelled_rows,
 )
 from taut.bounds.sampling import block_interval
+from taut.decisions.transport.result import (
+    Calibration,
+    Curve,
+    Transport,
+    TransportLog,
+    TransportState,
+)
+from taut.draws import assumptions as about
+from taut.draws.declared import Declared, declared_words
+from taut.draws.design import Design, design
+from taut.draws.labels import LabelKind, label_counts, labelled_rows
+from taut.draws.layout import lay_out, prompt_keys
 from taut.draws.rollouts import Blocks, Rollouts
-from taut.errors import AssumptionError, CoverageError, UsageError
+from taut.draws.units import to_unit
+from taut.errors import AssumptionError, UsageError
+from taut.inequalities.rounding import outward
 from taut.logs.keys import scramble
-from taut.types import Interval, Status
+from taut.types import Interval
 
 # A fixed mark, so that roles and folds are drawn apart from the draw order of the same seed.
 _ROLE_MARK = 0x726F6C65
 _FOLD_MARK = 0x666F6C64
 _FEWEST_TEACHERS = 10
-
-
-class TransportState(StrEnum):
-    """What the probe says about a calibration, against a margin declared beforehand."""
-
-    PASS = "PASS"  # the mean residual is certainly within the margin
-    FAIL = "FAIL"  # it is certainly outside
-    INCONCLUSIVE = "INCONCLUSIVE"  # the interval reaches across
-    NOT_GRADED = "NOT_GRADED"  # no margin, or no data of this size could have passed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,28 +61,6 @@ class Isotonic:
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return the value at each of x, any shape."""
         return np.interp(x, self.knots, self.values)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Calibration:
-    """g and how it does on prompts that it was not fitted on.
-
-    Attributes:
-        g: Raw reward-model score to expected target reward, reward units of gold.
-        prompts: Number of teaching prompts.
-        bias: Mean out-of-fold residual r* - g(r^) over teaching prompts, reward units; an estimate.
-        mse: Mean out-of-fold squared residual, squared reward units; an estimate.
-        constant_mse: The same for the out-of-fold mean of gold in place of g: what it is to know
-            nothing of r^.
-        folds: Number of folds, by prompt.
-    """
-
-    g: Isotonic
-    prompts: int
-    bias: float
-    mse: float
-    constant_mse: float
-    folds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,38 +84,6 @@ class TransportAudit:
     probe_prompts: int
     fewest_prompts: int | None
     detail: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transport:
-    """A calibrated prediction of E_theta r*, its audit, and the interval that needs no faith in it.
-
-    Attributes:
-        predicted: Mean g(r^) over the certifying draws, reward units; estimated, as good as g.
-        audit: The verdict on g.
-        certified: Interval for E_theta r* at level 1 - delta from g and the probe together; true
-            whatever the audit says. It and `audit.residual` are two statements, each at 1 - delta.
-        gold_only: The same from the probe's labels alone, for comparison; neither it nor the
-            narrower of the two is the result.
-        weight: Factor of g in `certified`, fixed on the teaching prompts: 0 is gold only; above 1
-            where g is flatter than the target reward was forecast to be.
-        status: Of `certified` and of the audit.
-        calibration: g.
-        certifying_draws: Audited draws that certify.
-        shared: How prompts in both logs were dealt with: "none", "set aside" or "split".
-        source: Where the bound comes from.
-    """
-
-    predicted: float
-    audit: TransportAudit
-    certified: Interval
-    gold_only: Interval
-    weight: float
-    status: Status
-    calibration: Calibration
-    certifying_draws: int
-    shared: str
-    source: str = "theory §3.6"
 
 
 def fit_isotonic(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> Isotonic:
@@ -251,6 +199,8 @@ def audit_transport(
     seed: int = 0,
     folds: int = 5,
     weight: float | None = None,
+    declare: tuple[str, ...] | str = (),
+    held_out: bool = False,
 ) -> Transport:
     """Calibrate on reward data, predict E_theta r*, and audit the step with an on-policy probe.
 
@@ -267,21 +217,23 @@ def audit_transport(
         folds: Folds by prompt in which g is judged on its own data, at least 2.
         weight: How much of g enters `certified`, in [0, 1]: 0 is gold only, 1 is mean g(r^) plus
             the mean residual. None takes the narrowest forecast on the teaching prompts.
+        declare, held_out: What is declared of the audited rollouts, as for `taut.audit`.
 
     Returns:
         The prediction, its verdict, and a certified interval, all in units of gold.
 
     Raises:
         AssumptionError: No gold on one side, or rows labelled one by one where K varies.
-        CoverageError: Prompts recur among the audited draws and in the reward data too.
         UsageError: A setting out of range, or rollouts of several policies.
 
     Source: theory §3.6 (rectifier blocks, g fitted elsewhere), §2.4.
     """
     _check_settings(gold_range, margin, delta, folds, weight)
     _check_one_policy(rollouts)
-    blocks = rollouts.blocks(seed)
-    _check_labels(rollouts, blocks, reward_data)
+    words = declared_words(declare, held_out=held_out)
+    rollouts, reward_data, found = _settled(rollouts, reward_data, gold_range, words, seed)
+    _check_labels(found, reward_data)
+    blocks = found.blocks
     roles = _roles(rollouts, blocks, reward_data, seed)
     lessons = _lessons(reward_data.take(roles.teach), gold_range, seed, folds)
     probe = _Probe(
@@ -293,29 +245,52 @@ def audit_transport(
         plan = _choose_plan(lessons, probe, seed, delta)
     else:
         plan = GoldPlan(weight * lessons.span, None)
-    calibration = _in_calibration_units(lessons, gold_range, folds)
-    return _result(probe, lessons, plan, gold_range, margin, delta, calibration, roles.shared)
-
-
-def _result(probe, lessons, plan, gold_range, margin, delta, calibration, shared) -> Transport:
+    verdict, ends, alone = probe.judged(plan, lessons, gold_range, margin, delta)
     low, width = gold_range[0], gold_range[1] - gold_range[0]
+    names = (about.RANDOM_LABELS, about.GOLD_RANGE)
     return Transport(
+        state=verdict.state,
+        margin=margin,
+        residual=_span(verdict.residual),
+        level=1 - delta,
+        probe_prompts=verdict.probe_prompts,
+        fewest_prompts=verdict.fewest_prompts,
+        detail=verdict.detail,
         predicted=low + width * _mean(probe.blocks.means(probe.fitted)),
-        audit=grade(
-            _in_units(probe.residual(lessons, delta), 0.0, width),
-            margin=margin,
-            delta=delta,
-            prompts=probe.labelled,
-            width=(1 + lessons.span) * width,
-        ),
-        certified=_in_units(probe.mean(plan, lessons, delta), low, width),
-        gold_only=_in_units(probe.mean(GoldPlan(0.0, 1.0), lessons, delta), low, width),
+        certificate=StatedSpan(lower=ends.lower, upper=ends.upper, status=found.status(*names)),
+        gold_only=_span(alone),
         weight=_share(plan, lessons),
-        status=Status.CERTIFIED,
-        calibration=calibration,
+        calibration=_in_calibration_units(lessons, gold_range, folds),
         certifying_draws=len(probe.blocks),
-        shared=shared,
+        shared=roles.shared,
+        log=TransportLog(
+            rollouts=len(rollouts),
+            prompts=found.layout.prompts,
+            draws=len(blocks),
+            cells=found.layout.cell_count,
+            reward_data_rollouts=len(reward_data),
+        ),
+        assumptions=found.resting_on(*names),
+        health=found.checks,
     )
+
+
+def _span(interval: Interval) -> Span:
+    return Span(lower=interval.lower, upper=interval.upper)
+
+
+def _settled(
+    rollouts: Rollouts, reward_data: Rollouts, gold_range, words: frozenset[str], seed: int
+) -> tuple[Rollouts, Rollouts, Design]:
+    """Decide what both logs are worth: one key for a prompt of both; gold within its range."""
+    (mine, theirs), _ = prompt_keys([rollouts, reward_data])
+    rollouts, reward_data = replace(rollouts, prompt=mine), replace(reward_data, prompt=theirs)
+    declared = Declared(gold_range=gold_range, words=words, seed=seed)
+    found = design(rollouts, declared, sampler=False)
+    teaching = design(reward_data, declared, sampler=False)
+    for part in (found, teaching):
+        part.units.unit_gold(part.rollouts.gold)
+    return found.rollouts, teaching.rollouts, found
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,11 +328,6 @@ def _roles(rollouts: Rollouts, blocks: Blocks, reward_data: Rollouts, seed: int)
     everyone = np.ones(len(blocks), dtype=bool)
     if shared == 0:
         return _Roles(everyone, labelled, "none")
-    if len(np.unique(keys)) < len(keys):
-        raise CoverageError(
-            f"{shared} prompts of the reward data are audited too, and audited prompts recur: "
-            "which draws belong together cannot be told. Give reward data on other prompts."
-        )
     apart = labelled & ~np.isin(reward_data.prompt, keys)
     if 2 * shared <= len(prompts):
         return _Roles(everyone, apart, "set aside")
@@ -436,7 +406,20 @@ class _Probe:
         least, width = -lessons.floor - lessons.span, 1 + lessons.span
         scaled = np.clip((self.gold - self.fitted - least) / width, 0.0, 1.0)  # rounding only
         found = _joined(GoldPlan(0.0, 1.0), np.zeros_like(scaled), scaled, self.blocks, delta)
-        return _in_units(found, least, width)
+        return outward(found, least, width)
+
+    def judged(self, plan, lessons: _Lessons, gold_range, margin, delta: float):
+        """Return the verdict on g, and the intervals for E r* with g and without, user units."""
+        low, width = gold_range[0], gold_range[1] - gold_range[0]
+        verdict = grade(
+            outward(self.residual(lessons, delta), 0.0, width),
+            margin=margin,
+            delta=delta,
+            prompts=self.labelled,
+            width=(1 + lessons.span) * width,
+        )
+        ends = outward(self.mean(plan, lessons, delta), low, width)
+        return verdict, ends, outward(self.mean(GoldPlan(0.0, 1.0), lessons, delta), low, width)
 
     def mean(self, plan: GoldPlan, lessons: _Lessons, delta: float) -> Interval:
         """Interval for E r*; g enters from its floor up, which keeps the blocks' range narrow."""
@@ -477,7 +460,7 @@ def _choose_plan(lessons: _Lessons, probe: _Probe, seed: int, delta: float) -> G
         gold=lessons.gold,
         kl_cost=np.zeros(len(lessons.gold)),
         kl_range=(0.0, 0.0),
-        calibration=lessons.data.blocks(seed),
+        calibration=lay_out(lessons.data, seed=seed).blocks,
         labelled=labelled,
         unlabelled=len(probe.blocks) - labelled,
         delta=delta,
@@ -494,7 +477,10 @@ def _in_calibration_units(lessons: _Lessons, gold_range, folds: int) -> Calibrat
     low, width = gold_range[0], gold_range[1] - gold_range[0]
     residual = lessons.gold - lessons.fitted
     return Calibration(
-        g=Isotonic(lessons.g.knots, low + width * lessons.g.values),
+        g=Curve(
+            knots=tuple(lessons.g.knots.tolist()),
+            values=tuple((low + width * lessons.g.values).tolist()),
+        ),
         prompts=len(np.unique(lessons.data.prompt)),
         bias=width * lessons.average(residual),
         mse=width**2 * lessons.average(residual**2),
@@ -530,7 +516,8 @@ def _check_one_policy(rollouts: Rollouts) -> None:
             )
 
 
-def _check_labels(rollouts: Rollouts, blocks: Blocks, reward_data: Rollouts) -> None:
+def _check_labels(found: Design, reward_data: Rollouts) -> None:
+    rollouts = found.rollouts
     if reward_data.gold is None or np.isnan(reward_data.gold).all():
         raise AssumptionError(
             "the reward data carry no gold label: nothing can teach the calibration. Label some."
@@ -540,21 +527,21 @@ def _check_labels(rollouts: Rollouts, blocks: Blocks, reward_data: Rollouts) -> 
             "the audited rollouts carry no gold label: nothing could show that the calibration "
             "holds there. Label a random subset of their prompts."
         )
-    if inclusion_varies(label_counts(rollouts.gold, blocks), blocks.sizes):
+    if found.labels is not None and found.labels.uneven:
         raise AssumptionError(
             "rows were labelled one by one while K varies, so prompts had unequal chances of a "
             "label; label whole prompts, or keep K fixed."
         )
+    if found.labels is not None and found.labels.kind is LabelKind.CHANCES:
+        raise AssumptionError(
+            "the audited rows had unequal, recorded chances of a label (`label_probability`), "
+            "which this probe does not weigh: taut.audit does."
+        )
 
 
 def _unit(gold: np.ndarray, gold_range: tuple[float, float]) -> np.ndarray:
-    """Map gold to [0, 1], clipping what lies outside the declared range (theory §1)."""
-    low, high = gold_range
-    return np.clip((gold - low) / (high - low), 0.0, 1.0)
-
-
-def _in_units(interval: Interval, low: float, width: float) -> Interval:
-    return Interval(low + width * interval.lower, low + width * interval.upper)
+    """Map gold to [0, 1]; what lies outside its range was refused before (theory §1)."""
+    return to_unit(gold, *gold_range)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -115,6 +115,18 @@ def health_report(checks: Sequence[Mapping], log: Mapping | None = None) -> Rend
     return Report(lambda ink: _health_page(list(checks), log or {}, ink))
 
 
+def transport_report(document: Mapping) -> RenderableType:
+    """Return the report of a reward that was calibrated on older data.
+
+    Args:
+        document: The JSON contract `taut.transport/2`.
+    """
+    shown = {"transport": document} | {k: document[k] for k in ("assumptions", "health")}
+    return Report(
+        lambda ink: _spaced([_transport(shown, ink), _foundations(shown, ink), _health(shown, ink)])
+    )
+
+
 def print_report(
     renderable: RenderableType, *, file: IO[str] | None = None, width: int | None = None
 ) -> None:
@@ -278,7 +290,9 @@ def _standing(document: Mapping, verdict: wording.Verdict, ink: Ink) -> Text:
     if bounds is None:
         return text
     low, high = down(bounds[0], digits), up(bounds[1], digits)
-    return text.append(" ").append_text(ink.text(f"is between {low} and {high} reward units"))
+    return text.append(" ").append_text(
+        ink.text(f"is between {low} and {high} {wording.units_of(document)}")
+    )
 
 
 def _picture(document: Mapping, ink: Ink) -> list[RenderableType]:
@@ -517,27 +531,27 @@ def _foundations(document: Mapping, ink: Ink) -> list[RenderableType]:
     lines: list[RenderableType] = []
     table = _grid(LABEL, PROSE)
     for entry in look(document, "assumptions") or []:
-        table.add_row(*_assumption_cells(entry, look(document, "health"), ink))
+        table.add_row(*_assumption_cells(entry, ink))
     if table.row_count:
         lines.append(table)
+    if declare := wording.to_declare(document):
+        lines.append(ink.text(declare))
     lines += _flow(wording.ledger_text(document), ink, " + ")
     lines += _flow(wording.settings_text(document), ink)
     return [_heading(ink, "What it rests on"), *lines] if lines else []
 
 
-def _assumption_cells(entry: object, checks: object, ink: Ink) -> tuple[Text, Text]:
-    found = wording.standing(entry, checks)
+def _assumption_cells(entry: object, ink: Ink) -> tuple[Text, Text]:
+    found = wording.standing(entry)
     text = str(look(entry, "text") or "unnamed assumption")
     outcome = wording.outcome(entry)
     style = {"violated": STATUS_STYLES["fail"], "in doubt": STATUS_STYLES["warn"]}.get(found, "dim")
-    if found in ("violated", "in doubt"):
-        outcome = "see the health of the log"
     shown = ink.text(text[:1].upper() + text[1:])
     if outcome:
         longer = shown.copy().append(" ").append_text(ink.text(f"– {outcome}", "dim"))
-        # What a passed check found is worth the rest of the line, not a second one: JSON has it.
+        # Who says so is worth the rest of the line, not a second one: JSON has it.
         fits = longer.cell_len <= ink.width - LONGEST_STANDING
-        shown = longer if fits or found != "checked" else shown
+        shown = longer if fits or found in ("violated", "in doubt") else shown
     return ink.text(found, style), shown
 
 
@@ -549,7 +563,8 @@ def _health(document: Mapping, ink: Ink) -> list[RenderableType]:
     lines: list[RenderableType] = [
         _heading(ink, "Health of the log", wording.health_sentence(checks))
     ]
-    troubles = _with_status(checks, "fail") + _with_status(checks, "warn")
+    troubles = [*_with_status(checks, "fail"), *_with_status(checks, "warn")]
+    troubles += _with_status(checks, "note")
     return lines + ([_check_table(troubles, ink)] if troubles else [])
 
 
@@ -583,7 +598,7 @@ def _health_page(checks: list[Mapping], log: Mapping, ink: Ink) -> list[Renderab
     sentence = wording.health_sentence(checks)
     lines: list[RenderableType] = [ink.text(f"{sentence[:1].upper()}{sentence[1:]}.", "bold")]
     lines += _flow(wording.log_text(log), ink)
-    order = ("fail", "warn", "not_checked", "pass")
+    order = ("fail", "warn", "note", "not_checked", "pass")
     ordered = [check for status in order for check in _with_status(checks, status)]
     unknown = [check for check in checks if look(check, "status") not in order]
     return _spaced([lines, [_check_table(ordered + unknown, ink)] if checks else []])
@@ -600,21 +615,60 @@ def _groups(document: Mapping, ink: Ink) -> list[RenderableType]:
     rows = [_GroupRow.of(group) for group in groups]
     delta = number(document, "delta")
     level = level_text(0.95 if delta is None else 1 - delta)
-    target = wording.target_of(look(groups[0], "certificate") or {})
-    about = f"{wording.TARGET_NAMES[target]} {wording.TARGET_FORMULAS[target]} of each {by}"
+    first = look(groups[0], "certificate") or {}
+    target = wording.target_of(first)
+    learned = all(row.learned_only for row in rows)
+    name = f"{wording.TARGET_NAMES[target]} {wording.TARGET_FORMULAS[target]}"
+    if learned:
+        name = f"learned {wording.TARGET_NAMES[target]}, not the true one,"
     together = f"All {len(rows)} rows hold together at {level}, so you may choose among them."
-    lines = [ink.text(line, "bold") for line in _best_group_lines(rows, by)]
-    lines += [ink.text(together), ink.text(about[:1].upper() + about[1:], "dim")]
-    return _spaced([lines, [_group_table(rows, by, ink)]])
+    lines = [ink.text(line, "bold") for line in _best_group_lines(rows, by, learned)]
+    lines += [ink.text(together), ink.text(f"{name[:1].upper()}{name[1:]} of each {by}", "dim")]
+    units = wording.units_of(first)
+    return _spaced([lines, [_group_table(rows, by, ink, units)], _shared_foundations(groups, ink)])
+
+
+def _shared_foundations(groups: Sequence[Mapping], ink: Ink) -> list[RenderableType]:
+    """Say what all groups rest on, each assumption as it stands worst, and their health."""
+    order = ("recorded", "checked", "declared", "assumed", "in_doubt", "violated")
+    worst: dict[str, Mapping] = {}
+    checks: dict[str, Mapping] = {}
+    ranks = ("pass", "not_checked", "note", "warn", "fail")
+    for group in groups:
+        for entry in look(group, "certificate.assumptions") or []:
+            known = worst.get(str(look(entry, "text")))
+            stands = str(look(entry, "stands"))
+            if known is None or order.index(stands) > order.index(str(look(known, "stands"))):
+                worst[str(look(entry, "text"))] = entry
+        for check in look(group, "certificate.health") or []:
+            known = checks.get(str(look(check, "check")))
+            rank = ranks.index(str(look(check, "status")))
+            if known is None or rank > ranks.index(str(look(known, "status"))):
+                checks[str(look(check, "check"))] = check
+    lines: list[RenderableType] = []
+    if worst:
+        table = _grid(LABEL, PROSE)
+        for entry in worst.values():
+            table.add_row(*_assumption_cells(entry, ink))
+        lines += [_heading(ink, "What they rest on", "as it stands in the worst of them"), table]
+        declare = {wording.to_declare(look(group, "certificate") or {}): None for group in groups}
+        lines += [ink.text(line) for line in declare if line][:1]
+    return lines + _health({"health": list(checks.values())}, ink)
 
 
 @dataclass(frozen=True, slots=True)
 class _GroupRow:
-    """What one row shows: the group's name, and its certificate (or that of the learned reward)."""
+    """What one row shows: the group's name, counts, and its certificate.
+
+    A group without labels says nothing of the true reward. Where some groups have labels, its
+    learned reward has no place beside them; where none has, the table is about the learned reward.
+    """
 
     value: str
+    draws: str
     measured: float | None
     bounds: tuple[float, float] | None
+    learned: tuple[float, float] | None
     status: str
     learned_only: bool
 
@@ -622,23 +676,25 @@ class _GroupRow:
     def of(cls, group: Mapping) -> "_GroupRow":
         document = look(group, "certificate") or {}
         target = wording.target_of(document)
-        learned = wording.learned_only(document)
-        entry = wording.proxy_of(document, target) if learned else look(document, "certificate")
-        status = look(entry, "status") if ends(entry) else None
+        entry = look(document, "certificate")
+        draws, labels = number(document, "log.prompts"), number(document, "log.gold_prompts")
+        counts = "" if draws is None else f"{int(draws):,}"
         return cls(
             value=str(look(group, "value")),
+            draws=counts if labels is None else f"{counts} / {int(labels):,}",
             measured=measured_of(document, target),
             bounds=ends(entry),
-            status=str(status or "vacuous"),
-            learned_only=learned,
+            learned=ends(wording.proxy_of(document, target)),
+            status=str(look(entry, "status") or "vacuous"),
+            learned_only=wording.learned_only(document),
         )
 
 
-def _best_group_lines(rows: Sequence[_GroupRow], by: str) -> list[str]:
+def _best_group_lines(rows: Sequence[_GroupRow], by: str, learned: bool) -> list[str]:
     """Say which group measures best and which has the best lower end."""
     digits = _group_decimals(rows)
     lines = []
-    if all(row.learned_only for row in rows):
+    if learned:
         lines.append("For the learned reward only. Nothing is known about the true reward yet.")
     measured = [row for row in rows if row.measured is not None]
     highest = max(measured, key=lambda row: row.measured, default=None)
@@ -646,7 +702,8 @@ def _best_group_lines(rows: Sequence[_GroupRow], by: str) -> list[str]:
     name = by.replace("_", " ")
     if highest is not None:
         shown = near(highest.measured, digits)
-        lines.append(f"{name.capitalize()} {highest.value} has the best measured value, {shown}.")
+        what = "measured learned reward" if learned else "measured value"
+        lines.append(f"{name.capitalize()} {highest.value} has the best {what}, {shown}.")
     if best is not None and best.status != "vacuous":
         shown = down(best.bounds[0], digits)
         same = "It also" if best is highest else f"{name.capitalize()} {best.value}"
@@ -656,33 +713,47 @@ def _best_group_lines(rows: Sequence[_GroupRow], by: str) -> list[str]:
 
 def _best_floor(rows: Sequence[_GroupRow]) -> _GroupRow | None:
     """Return the row with the best lower end, among those with a guarantee where there are any."""
-    floors = [row for row in rows if row.bounds]
+    floors = [row for row in rows if row.bounds and not row.learned_only]
     sound = [row for row in floors if row.status in ("certified", "conditional")]
     return max(sound or floors, key=lambda row: row.bounds[0], default=None)
 
 
 def _group_decimals(rows: Sequence[_GroupRow]) -> int:
-    widths = [row.bounds[1] - row.bounds[0] for row in rows if row.bounds]
+    shown = [_shown(row, all(other.learned_only for other in rows)) for row in rows]
+    widths = [bounds[1] - bounds[0] for bounds in shown if bounds]
     return decimals_for(min((width for width in widths if width > 0), default=None), steps=20)
 
 
-def _group_table(rows: Sequence[_GroupRow], by: str, ink: Ink) -> Table:
+def _shown(row: _GroupRow, learned: bool) -> tuple[float, float] | None:
+    """The interval that a row shows: the learned reward's only where the table is about it."""
+    if learned:
+        return row.learned
+    return None if row.learned_only else row.bounds
+
+
+def _group_table(rows: Sequence[_GroupRow], by: str, ink: Ink, units: str) -> Table:
     digits = _group_decimals(rows)
-    numbers = [value for row in rows for value in (*(row.bounds or ()), row.measured)]
+    learned = all(row.learned_only for row in rows)
+    numbers = [value for row in rows for value in (*(_shown(row, learned) or ()), row.measured)]
     known = [value for value in numbers if finite(value) is not None]
     axis = axis_for(known) if known else axis_for([0.0, 1.0])
-    table = _grid(NUMBER, NUMBER, PICTURE, NUMBER, LABEL, expand=True, gap=1 if ink.narrow else 2)
-    titles = (by.replace("_", " "), "measured", "", "lower to upper", "status")
+    columns = (NUMBER, NUMBER, NUMBER, PICTURE, NUMBER, LABEL)
+    table = _grid(*columns, expand=True, gap=1 if ink.narrow else 2)
+    counted = "gold" if ink.narrow else "prompts / gold"  # the labelled ones decide the width
+    titles = (by.replace("_", " "), counted, "measured", "", "lower to upper", "status")
     table.add_row(*(ink.text(title, "dim") for title in titles))
     best = _best_floor(rows)
     for row in rows:
-        style = STATUS_STYLES.get(row.status, "")
+        status = "vacuous" if row.learned_only else row.status
+        style = STATUS_STYLES.get(status, "")
         strong = "bold" if row is best else ""
-        shown = interval(*row.bounds, digits) if row.bounds else "–"
+        bounds = _shown(row, learned)
+        shown = interval(*bounds, digits) if bounds else "no labels"
         measured = "–" if row.measured is None else near(row.measured, digits)
-        span = Span(ink, axis, row.bounds, point=row.measured, style=style)
-        cells = (ink.text(row.value, strong), ink.text(measured), span, ink.text(shown, strong))
-        table.add_row(*cells, ink.status(row.status))
-    table.add_row("", "", Ruler(ink, axis, labels=False), "", "")
-    table.add_row("", "", Ruler(ink, axis, labels=True), ink.text("reward units", "dim"), "")
+        span = Span(ink, axis, bounds, point=row.measured, style=style)
+        draws = row.draws.rpartition(" / ")[2] if ink.narrow else row.draws
+        cells = (ink.text(row.value, strong), ink.text(draws), ink.text(measured), span)
+        table.add_row(*cells, ink.text(shown, strong), ink.status(status))
+    table.add_row("", "", "", Ruler(ink, axis, labels=False), "", "")
+    table.add_row("", "", "", Ruler(ink, axis, labels=True), ink.text(units, "dim"), "")
     return table

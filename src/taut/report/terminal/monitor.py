@@ -1,6 +1,6 @@
 """What a person sees of a monitor and of `taut watch`: the decision, the interval, its path.
 
-Everything is read from the plain documents `taut.monitor/1` and `taut.watch/1`.
+Everything is read from the plain documents `taut.monitor/2` and `taut.watch/2`.
 """
 
 import io
@@ -8,9 +8,21 @@ from collections.abc import Mapping
 
 from rich.console import Console, RenderableType
 
+from taut.draws.assumptions import DECLARABLE
 from taut.report.digits import count, decimals_for, interval, level_text, near, short
 from taut.report.plot import ACCENT, QUIET, WARM
-from taut.report.terminal.certificate import LABEL, NUMBER, Report, _flow, _grid, _heading, _spaced
+from taut.report.terminal.certificate import (
+    LABEL,
+    NUMBER,
+    PROSE,
+    Report,
+    _assumption_cells,
+    _flow,
+    _grid,
+    _heading,
+    _health,
+    _spaced,
+)
 from taut.report.terminal.charts import STATUS_STYLES, Chart, Ink, Line, axis_for
 
 _HEADS = {"reached": "Reached", "impossible": "Cannot be reached", "continue": "Not decided yet"}
@@ -22,16 +34,27 @@ def monitor_report(document: Mapping) -> RenderableType:
     """Return the report of one monitor.
 
     Args:
-        document: The JSON contract `taut.monitor/1`.
+        document: The JSON contract `taut.monitor/2`.
     """
-    return Report(lambda ink: _spaced([_verdict(document, "mean", ink), _path(document, ink)]))
+    return Report(
+        lambda ink: _spaced(
+            [
+                [
+                    *_verdict(document, "mean", ink),
+                    ink.status(document["interval"]["status"], "for the mean of such blocks"),
+                ],
+                _path(document, ink),
+                _foundations(document, ink),
+            ]
+        )
+    )
 
 
 def monitor_text(document: Mapping, *, width: int = 100) -> str:
     """Return the report of one monitor as plain text, without colour.
 
     Args:
-        document: The JSON contract `taut.monitor/1`.
+        document: The JSON contract `taut.monitor/2`.
         width: Cells in a line.
     """
     page = io.StringIO()
@@ -45,7 +68,7 @@ def watch_report(document: Mapping) -> RenderableType:
     """Return the report of `taut watch`.
 
     Args:
-        document: The JSON contract `taut.watch/1`.
+        document: The JSON contract `taut.watch/2`.
     """
     return Report(lambda ink: _watch(document, ink))
 
@@ -89,7 +112,7 @@ def _watch(document: Mapping, ink: Ink) -> list[RenderableType]:
     if series:
         reached = [item for item in series if item["decision"] == "reached"]
         sections.append(_path((reached or series)[-1], ink))
-    sections.append(_log(document, ink))
+    sections += [_foundations(document, ink), _health(document, ink), _log(document, ink)]
     return _spaced(sections)
 
 
@@ -158,7 +181,36 @@ def _worth(document: Mapping, ink: Ink) -> list[RenderableType]:
         if found:
             hint = f"{count(found, 'prompt')} carried gold labels: say --gold to use them."
         lines.append(ink.text(hint, "dim"))
-    return lines + [ink.text(text, STATUS_STYLES["warn"]) for text in document["doubts"]]
+    settings = document["settings"]
+    if document["of"] == "gold" and settings["gold_range"] not in (None, settings["reward_range"]):
+        units = "units of gold" if document["target"] == "reward" else "reward units"
+        lines.append(ink.text(f"All numbers are in {units}.", "dim"))
+    return lines + [
+        ink.text(f"{entry['text']}: {entry['by']}.".capitalize(), STATUS_STYLES["warn"])
+        for entry in document["assumptions"]
+        if entry["stands"] in ("in_doubt", "violated")
+    ]
+
+
+def _foundations(document: Mapping, ink: Ink) -> list[RenderableType]:
+    """List the assumptions, and what would settle those that nobody spoke for."""
+    table = _grid(LABEL, PROSE)
+    for entry in document["assumptions"]:
+        table.add_row(*_assumption_cells(entry, ink))
+    lines = [_heading(ink, "What it rests on"), table]
+    open_ = [entry["name"] for entry in document["assumptions"] if entry["stands"] == "assumed"]
+    if "settings" in document and "means" in document["settings"]:
+        said = [f'declare="{",".join(open_)}"'] if open_ else []
+    else:
+        words = ",".join(name for name in open_ if name in DECLARABLE)
+        said = [f"--declare {words}"] if words else []
+        said += ["--whole-batches (or log launch)"] if "order" in open_ else []
+    if said:
+        lines.append(ink.text(f"Where you can vouch for it, say {' and '.join(said)}."))
+    if not document.get("checked", True):
+        text = "All rows are tested where a decision is taken, and with --final."
+        lines.append(ink.text(text, "dim"))
+    return lines
 
 
 def _path(item: Mapping, ink: Ink) -> list[RenderableType]:
@@ -195,13 +247,14 @@ def _log(document: Mapping, ink: Ink) -> list[RenderableType]:
     ]
     if document["of"] == "gold":
         parts.append(f"{log['labelled_prompts']:,} with gold")
+    if log["revisits"]:
+        parts.append(f"{count(log['revisits'], 'later draw')} of counted prompts left out")
     if log["pending_prompts"]:
         parts.append(f"{count(log['pending_prompts'], 'prompt')} not complete")
     if log["clipped_rewards"]:
         parts.append(f"{count(log['clipped_rewards'], 'reward')} cut to the declared range")
     lines = _flow(" · ".join(parts), ink)
     texts = [f"Being written: {', '.join(log['incomplete'])}"] if log["incomplete"] else []
-    texts += [f"Not found at the last look: {', '.join(log['held'])}"] if log["held"] else []
     texts += [log["waiting_for"]] if log["waiting_for"] else []
     return lines + [ink.text(f"{text}.", "dim") for text in [*texts, *log["notes"]]]
 

@@ -7,7 +7,6 @@ in this sense is not taken on trust: `padding_noise` measures it in every run.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,25 +14,12 @@ from torch import nn
 
 from taut.errors import UsageError
 from taut.training.scoring.head import Head, hidden_states, naive_log_probs, token_log_probs
+from taut.training.scoring.result import Noise
+from taut.training.scoring.spool import Row
 
 PART_TOKENS = 1 << 18  # padded tokens a part: seconds on a GPU, minutes on a CPU
 _CONTROL_ROWS = 16
 _CONTROL_TOKENS = 16_384
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Tokens of a rollout.
-
-    Attributes:
-        prompt, response: Token ids, int, shapes (prompt tokens,) and (response tokens,).
-    """
-
-    prompt: np.ndarray
-    response: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.prompt) + len(self.response)
 
 
 def cut_batches(lengths: Sequence[int], budget: int) -> list[np.ndarray]:
@@ -125,23 +111,6 @@ def _forward(model, head, ids, following, wanted, temperature) -> torch.Tensor:
     # Only places that predict a response token reach the head: prompts cost it nothing.
     hidden = hidden_states(model, head, ids)[wanted]
     return token_log_probs(head, hidden, following[wanted], temperature)
-
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """How much a sum of log-probs moves when only the batch and its padding change.
-
-    Attributes:
-        rows: Rows that were computed twice.
-        largest: Largest difference, nats a sequence.
-        median: Median size of the difference, nats a sequence.
-        rms: Root of the mean square difference, nats a sequence.
-    """
-
-    rows: int
-    largest: float
-    median: float
-    rms: float
 
 
 def padding_noise(

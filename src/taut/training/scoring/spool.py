@@ -5,7 +5,7 @@ pieces that a reader makes have a say in which rows are scored together.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -13,15 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taut.errors import LogError, UsageError
+from taut.logs.facts import merge_facts
 from taut.logs.plan import check_mapping, no_labels
 from taut.logs.read import Request, tasks
 from taut.logs.reduce import Reduced
-from taut.logs.schema import COLUMNS, NATIVE, WORDS
+from taut.logs.schema import COLUMNS, KEPT, NATIVE, PART, WORDS
 from taut.logs.sources import Source
 from taut.logs.write import RejectedRows, column_array, with_optional
-from taut.training.scoring.batches import Row
 from taut.training.scoring.parts import INDEX, Parts
 from taut.training.scoring.words import Words
+
+Progress = Callable[[str, int, int], None]  # what is done, rows done, all rows
 
 WINDOW_ROWS = 4096
 WINDOW_TOKENS = 1 << 22
@@ -36,6 +38,21 @@ _MADE = (
     "token_clipped_log_ratio",
 )
 _BEHAVIOUR = ("behaviour_logprob", "behaviour_logprobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Tokens of a rollout.
+
+    Attributes:
+        prompt, response: Token ids, int, shapes (prompt tokens,) and (response tokens,).
+    """
+
+    prompt: np.ndarray
+    response: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.response)
 
 
 def read_paths(mapping: Mapping[str, str], *, behaviour: bool) -> dict[str, str]:
@@ -61,6 +78,7 @@ def spool(
     parts: Parts,
     *,
     lenient: str | None,
+    keep: tuple[str, ...],
     tell: Callable[[int], None],
 ) -> dict:
     """Keep the log as windows, unless that was done before; return what there is to know of it.
@@ -71,11 +89,13 @@ def spool(
         words: Makes token ids.
         parts: Where windows are kept.
         lenient: File for rejected rows, None to stop at the first.
+        keep: Further columns of the log to keep.
         tell: Called with the rows read so far.
 
     Returns:
         "windows", "rows", "tokens" (of responses), "left_out" (rows), "origin" (the framework that
-        wrote the log, or None), and "counts" as in `Counts`.
+        wrote the log, or None), "facts" (what the log knows of itself), and "counts" as in
+        `Counts`.
 
     Raises:
         LogError: A row or a file cannot be read or scored. All rows are seen before any is scored.
@@ -88,6 +108,9 @@ def spool(
         format="auto",
         raw=frozenset(WORDS),
         derive=words,
+        wanted=frozenset({"rollout_id"}),
+        parts=True,
+        keep=keep,
     )
     index = {"windows": 0, "rows": 0, "tokens": 0, "left_out": 0, "columns": [], "origin": None}
     with RejectedRows(lenient, avoid=[file.name for file in files]) as rejected:
@@ -102,6 +125,7 @@ def spool(
     if not index["rows"]:
         names = ", ".join(file.name for file in files[:3])
         raise LogError(f"{names}: expected rollouts, found no row; check how the log was written.")
+    words.refuse_other_tokens()
     index["counts"] = {name: int(value) for name, value in asdict(words.counts).items()}
     parts.write_json(INDEX, index)
     return index
@@ -131,12 +155,13 @@ def _pieces(
 ) -> Iterator[pa.Table]:
     """Yield the log as tables with the same columns."""
     first: tuple[str, pa.Schema] | None = None
-    labelled = False
+    facts, labelled = [], False
     for file in files:
         plan = None
         for task in tasks(file, request):
             if plan is None:
                 plan = task.plan
+                facts.append(plan.facts)
                 index["left_out"] += plan.rejected_rows
                 origin = plan.origin and asdict(plan.origin)
                 if first is not None and origin != index["origin"]:
@@ -153,6 +178,7 @@ def _pieces(
                 _check_same(first, file.name, table.schema)
                 labelled = labelled or table["gold"].null_count < len(table)
                 yield table
+    index["facts"] = merge_facts(*facts).document()
     path = request.paths.get("gold", "gold")
     if path != "gold" and not labelled and plan is not None:
         raise no_labels(files[-1].name, path, plan)
@@ -160,14 +186,17 @@ def _pieces(
 
 def _table(piece: Reduced) -> pa.Table:
     columns = with_optional(piece.columns)
-    names = [column.name for column in COLUMNS if column.name in columns]
-    return pa.table({name: _array(name, columns[name]) for name in names})
+    own = [column.name for column in COLUMNS if column.name in columns]
+    named = {name: name for name in own}
+    named |= {f"rewards.{name[len(PART) :]}": name for name in columns if name.startswith(PART)}
+    named |= {name[len(KEPT) :]: name for name in columns if name.startswith(KEPT)}
+    return pa.table({shown: _array(name, columns[name]) for shown, name in named.items()})
 
 
 def _array(name: str, values) -> pa.Array:
-    if NATIVE[name].kind == "features":
+    if name == "features":
         return pa.array(list(values), type=pa.list_(pa.float64()))
-    if NATIVE[name].kind == "token_ids":
+    if name in NATIVE and NATIVE[name].kind == "token_ids":
         return values.cast(pa.list_(pa.int32()))
     return column_array(name, values)
 

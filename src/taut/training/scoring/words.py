@@ -40,8 +40,8 @@ class Counts:
     """What was met while reading, for the notices."""
 
     text: int = 0  # responses that were tokenised here
-    respelled: int = 0  # of these, tokens spell another text
     recounted: int = 0  # of these, the log counted other tokens
+    respelled: int = 0  # of the rest, tokens spell another text
     ended: int = 0  # responses with an end token at their end
     added: int = 0  # of these, end tokens that were added here
     open: int = 0  # responses in ids that are not truncated and yet have no end token
@@ -57,6 +57,8 @@ class Words:
         end: The one that is added to a finished text, None where the tokenizer has none.
         end_token: Whether the end token counts; "auto": iff the response is not truncated.
         limits: What the models take.
+        retokenise: Responses in text are scored even where their tokens are surely not those
+            that were sampled.
         counts: What was met so far.
     """
 
@@ -65,7 +67,9 @@ class Words:
     end: int | None
     end_token: EndToken
     limits: Limits
+    retokenise: bool = False
     counts: Counts = field(default_factory=Counts)
+    _other: str = ""  # the first response with other tokens
 
     def __call__(self, chunk: Chunk) -> dict[str, np.ndarray | pa.Array]:
         """Return `prompt_ids`, `response_ids` and `n_tokens` of a chunk, and its words as text."""
@@ -80,12 +84,12 @@ class Words:
                 )
         rows = len(chunk.numbers)
         prompts = (
-            self._given(prompt, words[prompt], chunk.problems)
+            self._given(prompt, words[prompt], chunk)
             if prompt == "prompt_ids"
             else self._prompts(words[prompt], chunk)
         )
         responses = (
-            self._given(response, words[response], chunk.problems)
+            self._given(response, words[response], chunk)
             if response == "response_ids"
             else self._responses(words[response], chunk)
         )
@@ -104,15 +108,19 @@ class Words:
                 out[name] = pa.array([text(value) for value in words[name]], type=pa.string())
         return out
 
-    def _given(self, name: str, values: list, problems: Problems) -> list[list[int]]:
+    def _given(self, name: str, values: list, chunk: Chunk) -> list[list[int]]:
         """Check lists of ids; a bad one becomes an empty list."""
+        counted = chunk.columns.get("n_tokens")
         out = []
         for row, value in enumerate(values):
             problem = None if value is None else _id_problem(value, self.limits.vocabulary)
-            if problem is None and value and name == "response_ids":
+            # Tokens that the log counted were sampled, whatever they are.
+            known = isinstance(value, list) and counted is not None
+            sampled = known and counted.data[row] == len(value)
+            if problem is None and value and name == "response_ids" and not sampled:
                 problem = self._padding(value)
             if problem:
-                problems.add(row, name, problem)
+                chunk.problems.add(row, name, problem)
             out.append([] if problem or value is None else list(value))
         return out
 
@@ -256,6 +264,21 @@ class Words:
                     "models' own tokenizer",
                 )
 
+    def refuse_other_tokens(self) -> None:
+        """Raise where responses in text have other tokens here than those that were sampled.
+
+        Raises:
+            LogError: They have, and nobody asked to score them all the same.
+        """
+        wrong = self.counts.respelled + self.counts.recounted
+        if wrong and not self.retokenise:
+            raise LogError(
+                f"{self._other}; so {wrong:,} of {self.counts.text:,} responses would get the "
+                "log-prob of tokens that nobody sampled, off by tens of nats. Log token ids "
+                "(`response_ids`; taut's recorder does), or say --retokenise: the output is then "
+                "marked as an estimate."
+            )
+
     def _compare(self, values: list, prompts: list, responses: list, chunk: Chunk) -> None:
         """Count responses whose tokens spell another text, or whose log counted other tokens."""
         counted = chunk.columns.get("n_tokens")
@@ -263,13 +286,19 @@ class Words:
             text = _response_text(value)
             if not text or row in chunk.problems.first:
                 continue
+            where = f"{chunk.file}:{chunk.numbers[row]}: "
             bare = ids[:-1] if ids[-1] in self.ends else ids
-            self.counts.respelled += text not in (
-                self._behind(prompts[row], bare),
-                self._behind(prompts[row], ids),
-            )
-            if counted is not None and counted.data[row] >= 0:
-                self.counts.recounted += counted.data[row] not in (len(ids), len(bare))
+            known = -1 if counted is None else int(counted.data[row])
+            if known >= 0 and known not in (len(ids), len(bare)):
+                self.counts.recounted += 1
+                self._other = self._other or (
+                    f"{where}expected the {known} tokens that the log counted, found {len(ids)}"
+                )
+            elif text not in (self._behind(prompts[row], bare), self._behind(prompts[row], ids)):
+                self.counts.respelled += 1
+                self._other = self._other or (
+                    f"{where}expected tokens that spell the response, found others"
+                )
 
     def _behind(self, prompt: list[int], ids: list[int]) -> str:
         """Return what ids spell behind a prompt: at a beginning, some tokenizers drop a space."""

@@ -1,0 +1,273 @@
+"""From rollouts to a certificate: the verbs."""
+
+import math
+
+import numpy as np
+
+from taut.auditing import certificate as result
+from taut.auditing.advice import advise
+from taut.auditing.certificate import Certificate, Certificates, Group
+from taut.auditing.compose import TargetCertificate, certify
+from taut.auditing.evidence import describe_log, measured_means, paper_bound, token_level
+from taut.auditing.options import TARGETS, Options
+from taut.auditing.prepare import Prepared, prepare, targets_to_certify
+from taut.auditing.routes.placing import place_reward_data
+from taut.auditing.routes.reward_data import describe_coverage
+from taut.bounds.kl_clipping import describe_log_ratio
+from taut.draws.design import settled
+from taut.draws.layout import Whole, settle
+from taut.draws.rollouts import Rollouts
+from taut.errors import AssumptionError, LogError, UsageError
+from taut.types import Interval
+
+BY_COLUMNS = ("step", "policy", "run")
+
+
+def audit(
+    rollouts: Rollouts,
+    *,
+    beta: float | None = None,
+    reward_data: Rollouts | None = None,
+    **settings,
+) -> Certificate:
+    """Certify what a log of rollouts says about the true objective.
+
+    Args:
+        rollouts: The log of one policy, or of several whose average is meant.
+        beta: KL strength, reward units per nat; needed unless the target is "reward".
+        reward_data: Rows on which the reward model is trusted, with the log-probs of the audited
+            policy and of the behaviour policy that made them, and gold where it is known.
+        reward_range, gold_range: (low, high), reward units and units of gold, fixed before the
+            data. Without a reward range one is read off the data and the result is "estimated".
+        gold_scale: (p, q): gold * p + q is in reward units. Needed for J* where gold has a range of
+            its own; E r* stays in units of gold.
+        tau: Clip threshold in nats, "auto" (chosen on the calibration split) or None (no clip).
+        tau_negative: Threshold for negative log-ratios, nats; tau if a number is given for tau.
+        delta: Error probability of each target's interval.
+        target: "auto" (the strongest that the log can certify), "objective" (J*), "clipped"
+            (E[r* - beta l^tau]) or "reward" (E r*).
+        method: "betting", "bernstein", "hoeffding" or "paper".
+        side: "both", or all of delta for the "lower" or the "upper" end.
+        route: How to bound the reward shift: "auto" (forecast narrowest), "gold", "paper",
+            "centred", "truncated", "importance", "score" or "trivial".
+        reward_mse, coverage: Declared L (squared reward units) and C = sqrt(1 + chi-square).
+        log_ratio_max: Declared upper bound on the log-ratio, nats.
+        log_ratio_second_moment: Declared bound on E l^2, nats squared.
+        calibration: Share of the draws that choose what is to be chosen.
+        seed: Seed of the draw order and the split, part of the result.
+        declare: Any of "held-out", "complete", "random-labels" (theory §5).
+        held_out: The first of these: no policy was trained or chosen on these prompts.
+        prompts: How prompts came into the log: "sample" (each distinct prompt counts once), "list"
+            (these prompts are meant, no population) or "with-replacement" (`group` marks draws).
+        missing: "worst" imputes rollouts that were launched and are not there.
+        launched: (prompts, rollouts per prompt) that were launched.
+        log_prob_noise: Declared bound on the error of log-ratios and log-weights, nats.
+
+    Raises:
+        LogError: The log lacks what the target needs.
+        AssumptionError: Data contradict a declaration.
+        UsageError: Settings contradict each other.
+
+    Source: theory §5.
+    """
+    whole = settle(rollouts)
+    return audit_part(whole.rollouts, Options(beta=beta, **settings), reward_data, whole=whole)
+
+
+def audit_by(
+    rollouts: Rollouts,
+    by: str,
+    *,
+    beta: float | None = None,
+    reward_data: Rollouts | None = None,
+    **settings,
+) -> Certificates:
+    """Certify each step, policy or run of a log; all certificates hold together at 1 - delta.
+
+    Each of M groups gets delta / M (a union bound; prompts may be shared between groups).
+
+    Args:
+        rollouts: The log.
+        by: "step", "policy" or "run".
+        beta, reward_data, settings: As for `audit`.
+
+    Raises:
+        UsageError: Unknown column. LogError: The log does not have it. Others as `audit`.
+
+    Source: theory §6.3.
+    """
+    options = Options(beta=beta, **settings)
+    if by not in BY_COLUMNS:
+        raise UsageError(f"by is {by!r}; expected one of {', '.join(BY_COLUMNS)}.")
+    column = getattr(rollouts, by)
+    if column is None:
+        raise LogError(f"the log has no '{by}' column to group by; map one with --map {by}=PATH.")
+    whole = settled(rollouts)
+    names = getattr(rollouts, f"{by}_names", ())
+    values = np.unique(column)
+    groups = [
+        Group(
+            value=names[value] if names else int(value),
+            certificate=audit_part(
+                whole.rollouts.take(column == value),
+                options,
+                reward_data,
+                whole=whole,
+                simultaneous=len(values),
+            ),
+        )
+        for value in values
+    ]
+    return Certificates(by=by, delta=options.delta, groups=tuple(groups))
+
+
+def audit_part(
+    rollouts: Rollouts,
+    options: Options,
+    reward_data: Rollouts | None = None,
+    *,
+    whole: Whole,
+    simultaneous: int = 1,
+) -> Certificate:
+    """Certify a part of a settled log; `audit` and `audit_by` are made of this."""
+    if options.coverage is not None and options.reward_mse is None and reward_data is None:
+        raise UsageError(
+            "coverage without reward_mse: C sqrt(L) needs both a declared coverage C and a reward "
+            "MSE L, or labelled reward data to bound L on."
+        )
+    if options.missing is not None and reward_data is not None:
+        raise UsageError("missing='worst' cannot be had with reward data: leave one of them out.")
+    ready = prepare(
+        rollouts,
+        options,
+        whole=whole,
+        simultaneous=simultaneous,
+        chooses_truncation=reward_data is not None,
+        sampler=reward_data is None,
+    )
+    return certify_ready(ready, reward_data, simultaneous=simultaneous)
+
+
+def certify_ready(
+    ready: Prepared, reward_data: Rollouts | None = None, *, simultaneous: int = 1
+) -> Certificate:
+    """Certify a prepared log: every target that it has what it takes for, and the evidence."""
+    options, design_, split = ready.options, ready.design, ready.split
+    shift = place_reward_data(ready, reward_data)
+    found: dict[str, TargetCertificate] = {}
+    unavailable = dict(ready.unavailable)
+    for name in targets_to_certify(ready):
+        try:
+            found[name] = certify(name, ready, shift)
+        except AssumptionError as error:
+            if name == options.target:
+                raise
+            unavailable[name] = str(error)
+    main = found[options.target]
+    clipped = found.get("clipped")
+    return Certificate(
+        target=options.target,
+        target_reason=ready.target_reason,
+        settings=_settings(ready, simultaneous),
+        log=describe_log(design_, split),
+        measured=measured_means(ready, None if clipped is None else clipped.measured),
+        terms=main.terms,
+        certificate=result.Interval(
+            lower=main.lower,
+            upper=main.upper,
+            level=1 - options.delta,
+            status=main.status,
+            units=main.units,
+            range=main.range,
+        ),
+        proxy=_proxy(main),
+        targets={
+            name: _target(found[name])
+            if name in found
+            else result.Target(unavailable=unavailable[name])
+            for name in TARGETS
+        },
+        coverage=describe_coverage(shift, split.certifying, ready.delta),
+        routes=main.routes,
+        paper=paper_bound(ready),
+        comparison=_comparison(main.normal),
+        log_ratio=_log_ratio(ready),
+        token_clipping=token_level(design_.rollouts, split.certifying),
+        ledger=tuple(
+            result.LedgerEntry(event=item.event, delta=item.delta) for item in main.ledger
+        ),
+        assumptions=main.assumptions,
+        advice=advise(ready, main),
+        health=design_.checks,
+    )
+
+
+def _comparison(normal: Interval) -> result.Comparison:
+    return result.Comparison(
+        normal_lower=normal.lower, normal_upper=normal.upper, status="estimated"
+    )
+
+
+def _proxy(item: TargetCertificate) -> result.StatedSpan:
+    return result.StatedSpan(
+        lower=item.proxy.lower, upper=item.proxy.upper, status=item.proxy_status
+    )
+
+
+def _target(item: TargetCertificate) -> result.Target:
+    return result.Target(
+        measured=item.measured,
+        lower=item.lower,
+        upper=item.upper,
+        status=item.status,
+        units=item.units,
+        range=None if any(map(math.isinf, item.range)) else item.range,
+        route=item.terms.reward_shift.route,
+        proxy=_proxy(item),
+    )
+
+
+def _log_ratio(ready: Prepared) -> dict | None:
+    if ready.data.log_ratio is None:
+        return None
+    return {
+        name: value if math.isfinite(value) else None
+        for name, value in describe_log_ratio(
+            ready.data.log_ratio,
+            ready.split.certifying,
+            ready.thresholds.tau,
+            ready.thresholds.tau_negative,
+        ).items()
+    }
+
+
+def _settings(ready: Prepared, simultaneous: int) -> result.Settings:
+    options, units, thresholds = ready.options, ready.design.units, ready.thresholds
+    return result.Settings(
+        beta=options.beta,
+        delta=options.delta,
+        target=options.target,
+        target_asked="auto" if ready.target_reason else options.target,
+        tau=None if thresholds is None else thresholds.tau,
+        tau_negative=None if thresholds is None else thresholds.tau_negative,
+        tau_source=None if thresholds is None else thresholds.source,
+        reward_range=units.reward_range,
+        reward_range_source="declared" if units.reward_declared else "read off the data",
+        gold_range=options.gold_range,
+        gold_scale=options.gold_scale,
+        method=options.method,
+        side=options.side,
+        calibration_share=options.calibration,
+        seed=options.seed,
+        held_out=options.held_out,
+        declare=options.declare,
+        prompts=options.prompts,
+        missing=options.missing,
+        launched=options.launched,
+        log_prob_noise=options.log_prob_noise,
+        coverage=options.coverage,
+        reward_mse=options.reward_mse,
+        log_ratio_max=options.log_ratio_max,
+        log_ratio_second_moment=options.log_ratio_second_moment,
+        simultaneous=simultaneous,
+    )

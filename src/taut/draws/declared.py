@@ -1,0 +1,73 @@
+"""What the user declared of a log, beside what the log records of itself (theory §5)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from taut.draws.assumptions import DECLARABLE, Standing
+from taut.draws.modes import PROMPT_MODES, SAMPLE
+from taut.errors import UsageError
+from taut.logs.facts import LogFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What was said of a log before it was looked at.
+
+    Attributes:
+        reward_range, gold_range: (low, high), reward units and units of gold.
+        gold_scale: (p, q): gold * p + q is in reward units; p > 0.
+        words: Of "held-out", "complete", "random-labels": what --declare says.
+        prompts: "sample", "list" or "with-replacement": how prompts came into the log.
+        imputed: Rollouts that were launched and are not there count at their worst.
+        log_prob_noise: Bound on the error of log-ratios, nats a sequence.
+        seed: Seed of the draw order.
+    """
+
+    reward_range: tuple[float, float] | None = None
+    gold_range: tuple[float, float] | None = None
+    gold_scale: tuple[float, float] | None = None
+    words: frozenset[str] = frozenset()
+    prompts: str = SAMPLE
+    imputed: bool = False
+    log_prob_noise: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.prompts not in PROMPT_MODES:
+            raise UsageError(
+                f"prompts is {self.prompts!r}; expected one of {', '.join(PROMPT_MODES)}."
+            )
+
+
+def declared_words(words: Iterable[str] | str, *, held_out: bool = False) -> frozenset[str]:
+    """Return what --declare and its short form --held-out say.
+
+    Args:
+        words: Names, or one text that joins them by commas.
+        held_out: The short form for "held-out".
+
+    Raises:
+        UsageError: An unknown name.
+    """
+    parts = words.split(",") if isinstance(words, str) else words
+    found = {part.strip().replace("_", "-") for part in parts if part.strip()}
+    unknown = sorted(found - set(DECLARABLE))
+    if unknown:
+        raise UsageError(
+            f"declare is {', '.join(unknown)}; expected any of {', '.join(DECLARABLE)}, joined by "
+            "commas."
+        )
+    return frozenset(found | ({DECLARABLE[0]} if held_out else set()))
+
+
+def standing(name: str, declared: Declared, facts: LogFacts | None) -> tuple[Standing, str]:
+    """Return how a declarable assumption stands before any test looked, and who says so."""
+    fact = name.replace("-", "_")
+    said = facts.stands(fact) if facts is not None and getattr(facts, fact) else None
+    if said == "recorded":
+        return Standing.RECORDED, f"the log's own record ({facts.writer})"
+    if name in declared.words:
+        return Standing.DECLARED, f"--declare {name}"
+    if said == "declared":
+        return Standing.DECLARED, "taut.toml"
+    return Standing.ASSUMED, f"nobody said so, and no log can show it; say --declare {name}"

@@ -1,0 +1,1 @@
+"""What a TRL trainer does, written while it trains: the recorder and its checks."""

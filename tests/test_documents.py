@@ -1,0 +1,292 @@
+"""Documents: each verb's result is one model, whose JSON can be read back as the same result."""
+
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+
+import taut
+from taut.cli import main
+from taut.errors import LogError
+from taut.results import Document, Part, tidy
+from taut.schemas import DOCUMENTS, load
+
+SAID = "held-out,complete,random-labels"
+ASKED = {"beta": 0.1, "reward_range": (0, 1)}
+
+
+def rows(n=160, seed=0, prefix="p", labelled=0.5):
+    rng = np.random.default_rng(seed)
+    gold = rng.random(n)
+    known = rng.random(n) < labelled
+    return [
+        {
+            "prompt_id": f"{prefix}{i}",
+            "reward": float(np.clip(gold[i] + 0.1 * rng.normal(), 0, 1)),
+            "gold": float(gold[i]) if known[i] else None,
+            "policy_logprob": float(-20 - 5 * rng.random()),
+            "ref_logprob": -23.0,
+            "step": i % 2,
+        }
+        for i in range(n)
+    ]
+
+
+def rollouts(**settings):
+    found = rows(**settings)
+    columns = {name: [row[name] for row in found] for name in found[0]}
+    columns["gold"] = [math.nan if value is None else value for value in columns["gold"]]
+    return taut.Rollouts.from_arrays(columns)
+
+
+def transport():
+    data = rollouts(n=60, seed=1, prefix="d", labelled=1.0)
+    one = rollouts()
+    audited = taut.Rollouts(prompt=one.prompt, reward=one.reward, gold=one.gold)
+    return taut.audit_transport(audited, data, gold_range=(0, 1), margin=0.3)
+
+
+RESULTS = {
+    "audit": lambda: taut.audit(rollouts(), **ASKED, declare=SAID),
+    "an open end": lambda: taut.audit(rollouts(), **ASKED, target="objective", side="upper"),
+    "nothing clipped": lambda: taut.audit(rollouts(), **ASKED, target="objective", tau=None),
+    "nothing known": lambda: taut.audit(rollouts(labelled=0.0), beta=0.1),
+    "gold of its own": lambda: taut.audit(rollouts(), reward_range=(0, 9), gold_range=(0, 1)),
+    "audit by": lambda: taut.audit_by(rollouts(), "step", **ASKED),
+    "select": lambda: taut.select(rollouts(), "step", **ASKED, declare=SAID),
+    "select nobody": lambda: taut.select(rollouts(labelled=0.03), "step", **ASKED, tau=None),
+    "check": lambda: taut.check(rollouts(), **ASKED),
+    "transport": transport,
+}
+
+
+@pytest.fixture(scope="module", params=RESULTS)
+def result(request):
+    return RESULTS[request.param]()
+
+
+def numbers(value):
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from numbers(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from numbers(item)
+    elif isinstance(value, float):
+        yield value
+
+
+def test_a_saved_result_is_the_same_result(result, tmp_path):
+    """taut.load gives back what was saved: equal, of the same class, and the same bytes."""
+    path = tmp_path / "result.json"
+    path.write_text(result.to_json(), encoding="utf-8")
+    again = taut.load(path)
+    assert type(again) is type(result)
+    assert again == result
+    assert again.to_json() == result.to_json()
+    assert str(again) == str(result)
+
+
+def test_numbers_of_a_document_are_finite_or_null(result):
+    """No NaN, no infinity, no negative zero: any JSON reader takes it."""
+    text = json.dumps(result.document, allow_nan=False)
+    assert json.loads(text) == result.document
+    found = list(numbers(result.document))
+    assert all(math.isfinite(value) for value in found)
+    assert not any(value == 0 and math.copysign(1, value) < 0 for value in found)
+
+
+def test_a_document_validates_by_its_own_schema(result):
+    """The published JSON schema is that of what is written: every key known, none missing."""
+    schema = type(result).model_json_schema(mode="serialization")
+    fits(result.document, schema, schema.get("$defs", {}))
+
+
+KINDS = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": int | float,
+    "boolean": bool,
+    "null": type(None),
+}
+
+
+def fits(value, schema, definitions):
+    """Check a value against the parts of JSON Schema that pydantic writes."""
+    if "$ref" in schema:
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
+    if "anyOf" in schema:
+        assert any(fit(value, choice, definitions) for choice in schema["anyOf"]), value
+    assert value == schema.get("const", value)
+    assert value in schema.get("enum", [value])
+    kind = schema.get("type")
+    if kind is not None:
+        assert isinstance(value, KINDS[kind]), f"{value!r} is no {kind}"
+        assert kind == "boolean" or not isinstance(value, bool)
+    if kind == "object":
+        keys_fit(value, schema, definitions)
+    if kind == "array":
+        places = schema.get("prefixItems", [schema.get("items", {})] * len(value))
+        for item, place in zip(value, places, strict=True):
+            fits(item, place, definitions)
+
+
+def fit(value, schema, definitions):
+    try:
+        fits(value, schema, definitions)
+    except AssertionError:
+        return False
+    return True
+
+
+def keys_fit(value, schema, definitions):
+    known, other = schema.get("properties", {}), schema.get("additionalProperties", {})
+    assert set(schema.get("required", ())) <= set(value)
+    assert other is not False or set(value) <= set(known), set(value) - set(known)
+    for name, item in value.items():
+        fits(item, known.get(name, other if isinstance(other, dict) else {}), definitions)
+
+
+def test_the_reader_of_schemas_can_say_no():
+    """A document with a wrong status, a missing key or a text for a number does not fit."""
+    document = RESULTS["check"]().document
+    schema = taut.auditing.certificate.Health.model_json_schema(mode="serialization")
+    definitions = schema["$defs"]
+    assert fit(document, schema, definitions)
+    for broken in (
+        document | {"schema": "taut.health/1"},
+        document | {"log": document["log"] | {"draws": "many"}},
+        document | {"assumptions": [document["assumptions"][0] | {"stands": "perhaps"}]},
+        {name: document[name] for name in document if name != "health"},
+    ):
+        assert not fit(broken, schema, definitions)
+
+
+def test_a_document_with_a_key_that_is_not_its_own_is_refused(result):
+    """A misspelt key is an error and not a default."""
+    broken = result.document | {"statuss": "certified"}
+    with pytest.raises(ValueError, match="statuss"):
+        type(result).model_validate(broken)
+
+
+def test_results_cannot_be_changed(result):
+    """What was certified stays what was certified."""
+    with pytest.raises(ValueError, match="frozen"):
+        result.version = "0"
+
+
+def test_results_carry_what_they_rest_on(result):
+    """Assumptions with their standings, and health, in every result of one log."""
+    parts = (
+        [group.certificate for group in result.groups] if hasattr(result, "groups") else [result]
+    )
+    for part in parts:
+        document = part.document
+        assert document["health"]
+        assert document["assumptions"]
+        for item in document["assumptions"]:
+            assert set(item) >= {"text", "stands", "by"}
+        assert {"prompts", "cells"} <= set(document["log"])
+
+
+# --- every class ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", DOCUMENTS)
+def test_every_class_has_a_schema_with_a_name_and_a_version(model):
+    """`schema` is a constant that ends in /2, and no two classes share one."""
+    schema = model.model_json_schema()
+    name = schema["properties"]["schema"]["const"]
+    assert name.startswith("taut.") and name.endswith("/2")
+    assert Document.SCHEMAS[name] is model
+    assert "version" in schema["properties"]
+    assert schema["additionalProperties"] is False
+    assert schema["description"]
+    json.dumps(schema, allow_nan=False)
+
+
+def test_no_two_classes_share_a_schema():
+    """Reading a file back is never a guess."""
+    names = [model.model_fields["schema_name"].default for model in DOCUMENTS]
+    assert len(set(names)) == len(names)
+
+
+def test_what_a_document_does_not_hold_is_null_at_any_depth():
+    """Infinite numbers become None, -0.0 becomes 0.0, in tuples and mappings too."""
+    found = tidy({"a": (math.inf, (-0.0, math.nan)), "b": {"c": [-math.inf, 1.0]}, "d": "x"})
+    assert found == {"a": (None, (0.0, None)), "b": {"c": (None, 1.0)}, "d": "x"}
+    assert math.copysign(1, found["a"][1][0]) == 1
+
+    class Ends(Part):
+        ends: tuple[float | None, float | None]
+
+    assert Ends(ends=(-math.inf, 2.0)).ends == (None, 2.0)
+
+
+# --- what the command line writes -----------------------------------------------------------------
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["taut", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return stop.value.code, capsys.readouterr().out
+
+
+def written(path, found):
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+    return path
+
+
+COMMON = ("--beta", 0.1, "--reward-range", 0, 1)
+COMMANDS = {
+    "audit": ("audit", "LOG", *COMMON, "--target", "reward", "--declare", SAID),
+    "audit objective": ("audit", "LOG", *COMMON, "--target", "objective"),
+    "audit by": ("audit", "LOG", *COMMON, "--by", "step"),
+    "select": ("select", "LOG", *COMMON, "--target", "clipped", "--held-out"),
+    "check": ("check", "LOG", "--reward-range", 0, 1),
+    "margin": ("audit", "ONE", *COMMON[2:], "--reward-data", "DATA", "--margin", 0.3),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_a_command_writes_can_be_loaded(name, tmp_path, monkeypatch, capsys):
+    """--json of every command is a document that loads to the same bytes and the same report."""
+    one = [{key: row[key] for key in ("prompt_id", "reward", "gold")} for row in rows()]
+    logs = {
+        "LOG": written(tmp_path / "log.jsonl", rows()),
+        "ONE": written(tmp_path / "one.jsonl", one),
+        "DATA": written(tmp_path / "data.jsonl", rows(n=60, seed=1, prefix="d", labelled=1.0)),
+    }
+    out = tmp_path / "out.json"
+    arguments = [logs.get(item, item) for item in COMMANDS[name]]
+    status, _ = run(monkeypatch, capsys, *arguments, "--json", out)
+    assert status in (0, 1)
+    found = load(out)
+    assert found.to_json() == out.read_text(encoding="utf-8")
+    assert str(found)
+    if name == "margin":
+        graded = taut.decisions.transport.result.Transport.model_validate(found.transport)
+        assert graded.document == found.document["transport"]
+        assert graded.state in ("PASS", "FAIL", "INCONCLUSIVE", "NOT_GRADED")
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("no json", "expected a JSON document"),
+        ("[1, 2]", "expected a JSON document"),
+        ('{"schema": "taut.certificate/1"}', "this version reads taut.certificate/2"),
+        ("{}", "schema None"),
+    ],
+)
+def test_what_taut_did_not_write_is_refused(text, fragment, tmp_path):
+    """Another file, or an older schema, is named, with what can be read."""
+    path = tmp_path / "old.json"
+    path.write_text(text)
+    with pytest.raises(LogError, match=fragment):
+        taut.load(path)
