@@ -47,8 +47,6 @@ def check(
     rollouts = read_log(log, mapping, lenient, token_clip, quiet)
     if write_config:
         _propose(rollouts, log[0], name_pairs(mapping))
-    if not quiet and json_path != "-":
-        click.echo("\n".join(_certifiable(rollouts)), err=True)
     found = check_log(rollouts, reward_range=reward_range, **settings)
     show(found.document, json_path, html_path)
     return EXIT_DATA if any(item.status == "fail" for item in found) else 0
@@ -71,20 +69,6 @@ def _propose(rollouts, log: str, mapping: dict[str, str]) -> None:
     with whole_file(path) as file:
         file.write(proposed_toml(rollouts.facts, format, mapping).encode())
     click.echo(f"proposed {path}: fill in what you know", err=True)
-
-
-def _certifiable(rollouts) -> list[str]:
-    """Return what the log is, and what can be certified from it, in a few lines."""
-    kind = "native" if rollouts.origin is None else rollouts.origin.format
-    prompts = len(set(rollouts.prompt.tolist()))
-    gold, ratio = rollouts.gold is not None, rollouts.log_ratio is not None
-    lines = [
-        f"{len(rollouts)} rollouts of {prompts} prompts ({kind}).",
-        "  the mean logged reward, --target reward: yes",
-        f"  E r*, --target reward: {'yes' if gold else 'needs `gold` for some rollouts'}",
-        f"  E[r - beta l^tau] and J*: {'yes, with --beta' if ratio else 'need log-probs (score)'}",
-    ]
-    return lines
 
 
 @cli.command(epilog="Example: taut convert run/*.jsonl.gz -o run.parquet --map reward=score")
