@@ -8,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import orjson
 import pyarrow as pa
@@ -48,10 +49,13 @@ def chunks(source: Source, planner: Planner) -> Iterator[tuple[Plan, Task, float
     if source.format == "csv":
         seen = {key: _cell_holds(docs, key) for key in seen}
     expand = shape_of(docs, seen) if source.format == "json" else None
+    notes = ()
     if expand is not None:
+        notes = ("an object holds several rollouts; read as one row each",)
         docs = [row for doc in docs for row in expand(doc)]
         seen = learn(docs)
     plan, kinds = make_object_plan(name, docs, seen, planner)
+    plan = replace(plan, notes=(*plan.notes, *notes))
     if plan.layout.skip:
         return
     first = 2 if source.format == "csv" else 1
