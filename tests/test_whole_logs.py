@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import taut
 from taut.cli import cli
-from taut.engines import local
+from taut.engines import files
 from taut.errors import LogError
 from taut.logs.text import safe
 from taut.logs.write import clear_parts, whole_file
@@ -64,7 +64,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(how, suffix, tmp_path,
             data = path.read_bytes()
             path.write_bytes(data[: len(data) // 2] if how == "cut" else data + data)
 
-    inner = local.tasks
+    inner = files.tasks
 
     def tasks(file, request):
         for task in inner(file, request):
@@ -73,7 +73,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(how, suffix, tmp_path,
                 done.set()
                 change()
 
-    monkeypatch.setattr(local, "tasks", tasks)
+    monkeypatch.setattr(files, "tasks", tasks)
     with pytest.raises(LogError, match="changed or replaced"):
         taut.read_rollouts(path)
     assert done.is_set()

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
-from taut.engines import local
+from taut.engines import files
 from taut.engines.local import read_rollouts
 from taut.errors import LogError
 
@@ -279,7 +279,7 @@ def damage(rng: random.Random, data: bytes) -> tuple[str, bytes]:
 @contextmanager
 def changing(path: Path, data: bytes, rng: random.Random):
     """Change the file once its first rows are on their way: cut, replaced or longer."""
-    inner, other = local.tasks, path.with_name("other")
+    inner, other = files.tasks, path.with_name("other")
     new = rng.choice([data[: rng.randrange(len(data))], data + data, data[::-1]])
 
     def tasks(source, request):
@@ -291,11 +291,11 @@ def changing(path: Path, data: bytes, rng: random.Random):
                 other.write_bytes(new)
                 os.replace(other, path)
 
-    local.tasks = tasks
+    files.tasks = tasks
     try:
         yield
     finally:
-        local.tasks = inner
+        files.tasks = inner
 
 
 def read_apart(name: str, data: bytes) -> tuple[int, float] | None:
