@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import zipfile
 import zlib
 
+import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +19,7 @@ from click.testing import CliRunner
 
 import taut
 from taut.cli import cli
+from taut.cli.cache import clear_damaged_cache
 from taut.engines import files
 from taut.errors import LogError
 from taut.logs.text import safe
@@ -511,3 +514,22 @@ def test_tables_of_text_are_read_by_their_line_of_names(delimiter, tmp_path):
     rollouts = taut.read_rollouts(tmp_path / "a.csv")
     assert rollouts.reward.tolist() == [1.0, 0.5] and rollouts.notes == ()
     assert np.isnan(rollouts.gold[0]) and rollouts.gold[1] == 0.25
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_a_damaged_cache_of_compiled_code_is_made_anew(suffix, tmp_path, monkeypatch):
+    """What ends a command is told from other errors, and is gone for the next try."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    source = tmp_path / "twice.py"
+    source.write_text(
+        "import numba\n@numba.njit(cache=True)\ndef twice(x):\n    return 2 * x\n", encoding="utf-8"
+    )
+    load = lambda: runpy.run_path(str(source))["twice"]  # noqa: E731
+    assert load()(2) == 4
+    for file in (tmp_path / "cache").rglob(f"*.{suffix}"):
+        file.write_bytes(b"garbage\n")
+    with pytest.raises(ValueError) as caught:
+        load()(2)
+    assert clear_damaged_cache(caught.value)
+    assert load()(2) == 4
+    assert not clear_damaged_cache(ValueError("another"))
