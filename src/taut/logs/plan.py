@@ -215,7 +215,8 @@ _SYNONYMS = {
 def _missing(file: str, what: str, name: str, columns: Collection[str]) -> LogError:
     if name in columns:
         return LogError(f"{file}: '{name}' is needed; it cannot be left out by --map {name}=.")
-    known = next((word for word in _SYNONYMS[name] if word in columns), "COLUMN")
+    known = next((word for word in _SYNONYMS[name] if word in columns), None)
+    known = known or safe(_guess(name, columns) or "COLUMN", limit=60)
     return LogError(
         f"{file}: expected a column {what}, found {_names(columns)}{_close(name, columns)}; "
         f"add it, or name the column that holds it: --map {name}={known}."
@@ -229,9 +230,14 @@ def _names(columns: Collection[str]) -> str:
 
 
 def _close(name: str, columns: Collection[str]) -> str:
+    guess = _guess(name, columns)
+    return f" (did you mean '{safe(guess, limit=60)}'?)" if guess else ""
+
+
+def _guess(name: str, columns: Collection[str]) -> str | None:
     """Return a guess at what was meant: by the whole path, else by its last part."""
     leaves = {column.rsplit(".", 1)[-1]: column for column in sorted(columns, reverse=True)}
     whole = difflib.get_close_matches(name, sorted(columns), n=1, cutoff=0.7)
     leaf = difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, n=1, cutoff=0.5)
     guess = whole[0] if whole else leaves[leaf[0]] if leaf else name
-    return f" (did you mean '{safe(guess, limit=60)}'?)" if guess != name else ""
+    return None if guess == name else guess
