@@ -16,6 +16,7 @@ from taut.logs.readers import documents, ipc, jsonl, parquet
 from taut.logs.reduce import Chunk, Derive, Reduced, reduce_chunk
 from taut.logs.schema import KEPT, PART
 from taut.logs.sources import Source
+from taut.logs.text import safe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,8 @@ def tasks(source: Source, request: Request) -> Iterator[Task]:
     for plan, chunks, share in _parts(source, planner, request):
         if facts is None:
             facts = join_facts(plan.facts, beside.facts, source.name)
-        plan = replace(plan, facts=facts, notes=(*plan.notes, *plan.layout.notes))
+        said = (f"{safe(beside.path)} speaks of this log",) if beside.path else ()
+        plan = replace(plan, facts=facts, notes=(*said, *plan.notes, *plan.layout.notes))
         yield Task(source, plan, share * scale, _runner(chunks, request, plan))
 
 
