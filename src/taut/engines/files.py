@@ -16,7 +16,7 @@ from taut.logs.layout import NoRollouts
 from taut.logs.origin import Origin
 from taut.logs.read import Request, Task, tasks
 from taut.logs.reduce import Reduced
-from taut.logs.schema import KEYS, column
+from taut.logs.schema import ANY, KEYS, LIST, REWARD_PART, SUMMAND, column
 from taut.logs.sources import Source
 from taut.logs.text import safe
 
@@ -28,6 +28,7 @@ class Files:
         self._notes = list(notes)
         self._first: tuple[str, frozenset[str]] | None = None
         self._writer: tuple[str, Origin | None] | None = None
+        self._reward: tuple[str, tuple[str, ...]] | None = None
         self._seen: set[str] = set()
         self.passed: LogError | None = None
 
@@ -57,6 +58,8 @@ class Files:
                     facts=task.plan.facts,
                 )
                 notes = (*task.plan.notes, *notes)
+                self._reward = self._reward or (name, _reward_of(task))
+                _check_reward(self._reward, name, _reward_of(task))
             self._writer = self._writer or (name, piece.origin)
             _check_origin(self._writer, name, piece.origin)
             self._first = self._first or (name, solid(piece))
@@ -83,6 +86,24 @@ class Files:
             raise self.passed
         names = ", ".join(safe(file.name) for file in files[:3])
         raise LogError(f"{names}: expected rollouts, found no row; check how the log was written.")
+
+
+def _reward_of(task: Task) -> tuple[str, ...]:
+    """Return the columns of a file that its reward is read from."""
+    made = (REWARD_PART, f"{SUMMAND}reward", f"{ANY}reward", f"{LIST}reward")
+    read = task.plan.read.items()
+    return tuple(path for name, path in read if name == "reward" or name.startswith(made))
+
+
+def _check_reward(first: tuple[str, tuple[str, ...]], file: str, reward: tuple[str, ...]) -> None:
+    """Two files with two measures of success have no mean together."""
+    other, known = first
+    if reward != known:
+        here, there = (" + ".join(f"'{safe(path)}'" for path in each) for each in (reward, known))
+        raise LogError(
+            f"{file}: the reward is {here}, in {other} it is {there}; read the files apart, or say "
+            "which column is meant in all: --map reward=COLUMN."
+        )
 
 
 def _check_origin(first: tuple[str, Origin | None], file: str, origin: Origin | None) -> None:
