@@ -58,10 +58,10 @@ class Files:
                     facts=task.plan.facts,
                 )
                 notes = (*task.plan.notes, *notes)
-                self._reward = self._reward or (name, _reward_of(task))
-                _check_reward(self._reward, name, _reward_of(task))
             self._writer = self._writer or (name, piece.origin)
             _check_origin(self._writer, name, piece.origin)
+            self._reward = self._reward or (name, _reward_of(task))
+            _check_reward(self._reward, name, _reward_of(task))
             self._first = self._first or (name, solid(piece))
             check_same(self._first, name, piece)
             yield replace(piece, notes=(*self._notes, *notes))
