@@ -1,8 +1,8 @@
 """Logs of evaluations: inspect_ai, lm-evaluation-harness, lighteval, RewardBench, alpaca_eval.
 
-Read at inspect_ai 0.3 (`EvalSample` in log/_log.py), lm-eval 0.4 (`log_samples`), lighteval 0.11
-(`EvaluationTracker`), RewardBench 0.1 (scripts/run_rm.py, `rewardbench`), alpaca_eval 0.6
-(annotations.json). Repeats of a sample (epochs) are the rollouts of a prompt.
+Read at inspect_ai 0.3.285 (`EvalSample`, log/_log.py), lm-eval 0.4.13 (`save_results_samples`),
+lighteval 0.11 (`EvaluationTracker`), RewardBench 0.1 (scripts/run_rm.py, `rewardbench`),
+alpaca_eval 0.6 (annotations.json). Repeats of a sample (epochs) are the rollouts of a prompt.
 """
 
 from collections.abc import Mapping

@@ -27,6 +27,7 @@ from taut.logs.readers.arrow import (
     damaged,
     field_at,
     is_null,
+    is_text,
     leaves,
 )
 from taut.logs.readers.footer import Sizes, column_sizes
@@ -258,8 +259,11 @@ def _decode(
     use_threads: bool,
 ) -> Iterator[Chunk]:
     columns = list(dict.fromkeys(file.fields[native].column for native in file.plan.read))
-    long = bool(file.plan.raw or file.plan.read.keys() & set(_LONG))
-    limit = 1024 if long else _BATCH_ROWS
+    long = file.plan.raw or any(
+        name in _LONG and not is_text(file.fields[name].type) for name in file.plan.read
+    )
+    keyed = file.plan.read.keys() & set(_LONG)
+    limit = 1024 if long else 4096 if keyed else _BATCH_ROWS
     batch_rows = min(max(_BATCH_BYTES // max(row_bytes, 1), 16), limit)
     batches = reader.iter_batches(
         batch_rows,
