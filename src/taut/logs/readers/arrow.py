@@ -131,7 +131,8 @@ def is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     types = pa.types
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    texts = (types.is_string, types.is_large_string, types.is_string_view)
+    return any(test(kind) for test in (*texts, types.is_binary, types.is_large_binary))
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -277,9 +278,23 @@ def _ids(native: str, array: pa.Array, problems: Problems) -> pa.Array:
         array = pa.array(whole, mask=array.is_null().to_numpy(zero_copy_only=False))
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
+        array = _decoded(native, array, problems)
     whole = pa.types.is_integer(array.type) and array.type != pa.uint64()
     as_integers = whole and column(native).kind == "id"  # else text, which hashes to the same key
     return array.cast(pa.int64() if as_integers else pa.large_string())
+
+
+def _decoded(native: str, array: pa.Array, problems: Problems) -> pa.Array:
+    """Return bytes as text, as writers mean them that do not say which they are."""
+    texts: list[str | None] = []
+    for row, value in enumerate(array.to_pylist()):
+        try:
+            texts.append(value if value is None else value.decode())
+        except UnicodeDecodeError:
+            texts.append(None)
+            problems.add(row, native, "holds bytes that are no UTF-8; write it as text")
+    return pa.array(texts, type=pa.large_string())
 
 
 def _one_by_one(

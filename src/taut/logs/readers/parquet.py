@@ -5,6 +5,7 @@ a file with one giant row group needs no more memory than one with many (field-n
 are the rows that the footer promises, and checksums of pages are verified where there are any.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from taut.logs.readers.arrow import (
     damaged,
     field_at,
     is_null,
+    is_text,
     leaves,
 )
 from taut.logs.readers.footer import Sizes, column_sizes
@@ -132,7 +134,7 @@ def _planned(reader: pq.ParquetFile, path: str, name: str, planner: Planner) -> 
         plan,
         facts=stored_facts(metadata.metadata, name),
         rejected_rows=int(_stored(metadata, REJECTED_KEY, name) or 0),
-        origin=plan.origin or stored_origin(metadata),
+        origin=plan.origin or stored_origin(metadata, name),
     )
     for native in plan.read.keys() - plan.raw:
         check_type(name, native, plan.read[native], fields[native].type)
@@ -175,29 +177,46 @@ def _empty(path: str, name: str, metadata: pq.FileMetaData) -> set[str]:
 def _stored(metadata: pq.FileMetaData, key: bytes, name: str) -> float | None:
     """Return a number that `convert` wrote into the file's metadata."""
     value = (metadata.metadata or {}).get(key)
+    if value is None:
+        return None
     try:
-        return None if value is None else float(value)
+        number = float(value)
     except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
         raise LogError(
             f"{name}: metadata: expected a number under '{key.decode()}', found "
             f"'{safe(value.decode(errors='replace'), limit=40)}'; write the file again."
-        ) from None
+        )
+    return number
 
 
-def stored_origin(metadata: pq.FileMetaData) -> Origin | None:
-    """Return which framework wrote the log that `convert` made a file of."""
+def stored_origin(metadata: pq.FileMetaData, name: str) -> Origin | None:
+    """Return which framework wrote the log that `convert` made a file of.
+
+    Raises:
+        LogError: The file says so in a way that is not known.
+    """
     value = (metadata.metadata or {}).get(ORIGIN_KEY)
-    try:
-        origin = None if value is None else Origin(**orjson.loads(value))
-    except (orjson.JSONDecodeError, TypeError):
+    if value is None:
         return None
-    return origin if origin and origin.format in FRAMEWORKS else None
+    try:
+        origin = Origin(**orjson.loads(value))
+    except (orjson.JSONDecodeError, TypeError):
+        origin = None
+    if origin is None or origin.format not in FRAMEWORKS:
+        raise LogError(
+            f"{name}: metadata: expected a known framework under '{ORIGIN_KEY.decode()}', found "
+            f"'{safe(value.decode(errors='replace'), limit=60)}'; update taut, or convert the log "
+            "again."
+        )
+    return origin
 
 
 def origin_of(path: str) -> tuple[Origin | None, bool]:
     """Return which framework wrote the log that a native file was made of; has it log-ratios?"""
     metadata = pq.read_metadata(path)
-    return stored_origin(metadata), "log_ratio" in metadata.schema.names
+    return stored_origin(metadata, path), "log_ratio" in metadata.schema.names
 
 
 def _cut(file: _File) -> Iterator[tuple[list[int], int, int]]:
@@ -240,8 +259,11 @@ def _decode(
     use_threads: bool,
 ) -> Iterator[Chunk]:
     columns = list(dict.fromkeys(file.fields[native].column for native in file.plan.read))
-    long = bool(file.plan.raw or file.plan.read.keys() & set(_LONG))
-    limit = 1024 if long else _BATCH_ROWS
+    long = file.plan.raw or any(
+        name in _LONG and not is_text(file.fields[name].type) for name in file.plan.read
+    )
+    keyed = file.plan.read.keys() & set(_LONG)
+    limit = 1024 if long else 4096 if keyed else _BATCH_ROWS
     batch_rows = min(max(_BATCH_BYTES // max(row_bytes, 1), 16), limit)
     batches = reader.iter_batches(
         batch_rows,
