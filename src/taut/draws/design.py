@@ -308,7 +308,8 @@ def _random_labels(
     if labels.kind is LabelKind.ALL:
         stands, by = Standing.CHECKED, "every rollout is labelled"
     elif sheet is not None and not (found.speaks and sheet.complete):
-        stands, by = Standing.RECORDED, _on_sheet(sheet)
+        stands = stands if stands is Standing.DECLARED else Standing.ASSUMED
+        stands, by = (stands if sheet.skipped else Standing.RECORDED), _on_sheet(sheet)
     elif not has_equal_chances(facts.random_labels):
         pass  # whatever tests say
     elif labels.uneven:  # weighted by an estimate, whatever tests say
@@ -329,9 +330,12 @@ def _on_sheet(sheet: SheetLabels) -> str:
     rows, blocks = int(sheet.missing.sum()), len(sheet.horizon)
     if not rows:
         return f"sheet of taut, complete ({blocks:,} units)"
+    said = f"sheet of taut, the first {sheet.prefix:,} of {blocks:,} units"
+    if not sheet.skipped:
+        return said
     return (
-        f"sheet of taut in part: {rows:,} rows that were drawn have no label; the first "
-        f"{sheet.prefix:,} of {blocks:,} units count, and all with those at their worst"
+        f"{said}; and beyond, {rows:,} rows without a label at their worst, if who left one out "
+        "went by it and earlier ones alone"
     )
 
 

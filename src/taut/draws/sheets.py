@@ -24,6 +24,7 @@ class SheetLabels:
         least: Least that chance times draws of the block can be, shape (blocks,).
         horizon: Blocks that the bet on each reckons with, shape (blocks,); never falling.
         prefix: Blocks before the first one with a missing label.
+        until: Blocks up to the last one with a label.
         whole: All rows of a labelled draw were drawn; else one random row of it.
         stratum: Stratum of each row's draw, shape (rollouts,), or None.
         shares: Share of each stratum in the population, declared beforehand, or None.
@@ -38,6 +39,7 @@ class SheetLabels:
     least: np.ndarray
     horizon: np.ndarray
     prefix: int
+    until: int
     whole: bool
     stratum: np.ndarray | None
     shares: np.ndarray | None
@@ -48,6 +50,11 @@ class SheetLabels:
     def complete(self) -> bool:
         """Whether every row that was drawn has a label."""
         return self.prefix == len(self.horizon)
+
+    @property
+    def skipped(self) -> bool:
+        """Whether labels stand behind a gap: then its blocks count with it at its worst."""
+        return self.until > self.prefix
 
     @property
     def uniform(self) -> bool:

@@ -142,6 +142,7 @@ def sheet_labels(labels: Labels, population: Population) -> SheetLabels | None:
         return None
     missing = np.zeros(len(labels.gold), dtype=bool)
     missing[labels.rows] = np.isnan(labels.gold[labels.rows])
+    given = labels.unit[~np.isnan(labels.gold[labels.rows])]
     return SheetLabels(
         draw=population.draw,
         unit=blocks.unit,
@@ -150,6 +151,7 @@ def sheet_labels(labels: Labels, population: Population) -> SheetLabels | None:
         least=blocks.least,
         horizon=blocks.horizon,
         prefix=labels.returned.prefix,
+        until=int(given.max(initial=-1)) + 1,
         whole=blocks.whole,
         stratum=blocks.stratum,
         shares=blocks.shares,
@@ -167,6 +169,7 @@ def _no_blocks(population: Population, design: SheetDesign) -> SheetLabels:
         least=np.ones(design.units),
         horizon=design.horizons(),
         prefix=design.units,
+        until=design.units,
         whole=False,
         stratum=None,
         shares=None,

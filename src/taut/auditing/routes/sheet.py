@@ -3,7 +3,8 @@
 The blocks, their order, chances and horizon follow from the design of the sheet and the ids of the
 log, never from the labels. What has not come back counts in two ways at once, for both are the same
 fortune at two times, and a fortune holds at all of them: the blocks before the first gap, whatever
-made the annotator stop, and all blocks up to the last label with each gap at its worst.
+made the annotator stop, and all blocks up to the last label with each gap at its worst. The second
+needs that who left an answer out went by it and earlier ones, as bets on later blocks see the gap.
 """
 
 import math
@@ -79,7 +80,7 @@ def by_sheet(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, fl
             delta_upper=budget.upper,
             horizon=sheet.horizon[:until],
         )
-        for until in _looks(mean, sheet)
+        for until in _looks(sheet)
     ]
     interval = Interval(
         max(item.interval.lower for item in found), min(item.interval.upper for item in found)
@@ -88,7 +89,7 @@ def by_sheet(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, fl
     sampling, shift = shares_of(mean, values, interval)
     assumes = mean.design.resting_on(about.RANDOM_LABELS, about.GOLD_RANGE)
     labelled = int(labelled_rows(mean.data.gold[mean.blocks.rows]).sum())
-    missing = int(sheet.missing.sum())
+    missing = int((sheet.missing & (sheet.unit < sheet.until)).sum())
     gaps = f", {missing} without an answer at their worst" if missing else ""
     joined = Joined(
         interval=interval,
@@ -105,13 +106,9 @@ def by_sheet(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, fl
     return joined, (mean.high - mean.low) * min(1.0, spread)
 
 
-def _looks(mean: TargetMean, sheet: SheetLabels) -> list[int]:
+def _looks(sheet: SheetLabels) -> list[int]:
     """Blocks at each time that the fortune is read: the first gap, and the last label."""
-    if sheet.complete:
-        return [len(sheet.horizon)]
-    labelled = mean.blocks.rows[labelled_rows(mean.data.gold[mean.blocks.rows])]
-    last = int(sheet.unit[labelled].max()) + 1
-    return sorted({until for until in (sheet.prefix, last) if until > 0})
+    return sorted({until for until in (sheet.prefix, sheet.until) if until > 0})
 
 
 def _blocks(mean: TargetMean, sheet: SheetLabels, until: int) -> RectifierBlocks:
