@@ -235,3 +235,46 @@ def test_in_memory(log, tmp_path):  # noqa: F811
     )
     assert more.lower <= TRUTH <= more.upper
     assert more.upper - more.lower < found.upper - found.lower
+
+
+def test_what_takes_labels_plainly_is_told(log, tmp_path):  # noqa: F811
+    """Strata, or a sheet in part, as gold of a transport test: in doubt, whatever is declared."""
+    path, gold = log
+    pq.write_table(pq.read_table(path).drop_columns("step"), path)
+    run("label", "draw", path, "-n", 100, "--by", "domain", "-o", tmp_path / "sheet.jsonl")
+    labels = answered(tmp_path / "sheet.jsonl", tmp_path / "labels.jsonl", gold)
+    rollouts = taut.read_rollouts(path, rollout_ids=True, keep=("domain",))
+    labelled = taut.with_labels(rollouts, labels)
+    assert labelled.sheet is not None and not labelled.sheet.part
+    found = taut.audit(labelled, target="reward", reward_range=(0, 1))
+    assert labels_stand(found)[0] is Standing.RECORDED and found.measured.gold is None
+    rest = labelled.plainly_labelled()
+    checked = taut.check(rest, reward_range=(0, 1), declare="random-labels")
+    assert labels_stand(checked)[0] is Standing.VIOLATED
+    found = taut.audit(rest, target="reward", reward_range=(0, 1), declare="random-labels")
+    assert found.terms.reward_shift.route == "trivial"
+
+
+def test_several_annotators_are_said(log, tmp_path):  # noqa: F811
+    """Their mean is taken, and the report says so; texts join where there are no ids."""
+    path, gold = log
+    run(
+        "label", "draw", path, "--annotator", "anna", "--annotator", "ben",
+        "--per-annotator", 40, "--overlap", 20, "-o", tmp_path / "pair.jsonl",
+    )  # fmt: skip
+    both = [
+        option
+        for who in ("anna", "ben")
+        for option in (
+            "--labels",
+            answered(tmp_path / f"pair.{who}.jsonl", tmp_path / f"{who}.jsonl", gold, who=who),
+        )
+    ]
+    said = run("audit", path, *both, "--reward-range", 0, 1, "--target", "reward")
+    assert "20 rollouts have labels of several annotators, joined by their mean" in said
+    lines = map(orjson.loads, (tmp_path / "anna.jsonl").read_bytes().splitlines())
+    lines = [{k: v for k, v in line.items() if k != "rollout_id"} for line in lines]
+    words = tmp_path / "words.jsonl"
+    words.write_bytes(b"\n".join(map(orjson.dumps, lines[1:])))
+    found = audited(path, "--labels", words, to=tmp_path / "found.json")
+    assert found.log.gold_rollouts == len(lines) - 1

@@ -2,7 +2,7 @@
 
 import click
 
-from taut.cli.reading import name_pairs, read_log
+from taut.cli.reading import name_pairs, read_log, say_notes
 from taut.errors import UsageError
 
 _UNEQUAL = (
@@ -82,7 +82,9 @@ def _joined(first, labels, label_map, reading):
     rollouts = read_log(*first, **_named(design, reading))
     words = None if answers.rollout_id is not None else word_keys_of(first[0], first[1])
     prompts = click.get_current_context().params.get("prompts", "sample")
-    return with_labels(rollouts, answers, prompts=prompts, words=words)
+    found = with_labels(rollouts, answers, prompts=prompts, words=words)
+    say_notes(found.notes, quiet=first[-1])
+    return found
 
 
 def _own(first, reading):

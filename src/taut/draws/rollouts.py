@@ -175,6 +175,13 @@ class Rollouts:
         sheet = None if self.sheet is None else self.sheet.take(rows)
         return replace(self, **changes, sheet=sheet)
 
+    def plainly_labelled(self) -> "Rollouts":
+        """Return the same rows for what takes labels as a plain sample, not in a sheet's blocks.
+
+        Only a sheet that gave all rows one chance and came back whole is on record there.
+        """
+        return self if self.sheet is None else self.take(np.arange(len(self)))
+
 
 def group_rows(keys: np.ndarray, values: Sequence[np.ndarray], seed: int) -> "Blocks":
     """Group rows that share a key into blocks, in draw order.

@@ -1,7 +1,7 @@
 """Labels onto a log in memory: what an audit, a choice or a plan takes."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -68,7 +68,23 @@ def with_labels(
         label_probability=None,
         facts=labelled_facts(rollouts.facts, joined),
         sheet=sheet_labels(joined, population),
+        notes=(*rollouts.notes, *_said(joined.returned)),
     )
+
+
+def _said(returned: Returned) -> Iterator[str]:
+    """What people should know of labels that were joined."""
+    if returned.several:
+        yield (
+            f"{returned.several:,} rollouts have labels of several annotators, joined by their "
+            f"{returned.joining}"
+        )
+    if not returned.complete:
+        yield (
+            f"of {returned.drawn:,} rollouts that were drawn {returned.skipped:,} were skipped and "
+            f"{returned.open:,} are open, the first of them {', '.join(returned.missing[:3])}; the "
+            f"first {returned.prefix:,} of {returned.units:,} units are complete"
+        )
 
 
 def labeller(labels: Labels, names: np.ndarray) -> Callable[[Reduced], Reduced]:

@@ -231,7 +231,8 @@ def audit_transport(
     _check_settings(gold_range, margin, delta, folds, weight)
     _check_one_policy(rollouts)
     words = declared_words(declare, held_out=held_out)
-    rollouts, reward_data, found = _settled(rollouts, reward_data, gold_range, words, seed)
+    plain = (rollouts.plainly_labelled(), reward_data.plainly_labelled())
+    rollouts, reward_data, found = _settled(*plain, gold_range, words, seed)
     _check_labels(found, reward_data)
     blocks = found.blocks
     roles = _roles(rollouts, blocks, reward_data, seed)
