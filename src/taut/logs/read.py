@@ -72,7 +72,8 @@ def tasks(source: Source, request: Request) -> Iterator[Task]:
         NoRollouts: The file is no table of rollouts at all, and none was promised.
         LogError: The file cannot be read, or lacks a column. Rows are checked when a task runs.
     """
-    beside = facts_beside(source.name) if source.place is None else Beside()
+    on_disk = source.place is None and source.table is None
+    beside = facts_beside(source.name) if on_disk else Beside()
     planner = Planner(
         layouts=partial(_layout, request=_with_beside(request, beside), source=source),
         token_clip=request.token_clip,
