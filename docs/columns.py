@@ -13,9 +13,12 @@ file, row, column and remedy, or is set aside and counted with `--lenient FILE`.
 mapped with `--map NAME=dotted.path`; logs of TRL, verl, NeMo-RL and open-instruct need no mapping
 ([formats](formats.md)).
 
-A block, the unit of sampling, is one draw of a prompt: the rows that share `prompt_id`, `step` and
-`group`. Give `group` wherever the same prompt is drawn more than once by one policy; prompts that
-recur at several steps are taken for epochs of training data, merged, and flagged.
+The unit of sampling is the prompt, with all its rollouts, wherever they stand: step, policy, run
+and group never make several draws of one prompt, and equal texts under different ids are one
+prompt. Each distinct prompt counts once. `--prompts with-replacement` declares that prompts were
+drawn from a population with replacement: then `group` tells their draws apart, and the result is
+conditional on that. `--prompts list` says that these prompts themselves are meant, and no
+population.
 
 | column | values | unit | meaning |
 |---|---|---|---|

@@ -10,8 +10,8 @@ import pytest
 import taut
 from taut.cli import main
 from taut.errors import LogError
-from taut.results import Document, Part, load, tidy
-from taut.schemas import DOCUMENTS
+from taut.results import Document, Part, tidy
+from taut.schemas import DOCUMENTS, load
 
 SAID = "held-out,complete,random-labels"
 ASKED = {"beta": 0.1, "reward_range": (0, 1)}

@@ -11,7 +11,6 @@ from taut.cli.arguments import FORMAT_KEY, VALUES_KEY
 from taut.errors import UsageError
 from taut.logs.origin import FRAMEWORKS, Origin
 from taut.logs.text import safe
-from taut.logs.write import same_file
 
 _SAID = "taut.origin"
 _NOTED = "taut.notes"
@@ -123,6 +122,8 @@ def refuse_outputs(log) -> None:
     Raises:
         UsageError: With both names.
     """
+    from taut.logs.write import same_file
+
     context = click.get_current_context(silent=True)
     params = {} if context is None else context.params
     taken = [(str(path), "LOG") for path in _files(log)]
