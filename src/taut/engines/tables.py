@@ -87,7 +87,15 @@ def as_rollouts(
         raise type(problem)(in_python(str(problem), name)) from None
     if rollouts.origin is None:
         _refuse_lookalikes(table.column_names, columns or {}, name)
+    left = [str(column) for column in _given(data) if str(column) not in table.column_names]
+    if left:
+        note = f"left out, as they hold what no table can: {', '.join(map(repr, left))}"
+        rollouts = replace(rollouts, notes=(*rollouts.notes, note))
     return _without_counts(rollouts)
+
+
+def _given(data: Any) -> Iterable[Any]:
+    return data if isinstance(data, Mapping) else getattr(data, "columns", ())
 
 
 def is_candidates(data: Data | Mapping[str, Data]) -> TypeGuard[Mapping[str, Data]]:
@@ -131,8 +139,8 @@ def _table(data: Any, name: str, columns: Mapping[str, str]) -> pa.Table:
     if isinstance(data, pa.Table):
         return data
     if isinstance(data, Mapping) and not isinstance(data, ArrowTable):
-        if data and not hasattr(data, "column_names") and all(map(_is_log, data.values())):
-            _refuse_splits(data, name)
+        if data and "reward" not in data and all(map(_is_log, data.values())):
+            raise _several(data, name)
         return _from_columns(_long(dict(data)), name, columns)
     if hasattr(data, "with_format") and hasattr(data, "column_names"):
         return _from_dataset(data, name)
@@ -148,11 +156,9 @@ def _table(data: Any, name: str, columns: Mapping[str, str]) -> pa.Table:
     return _from_columns(_long(_of_array(data, name)), name, columns)
 
 
-def _refuse_splits(data: Mapping[str, Any], name: str) -> None:
-    if "reward" in data or not data:
-        return
+def _several(data: Mapping[str, Any], name: str) -> LogError:
     first = next(iter(data))
-    raise LogError(
+    return LogError(
         f"{name}: expected one log, found one under each of {', '.join(map(repr, data))}; say "
         f"which is meant, as in data[{first!r}], or compare them: taut.select(data)."
     )
@@ -180,12 +186,13 @@ def _from_stream(data: Any, name: str, columns: Mapping[str, str]) -> pa.Table:
 
 
 def _of_array(data: Any, name: str) -> dict[str, Any]:
-    array = np.asarray(data)
+    array = np.asarray(data if hasattr(data, "__array__") else [])
     if array.dtype.names is not None:
         return {column: array[column] for column in array.dtype.names}
     if array.ndim == 2 and array.dtype.kind in "fiub":
         return {"reward": array}
-    found = f"numbers of shape {array.shape}" if array.dtype.kind in "fiub" else f"a {name}"
+    numbers = hasattr(data, "__array__") and array.dtype.kind in "fiub"
+    found = f"numbers of shape {array.shape}" if numbers else type(data).__name__
     raise LogError(
         f"{name}: expected a table, columns, or rewards of shape (prompts, K), found {found}; for "
         "one rollout a prompt say rewards[:, None]."
@@ -241,6 +248,8 @@ def _from_columns(data: Mapping[str, Any], name: str, columns: Mapping[str, str]
 def _array(values: Any) -> pa.Array | pa.ChunkedArray:
     if hasattr(values, "detach"):  # a tensor, wherever it is
         values = values.detach().cpu().numpy()
+    if hasattr(values, "to_arrow"):
+        return values.to_arrow()
     if isinstance(values, np.ndarray) and values.ndim > 1:
         flat = pa.array(values.reshape(-1))
         return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
@@ -277,7 +286,7 @@ def _refuse_lookalikes(present: Iterable[str], columns: Mapping[str, str], name:
 def _meant(column: str, missing: Sequence[str]) -> str | None:
     plain = _plain(column)
     known = {_plain(native): native for native in reversed(missing)}
-    other = _OTHERWISE.get(plain) or _OTHERWISE.get(re.sub("[^a-z]", "", column.lower()))
+    other = _OTHERWISE.get(re.sub("[^a-z]", "", column.lower()))
     if other in missing:
         return other
     close = difflib.get_close_matches(plain, known, n=1, cutoff=0.9)

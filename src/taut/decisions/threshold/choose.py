@@ -5,6 +5,7 @@ Everything here is a forecast that chooses. No guarantee is needed for choosing 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,11 +16,12 @@ from taut.auditing.calibration import (
     WidthForecast,
     choose_negative,
 )
-from taut.auditing.options import Options
+from taut.auditing.options import Options, Range, Target, options_of
 from taut.auditing.prepare import Prepared, auto_thresholds, prepare
 from taut.bounds.kl_clipping import TAIL_SHARE, clip_log_ratio, forecast_tail, negative_tail
 from taut.bounds.sampling import predicted_half_width
 from taut.draws.rollouts import Blocks, Rollouts
+from taut.engines.tables import Data, as_rollouts
 from taut.errors import LogError, UsageError
 from taut.inequalities.concentration import paper_alpha
 
@@ -209,12 +211,24 @@ class ClipThreshold:
 
 
 def clip_threshold(
-    rollouts: Rollouts,
+    rollouts: Data,
     *,
+    columns: Mapping[str, str] | None = None,
     beta: float | None = None,
     prompts: int | None = None,
     constants: tuple[float, ...] = CONSTANTS,
-    **settings,
+    reward_range: Range | None = None,
+    gold_range: Range | None = None,
+    gold_scale: Range | None = None,
+    tau_negative: float | None = None,
+    delta: float = 0.05,
+    target: Target = "objective",
+    log_ratio_max: float | None = None,
+    log_ratio_second_moment: float | None = None,
+    calibration: float = 0.2,
+    seed: int = 0,
+    held_out: bool = False,
+    declare: tuple[str, ...] | str = (),
 ) -> ClipThreshold:
     """Choose where to clip the log-ratio, by the forecast width of the certificate.
 
@@ -223,12 +237,11 @@ def clip_threshold(
     is for another log of that many draws, and all draws of this one speak.
 
     Args:
-        rollouts: The log of one policy.
-        beta: KL strength, reward units per nat.
+        rollouts: The log of one policy, as anything that `taut.audit` takes.
         prompts: Draws of a prompt of the log to come; None for this log.
         constants: What to compare with, nats.
-        settings: `reward_range`, `gold_range`, `delta`, `log_ratio_max`, `log_ratio_second_moment`,
-            `tau_negative`, `calibration`, `seed` and `held_out`, as for `taut.audit`.
+
+    The other arguments are those of `taut.audit`.
 
     Raises:
         LogError: The log has no log-probs, or no rollouts.
@@ -237,7 +250,8 @@ def clip_threshold(
 
     Source: theory §7.1, §7.2, §4.3, §4.5.
     """
-    options = Options(beta=beta, **{"target": "objective"} | settings)
+    options = options_of({name: value for name, value in locals().items() if name != "prompts"})
+    rollouts = as_rollouts(rollouts, columns, token_clip=tuple(constants))
     _require(rollouts, options, prompts, constants)
     ready = prepare(rollouts, options)
     speaking, certifying = _speaking(ready, prompts)
