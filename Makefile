@@ -30,6 +30,7 @@ test-oldest: $(VENV)-oldest/.test
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 validate: $(VENV)/.test

@@ -9,34 +9,29 @@ from typing import TYPE_CHECKING, Any
 from taut.version import __version__
 
 if TYPE_CHECKING:
-    from taut.auditing.audit import audit as audit, audit_by as audit_by
-    from taut.auditing.certificate import Certificate as Certificate, Certificates as Certificates
-    from taut.auditing.check import check as check
-    from taut.bounds.preferences import reward_mse_from_preferences as reward_mse_from_preferences
-    from taut.decisions.budget.costs import Costs as Costs
-    from taut.decisions.budget.plan import plan as plan
-    from taut.decisions.selection.select import select as select
-    from taut.decisions.stopping.monitor import Monitor as Monitor
-    from taut.decisions.threshold.choose import clip_threshold as clip_threshold
-    from taut.decisions.transport.transport import audit_transport as audit_transport
-    from taut.draws.rollouts import Rollouts as Rollouts
-    from taut.engines.local import convert as convert, read_rollouts as read_rollouts
-    from taut.engines.tables import as_rollouts as as_rollouts
-    from taut.errors import (
-        AssumptionError as AssumptionError,
-        LogError as LogError,
-        TautError as TautError,
-        UsageError as UsageError,
-    )
-    from taut.inequalities.mean import anytime_path as anytime_path, mean_interval as mean_interval
-    from taut.inequalities.pac_bayes import pac_bayes_interval as pac_bayes_interval
-    from taut.lab.overoptimise import overoptimise as overoptimise
-    from taut.posterior.sgd import kl_gaussian as kl_gaussian, ou_posterior as ou_posterior
-    from taut.schemas import load as load
-    from taut.training.pipeline.run import train as train
-    from taut.training.scoring.score import score as score
-    from taut.types import Interval as Interval, Status as Status, Term as Term
-    from taut.worlds import simulate as simulate
+    from taut.auditing.audit import audit, audit_by
+    from taut.auditing.certificate import Certificate, Certificates
+    from taut.auditing.check import check
+    from taut.bounds.preferences import reward_mse_from_preferences
+    from taut.decisions.budget.costs import Costs
+    from taut.decisions.budget.plan import plan
+    from taut.decisions.selection.select import select
+    from taut.decisions.stopping.monitor import Monitor
+    from taut.decisions.threshold.choose import clip_threshold
+    from taut.decisions.transport.transport import audit_transport
+    from taut.draws.rollouts import Rollouts
+    from taut.engines.local import convert, read_rollouts
+    from taut.engines.tables import as_rollouts
+    from taut.errors import AssumptionError, LogError, TautError, UsageError
+    from taut.inequalities.mean import anytime_path, mean_interval
+    from taut.inequalities.pac_bayes import pac_bayes_interval
+    from taut.lab.overoptimise import overoptimise
+    from taut.posterior.sgd import kl_gaussian, ou_posterior
+    from taut.schemas import load
+    from taut.training.pipeline.run import train
+    from taut.training.scoring.score import score
+    from taut.types import Interval, Status, Term
+    from taut.worlds import simulate
 
 _HOME = {
     "AssumptionError": "taut.errors",
@@ -74,7 +69,42 @@ _HOME = {
     "train": "taut.training.pipeline.run",
 }
 
-__all__ = ["__version__", *sorted(_HOME)]
+__all__ = [
+    "AssumptionError",
+    "Certificate",
+    "Certificates",
+    "Costs",
+    "Interval",
+    "LogError",
+    "Monitor",
+    "Rollouts",
+    "Status",
+    "TautError",
+    "Term",
+    "UsageError",
+    "__version__",
+    "anytime_path",
+    "as_rollouts",
+    "audit",
+    "audit_by",
+    "audit_transport",
+    "check",
+    "clip_threshold",
+    "convert",
+    "kl_gaussian",
+    "load",
+    "mean_interval",
+    "ou_posterior",
+    "overoptimise",
+    "pac_bayes_interval",
+    "plan",
+    "read_rollouts",
+    "reward_mse_from_preferences",
+    "score",
+    "select",
+    "simulate",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -33,7 +33,7 @@ from taut.draws.layout import Whole, settle
 from taut.draws.rollouts import Rollouts
 from taut.engines.tables import Data, as_rollouts
 from taut.errors import AssumptionError, LogError, UsageError
-from taut.types import Interval
+from taut.types import Interval, Status
 
 BY_COLUMNS = ("step", "policy", "run")
 
@@ -270,7 +270,7 @@ def certify_ready(
 
 def _comparison(normal: Interval) -> result.Comparison:
     return result.Comparison(
-        normal_lower=normal.lower, normal_upper=normal.upper, status="estimated"
+        normal_lower=normal.lower, normal_upper=normal.upper, status=Status.ESTIMATED
     )
 
 
@@ -293,8 +293,8 @@ def _target(item: TargetCertificate) -> result.Target:
     )
 
 
-def _log_ratio(ready: Prepared) -> dict | None:
-    if ready.data.log_ratio is None:
+def _log_ratio(ready: Prepared) -> dict[str, float | None] | None:
+    if ready.data.log_ratio is None or ready.thresholds is None:
         return None
     return {
         name: value if math.isfinite(value) else None
@@ -326,7 +326,7 @@ def _settings(ready: Prepared, simultaneous: int) -> result.Settings:
         calibration_share=options.calibration,
         seed=options.seed,
         held_out=options.held_out,
-        declare=options.declare,
+        declare=tuple(options.declare),
         prompts=options.prompts,
         missing=options.missing,
         launched=options.launched,

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from taut.draws.labels import label_counts
 from taut.draws.layout import Whole
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.errors import AssumptionError, LogError, UsageError
+from taut.logs.facts import LogFacts, shown
 
 _SURE_LOG_E = math.log(1e6)
 
@@ -145,12 +147,19 @@ def with_facts(rollouts: Rollouts, options: Options) -> Options:
         known = tuple(known) if isinstance(known, list | tuple) else known
         if said is None:
             changes[name] = known
-        elif name == "beta" and said != known:
-            raise UsageError(
-                f"--beta is {said:g}, but the log records that it was trained with {known:g}; "
-                "leave --beta out, or take the record away if it is wrong."
-            )
+        elif (tuple(said) if isinstance(said, list | tuple) else said) != known:
+            raise UsageError(_contradiction(name, said, known, facts))
     return replace(options, **changes)
+
+
+def _contradiction(name: str, said: Any, known: Any, facts: LogFacts) -> str:
+    option = f"--{name.replace('_', '-')}"
+    stands = facts.stands(name)
+    who = "declares (taut.toml)" if stands == "declared" else f"has on record ({facts.writer})"
+    return (
+        f"{option} is {shown(said)}, but the log {who} {shown(known)}; leave {option} out, or "
+        "correct what the log says of itself if that is wrong."
+    )
 
 
 # --- the target -----------------------------------------------------------------------------------

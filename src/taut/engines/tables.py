@@ -68,7 +68,7 @@ def as_rollouts(
         if columns:
             raise UsageError("columns= names the columns of a table; Rollouts have theirs already.")
         return data
-    settings = {
+    settings: dict[str, Any] = {
         "mapping": columns,
         "values": values,
         "features": features,
@@ -95,7 +95,8 @@ def as_rollouts(
 
 
 def _given(data: Any) -> Iterable[Any]:
-    return data if isinstance(data, Mapping) else getattr(data, "columns", ())
+    named: Iterable[Any] = data if isinstance(data, Mapping) else getattr(data, "columns", ())
+    return named
 
 
 def is_candidates(data: Data | Mapping[str, Data]) -> TypeGuard[Mapping[str, Data]]:
@@ -205,7 +206,7 @@ def _long(data: dict[str, Any]) -> dict[str, Any]:
     if reward is None:
         return data
     prompts, each = reward.shape
-    out = {}
+    out: dict[str, Any] = {}
     for name, given in {"prompt_id": np.arange(prompts), **data}.items():
         values = given if isinstance(given, list | tuple) else np.asarray(given)
         if len(values) != prompts:
@@ -259,9 +260,11 @@ def _array(values: Any) -> pa.Array | pa.ChunkedArray:
 # --- names and messages ---------------------------------------------------------------------------
 
 # Columns without which nothing works, or which change what a certificate says.
-_MEANT = ("prompt_id", "prompt", "reward", "gold", "group", "step", "policy", "run", "features")
-_MEANT += ("log_ratio", "truncated", "n_tokens", "label_probability", "rollout_id")
-_MEANT += tuple(name for name in NATIVE if name.endswith(("_logprob", "_logprobs")))
+_MEANT = (
+    *("prompt_id", "prompt", "reward", "gold", "group", "step", "policy", "run", "features"),
+    *("log_ratio", "truncated", "n_tokens", "label_probability", "rollout_id"),
+    *(name for name in NATIVE if name.endswith(("_logprob", "_logprobs"))),
+)
 _OTHERWISE = {"logprobs": "policy_logprobs", "logprob": "policy_logprob", "label": "gold"}
 _OTHERWISE |= {"promptkey": "prompt_id", "goldreward": "gold", "truereward": "gold"}
 
@@ -319,7 +322,7 @@ def in_python(text: str, name: str) -> str:
 
 def _without_counts(rollouts: Rollouts) -> Rollouts:
     """Take away what metadata say of all rows of a log: a table in memory may be some of them."""
-    known = {
+    known: dict[str, Any] = {
         name: None
         for name in ("complete", "launched_prompts", "rollouts_per_prompt", "random_labels")
         if getattr(rollouts.facts, name) is not None

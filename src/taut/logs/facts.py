@@ -259,14 +259,16 @@ def settle(facts: LogFacts, name: str, given: Any, option: str) -> Any:
     same = tuple(given) == tuple(known) if isinstance(known, tuple) else given == known
     if not same:
         raise LogError(
-            f"{option} is {_shown(given)}, but the log says {_shown(known)} "
+            f"{option} is {shown(given)}, but the log says {shown(known)} "
             f"({facts.stands(name)}); leave {option} out, or correct the log's facts (taut.toml)."
         )
     return given
 
 
-def _shown(value: Any) -> str:
-    return " ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+def shown(value: Any) -> str:
+    """Return a fact as options write it."""
+    many = isinstance(value, list | tuple)
+    return " ".join(f"{part:g}" for part in value) if many else str(value)
 
 
 def join_facts(recorded: LogFacts, declared: LogFacts, file: str) -> LogFacts:
@@ -282,7 +284,7 @@ def join_facts(recorded: LogFacts, declared: LogFacts, file: str) -> LogFacts:
             continue
         if mine is not None:
             raise LogError(
-                f"{file}: the file says {name} = {_shown(mine)}, {BESIDE} says {_shown(theirs)}; "
+                f"{file}: the file says {name} = {shown(mine)}, {BESIDE} says {shown(theirs)}; "
                 "correct one of them."
             )
         changes[name] = theirs
@@ -307,10 +309,10 @@ def merge_facts(*logs: LogFacts) -> LogFacts:
         elif all(value == values[0] for value in values):
             out[name] = values[0]
         elif all(value == known[0] for value in known):
-            notes.append(f"only some files say {name} ({_shown(known[0])}): left out")
+            notes.append(f"only some files say {name} ({shown(known[0])}): left out")
         else:
             other = next(value for value in known if value != known[0])
-            notes.append(f"files differ in {name} ({_shown(known[0])}, {_shown(other)}): left out")
+            notes.append(f"files differ in {name} ({shown(known[0])}, {shown(other)}): left out")
     same = all(log.mapping == logs[0].mapping for log in logs)
     known = frozenset(name for name, value in out.items() if value is not None)
     return LogFacts(

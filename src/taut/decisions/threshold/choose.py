@@ -337,8 +337,6 @@ def _require(rollouts: Rollouts, options: Options, prompts, constants) -> None:
             "a clip threshold needs --beta, the KL strength in reward units per nat: without it "
             "range and tail have no price."
         )
-    if options.tau != "auto":
-        raise UsageError("tau is what is to be chosen; leave it out, or audit at a given tau.")
     if prompts is not None and prompts < 1:
         raise UsageError(f"prompts is {prompts}; expected at least 1, or none for this log.")
     if any(not (math.isfinite(constant) and constant > 0) for constant in constants):
