@@ -1,5 +1,7 @@
 """`taut check` and `taut convert`: a log by itself."""
 
+from pathlib import Path
+
 import click
 
 from taut.cli.arguments import html_option, json_option, log_options, range_options
@@ -13,22 +15,58 @@ from taut.cli.reading import (
     say_origin,
 )
 from taut.cli.root import EXIT_DATA, cli
-from taut.cli.show import show
+from taut.cli.show import show, write_atomically
+from taut.errors import UsageError
+from taut.logs.facts import BESIDE
 
 
 @cli.command(epilog="Example: taut check rollouts/ --reward-range 0 1")
 @log_options
 @range_options
+@click.option(
+    "--write-config",
+    is_flag=True,
+    help="Propose a taut.toml beside LOG that says --map and what you vouch for once and for all.",
+)
 @json_option
 @html_option
-def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, reward_range, **settings):
+def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, write_config, **settings):
     """Check the health of a LOG: what would make a certificate wrong. Exit 1 if a check fails."""
     from taut.auditing.check import check as check_log
 
     rollouts = read_log(log, mapping, lenient, token_clip, quiet)
-    found = check_log(rollouts, reward_range=reward_range, **settings)
+    found = check_log(rollouts, **settings)
+    if write_config:
+        _write_config(log, rollouts, mapping, settings)
     show(found.document, json_path, html_path)
     return EXIT_DATA if any(item.status == "fail" for item in found) else 0
+
+
+def _write_config(log, rollouts, mapping, settings) -> None:
+    """Write a proposal beside the log; what somebody wrote there before stays."""
+    from taut.draws.declared import declared_words
+    from taut.logs.propose import proposed
+
+    first = Path(str(log[0]))
+    path = (first if first.is_dir() else first.parent) / BESIDE
+    if len(log) > 1 or not (first.is_dir() or first.is_file()):
+        raise UsageError("--write-config needs one folder or file as LOG, to write beside it.")
+    if path.exists():
+        raise UsageError(f"{path} is there already; edit it, or move it away first.")
+    words = declared_words(settings["declare"], held_out=settings["held_out"])
+    text = proposed(
+        format=chosen_format() if rollouts.origin is None else rollouts.origin.format,
+        mapping=name_pairs(mapping),
+        values=chosen_values(),
+        known=rollouts.facts,
+        ranges={name: settings[name] for name in ("reward_range", "gold_range")},
+        words=words,
+        seen={"reward_range": rollouts.reward, "gold_range": rollouts.gold},
+    )
+    write_atomically(path, text)
+    click.echo(
+        f"wrote {path}: confirm its lines; nothing in it counts while it is a comment", err=True
+    )
 
 
 @cli.command(epilog="Example: taut convert run/*.jsonl.gz -o run.parquet --map reward=score")

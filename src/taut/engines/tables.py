@@ -76,6 +76,8 @@ def as_rollouts(
         "log_probs": log_probs,
         "format": format,
     }
+    if hasattr(data, "collect") and not isinstance(data, ArrowTable):
+        data = data.collect()  # a lazy table
     name = _name(data)
     try:
         if _is_paths(data):
@@ -145,8 +147,6 @@ def _table(data: Any, name: str, columns: Mapping[str, str]) -> pa.Table:
         return _from_columns(_long(dict(data)), name, columns)
     if hasattr(data, "with_format") and hasattr(data, "column_names"):
         return _from_dataset(data, name)
-    if hasattr(data, "collect") and not isinstance(data, ArrowTable):
-        data = data.collect()  # a lazy table
     if hasattr(data, "to_arrow_table"):
         return data.to_arrow_table()
     if isinstance(data, ArrowTable):
@@ -288,7 +288,9 @@ def _refuse_lookalikes(present: Iterable[str], columns: Mapping[str, str], name:
 
 def _meant(column: str, missing: Sequence[str]) -> str | None:
     plain = _plain(column)
-    known = {_plain(native): native for native in reversed(missing)}
+    # Of a name and its plural, the one that is meant comes last and stays.
+    alike = sorted(missing, key=lambda native: native[-1] == column[-1])
+    known = {_plain(native): native for native in alike}
     other = _OTHERWISE.get(re.sub("[^a-z]", "", column.lower()))
     if other in missing:
         return other
