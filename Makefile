@@ -1,5 +1,6 @@
 # make demo   install what taut needs and audit the bundled example
 # make test   install what the tests need and run the fast suite
+# make test-integration   the tests that drive a browser; they skip, and say so, without Chromium
 # make test-oldest   the training tests against the oldest TRL and friends that we declare
 # make lint   style and import contracts
 # make validate   the slow tests and the long miss-rate validation; writes docs/validation.md
@@ -15,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-oldest lint validate bench clean
+.PHONY: demo test test-integration test-oldest lint validate bench clean
 
 demo: $(VENV)/.core
 	@$(BIN)/taut demo
@@ -24,8 +25,11 @@ test: $(VENV)/.test
 	@$(BIN)/taut demo > /dev/null  # compiles once what each process would compile
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS)
 
+test-integration: $(VENV)/.test
+	$(BIN)/python -m pytest -m integration -rs
+
 test-oldest: $(VENV)-oldest/.test
-	$(VENV)-oldest/bin/python -m pytest -m '' $(TRAINING_TESTS)
+	$(VENV)-oldest/bin/python -m pytest -m 'not integration' $(TRAINING_TESTS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -44,6 +48,7 @@ validate: $(VENV)/.test
 	$(BIN)/python -m validation.lab --output docs/lab.md
 	$(BIN)/python -m validation.threshold --seeds 20
 	$(BIN)/python -m validation.monitor
+	$(BIN)/python -m validation.rectifier
 
 bench: $(VENV)/.test
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

@@ -97,41 +97,49 @@ def slow_bet(share, caution, left, moment):
     return math.sqrt(2 * missing**2 / (missing + caution) / (left * moment))
 
 
-def slow_hit(x, edge, m, eta, lead):
+def slow_guards(x):
+    """The part of the prior that stands before each block."""
+    for t in range(len(x)):
+        ties = (1 + sum(x[1:t] == x[: max(t - 1, 0)])) / (max(t - 1, 0) + 2)
+        mean, variance = (x[:t].mean(), x[:t].var()) if t else (0.5, 0.0)
+        spread = math.sqrt(variance / max(mean * (1 - mean), 1e-12))
+        yield ties + (1 - ties) * min(1, max(0.1, spread))
+
+
+def slow_hit(x, edge, m, eta, lead, guards):
     n = len(x)
     goal = math.exp(math.log(1 / eta) + 1e-9 + 1e-12 * n)
     target = goal * math.exp(min(0.15, 1.5 / n ** (1 / 3)))
     caution = min(1.0, math.sqrt(n) / 50)
     at_edge = at_m = 1.0
-    squares, mean, spread = 0.0, 0.5, 0.0
-    for t, value in enumerate(x):
+    squares = 0.0
+    for t, (value, guard) in enumerate(zip(x, guards, strict=True)):
         if t < lead:
-            moment = min(0.25, (spread + 0.3 * math.log(1 + n)) / (t + 1))
-            bet = min(slow_bet(1 / target, caution, n - t, moment), 0.99)
+            spread = t * x[:t].var() if t else 0.0
+            moment = min(0.25, (spread + 0.3 * math.log(1 + n) * guard) / (t + 1))
+            bet = min(slow_bet(1 / target, caution, n - t, moment), 0.999)
         else:
-            seen = (squares + (0.1 + 0.2 * edge) * edge * math.log(1 + n)) / (t + 1)
-            moment = min(max(edge * (1 - edge), 1e-12), seen)
-            bet = min(slow_bet(at_edge / target, caution, n - t, moment), 0.99 / edge)
+            prior = (0.1 + 0.2 * edge) * edge * math.log(1 + n) * guard
+            moment = min(max(edge * (1 - edge), 1e-12), (squares + prior) / (t + 1))
+            bet = min(slow_bet(at_edge / target, caution, n - t, moment), 0.999 / edge)
         at_m *= 1 + bet * (value - m)
         if at_m >= goal:
             return True
         at_edge *= 1 + bet * (value - edge)
         squares += (value - edge) ** 2
-        step = value - mean
-        mean += step / (t + 2)
-        spread += step * (value - mean)
     return False
 
 
 def slow_lower(x, eta):
     lead, edges = betting._plan(x, 0.0, 1.0)
+    guards = list(slow_guards(x))
     g = 1
-    while g < len(edges) - 1 and slow_hit(x, edges[g], edges[g], eta, lead):
+    while g < len(edges) - 1 and slow_hit(x, edges[g], edges[g], eta, lead, guards):
         g += 1
     inside, outside = edges[g - 1], edges[g]
     for _ in range(40):
         middle = (inside + outside) / 2
-        if slow_hit(x, edges[g], middle, eta, lead):
+        if slow_hit(x, edges[g], middle, eta, lead, guards):
             inside = middle
         else:
             outside = middle
@@ -159,14 +167,15 @@ def test_cells_abreast_make_the_bets_of_one_cell():
     end = star_lower(x, 0.025)
     lead = np.full(20, 0.3)
     refs = np.sort(np.r_[end + np.arange(-8, 8) * 2e-15, np.linspace(end - 1e-3, end + 1e-3, 48)])
+    guards = np.array(list(slow_guards(x)))
     single = [
-        betting._reached_in_cell(x, 0.0, 1.0, goal, lead, ref, np.array([ref]), np.empty(0))
+        betting._reached_in_cell(x, 0.0, 1.0, goal, guards, lead, ref, np.array([ref]), np.empty(0))
         for ref in refs
     ]
     for start in range(0, 64, 32):
         group = single[start : start + 32]
         leading = group.index(0) if 0 in group else 32
-        found = betting._reached_edges(x, 0.0, 1.0, goal, lead, refs[start : start + 32])
+        found = betting._reached_edges(x, 0.0, 1.0, goal, guards, lead, refs[start : start + 32])
         assert found == leading
     assert 0 < sum(single) < 64
 
@@ -187,13 +196,13 @@ def test_the_fortune_at_the_end_is_real(shape, n):
 
 
 def test_no_bet_can_lose_more_than_the_stake():
-    """Bets stay within [0, 0.99/m]: the fortune never falls below zero."""
+    """Bets stay within [0, 0.999/m]: the fortune never falls below zero."""
     for shape in SHAPES:
         for n in (1, 30, 700):
             x = sample(shape, n)
             for m in (0.001, 0.3, 0.98, 1.0):
                 bets = star_bets(x, 0.025, m)
-                assert np.all((bets >= 0) & (bets <= 0.99 / m * (1 + 1e-12)))
+                assert np.all((bets >= 0) & (bets <= 0.999 / m * (1 + 1e-12)))
 
 
 def test_extremes():

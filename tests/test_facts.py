@@ -6,11 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 import taut
+from taut.cli import cli
 from taut.errors import LogError
 from taut.logs.facts import (
     LogFacts,
+    facts_beside,
     facts_metadata,
     merge_facts,
     recorded_facts,
@@ -193,3 +196,18 @@ def test_log_probs_that_are_not_needed_do_not_stop_a_reader(tmp_path):
     write_lines(tmp_path / "b.jsonl", [{**ROWS[0], "reward": None}])
     with pytest.raises(LogError, match="'reward'"):
         taut.read_rollouts(tmp_path / "b.jsonl", log_probs="optional")
+
+
+def test_check_proposes_a_toml_that_can_be_read(tmp_path):
+    """What is known is filled in, the rest waits as comments; a second proposal is refused."""
+    log = write_lines(tmp_path / "a.jsonl", [{"q": "a", "reward": float(i % 2)} for i in range(40)])
+    args = ["check", str(log), "--map", "prompt_id=q", "--write-config"]
+    first = CliRunner().invoke(cli, args)
+    assert "fill in what you know" in first.stderr
+    beside = facts_beside(str(log))
+    assert beside.mapping == {"prompt_id": "q"} and beside.format == "native" and not beside.facts
+    lines = (tmp_path / "taut.toml").read_text().splitlines()[1:]
+    (tmp_path / "taut.toml").write_text("\n".join(line.removeprefix("# ") for line in lines))
+    assert facts_beside(str(log)).facts.rollouts_per_prompt == 4
+    assert len(taut.read_rollouts(log)) == 40
+    assert CliRunner().invoke(cli, args).exit_code != 0

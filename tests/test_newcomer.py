@@ -117,8 +117,9 @@ def test_every_verb_takes_a_table():
     money = {"budget": 200, "costs": costs, **plain}
     assert taut.plan(frame, **money).document == taut.plan(rollouts, **money).document
     one, probe = frame.drop(columns="step"), {"gold_range": (0, 1)}
-    alone = as_rollouts(one)
-    assert taut.audit_transport(one, one, **probe) == taut.audit_transport(alone, alone, **probe)
+    older = one.assign(prompt_id="older " + one.prompt_id)
+    tables = taut.audit_transport(one, older, **probe)
+    assert tables == taut.audit_transport(as_rollouts(one), as_rollouts(older), **probe)
 
 
 def test_rewards_of_shape_prompts_k_are_draws_of_k_rollouts():

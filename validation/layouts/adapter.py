@@ -266,15 +266,15 @@ def _read_watch(log: Log, document: dict | str, column: str | None) -> Outcome:
     claims = []
     for series in document["series"]:
         part = None if column is None else (column, str(series["value"]))
-        ends, own = series["interval"], series.get("assumptions", ())
-        status = max(document.get("status", "certified"), ends["status"], key=RANKS.index)
+        ends = series["interval"]
+        status = ends["status"] if document["of"] == "gold" else document["status"]
         claims.append(
             Claim(
                 ends["lower"],
                 ends["upper"],
                 log.truth("reward", part),
                 status,
-                _doubts([*document.get("assumptions", ()), *own]),
+                _doubts(series["assumptions"]),
             )
         )
     missing = column is not None and len(claims) < len(set(log.columns[column].tolist()))

@@ -3,6 +3,7 @@
 from taut.cli import (  # noqa: F401  each registers its commands
     audit,
     lab,
+    label,
     log,
     plan,
     score,

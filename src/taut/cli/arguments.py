@@ -66,7 +66,7 @@ VALUES_KEY = "taut.values"  # where --map-value waits, likewise
 FORMAT_KEY = "taut.format"  # where --format waits for cli.reading; commands need not pass it on
 
 # Not an argument of the commands: who wrote a log matters only to the reader.
-_format_option = click.option(
+format_option = click.option(
     "--format",
     type=click.Choice(FORMATS),
     default="auto",
@@ -77,7 +77,7 @@ _format_option = click.option(
 )
 
 # Likewise: what texts mean as numbers.
-_values_option = click.option(
+values_option = click.option(
     "--map-value",
     multiple=True,
     metavar="NAME:TEXT=NUMBER,…",
@@ -86,18 +86,20 @@ _values_option = click.option(
     help="What texts of the native column NAME mean, as in reward:C=1,I=0; null for no value.",
 )
 
+map_option = click.option(
+    "--map",
+    "mapping",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Read the native column NAME from the dotted PATH, as in reward=scores.judge; also a "
+    "sum (reward=1.0*a+0.5*b), sum(PATH) or last(PATH) of a list, an id of several columns "
+    "(prompt_id=env+task), or nothing: NAME= leaves a column out.",
+)
+
 log_options = _stack(
     click.argument("log", nargs=-1, required=True, metavar="LOG..."),
-    click.option(
-        "--map",
-        "mapping",
-        multiple=True,
-        metavar="NAME=PATH",
-        help="Read the native column NAME from the dotted PATH, as in reward=scores.judge; also a "
-        "sum (reward=1.0*a+0.5*b), sum(PATH) or last(PATH) of a list, an id of several columns "
-        "(prompt_id=env+task), or nothing: NAME= leaves a column out.",
-    ),
-    _values_option,
+    map_option,
+    values_option,
     click.option(
         "--lenient",
         type=click.Path(dir_okay=False),
@@ -110,7 +112,7 @@ log_options = _stack(
         metavar="NATS",
         help="Also report what clamping each token's log-ratio at this constant changes.",
     ),
-    _format_option,
+    format_option,
     click.option("--quiet", is_flag=True, help="No progress bar."),
 )
 

@@ -15,9 +15,8 @@ from taut.cli.reading import (
     say_origin,
 )
 from taut.cli.root import EXIT_DATA, cli
-from taut.cli.show import show, write_atomically
+from taut.cli.show import show
 from taut.errors import UsageError
-from taut.logs.facts import BESIDE
 
 
 @cli.command(epilog="Example: taut check rollouts/ --reward-range 0 1")
@@ -38,14 +37,16 @@ def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, write_
     found = check_log(rollouts, **settings)
     if write_config:
         _write_config(log, rollouts, mapping, settings)
-    show(found.document, json_path, html_path)
+    show(found, json_path, html_path)
     return EXIT_DATA if any(item.status == "fail" for item in found) else 0
 
 
 def _write_config(log, rollouts, mapping, settings) -> None:
     """Write a proposal beside the log; what somebody wrote there before stays."""
     from taut.draws.declared import declared_words
+    from taut.logs.facts import BESIDE
     from taut.logs.propose import proposed
+    from taut.logs.write import whole_file
 
     first = Path(str(log[0]))
     path = (first if first.is_dir() else first.parent) / BESIDE
@@ -55,7 +56,7 @@ def _write_config(log, rollouts, mapping, settings) -> None:
         raise UsageError(f"{path} is there already; edit it, or move it away first.")
     words = declared_words(settings["declare"], held_out=settings["held_out"])
     text = proposed(
-        format=chosen_format() if rollouts.origin is None else rollouts.origin.format,
+        format="native" if rollouts.origin is None else rollouts.origin.format,
         mapping=name_pairs(mapping),
         values=chosen_values(),
         known=rollouts.facts,
@@ -63,10 +64,9 @@ def _write_config(log, rollouts, mapping, settings) -> None:
         words=words,
         seen={"reward_range": rollouts.reward, "gold_range": rollouts.gold},
     )
-    write_atomically(path, text)
-    click.echo(
-        f"wrote {path}: confirm its lines; nothing in it counts while it is a comment", err=True
-    )
+    with whole_file(str(path)) as file:
+        file.write(text.encode())
+    click.echo(f"proposed {path}: fill in what you know; comments do not count", err=True)
 
 
 @cli.command(epilog="Example: taut convert run/*.jsonl.gz -o run.parquet --map reward=score")

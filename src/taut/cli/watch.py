@@ -6,10 +6,17 @@ from pathlib import Path
 
 import click
 
-from taut.cli.arguments import beta_option, json_option
+from taut.cli.arguments import (
+    NumberPair,
+    beta_option,
+    declare_option,
+    held_out_option,
+    json_option,
+)
 from taut.cli.reading import name_pairs
 from taut.cli.root import EXIT_GATE, EXIT_UNDECIDED, cli, complain
-from taut.cli.show import json_text, show, write_atomically
+from taut.cli.show import show, write_text
+from taut.draws.modes import PROMPT_MODES, SAMPLE
 from taut.errors import UsageError
 
 
@@ -59,7 +66,14 @@ from taut.errors import UsageError
     nargs=2,
     type=float,
     metavar="LOW HIGH",
-    help="Range of gold, where it is on another scale than reward.",
+    help="Range of gold, in its own units, where it has a scale of its own.",
+)
+@click.option(
+    "--gold-scale",
+    type=NumberPair("P,Q"),
+    metavar="P,Q",
+    help="gold * P + Q is in reward units, P > 0: needed for --target clipped where gold has its "
+    "own range.",
 )
 @click.option(
     "--gold",
@@ -88,9 +102,8 @@ from taut.errors import UsageError
 @click.option(
     "--target",
     type=click.Choice(["reward", "clipped"]),
-    default="reward",
-    show_default=True,
-    help="E r*, or E[r* - beta l^tau] with tau fixed beforehand.",
+    help="E r* (also without this option), or E[r* - beta l^tau] with tau fixed beforehand; "
+    "--require-lower needs it said.",
 )
 @beta_option
 @click.option("--tau", type=float, metavar="NATS", help="Clip threshold, fixed beforehand.")
@@ -127,11 +140,21 @@ from taut.errors import UsageError
 @click.option(
     "--one-policy", is_flag=True, help="One policy made all rows, whatever step and policy say."
 )
-@click.option("--held-out", is_flag=True, help="No policy was trained or chosen on these prompts.")
+@declare_option
+@held_out_option
+@click.option(
+    "--prompts",
+    type=click.Choice(PROMPT_MODES),
+    default=SAMPLE,
+    show_default=True,
+    help="Each distinct prompt counts once (sample), or `group` marks draws of prompts with "
+    "replacement; a list is audited when it is all there.",
+)
 @click.option(
     "--whole-batches",
     is_flag=True,
-    help="Several files grow at once, but by whole batches: no outcome decides which is ahead.",
+    help="Files grow by whole batches that are waited for: no outcome decides which prompt is "
+    "ahead.",
 )
 @click.option(
     "--state",
@@ -174,6 +197,8 @@ def watch(
     quiet,
     json_path,
     plot,
+    declare,
+    held_out,
     **settings,
 ):
     """Watch a LOG that grows, and say when enough prompts were drawn.
@@ -182,6 +207,7 @@ def watch(
     set), 3 it cannot be reached any more, 4 stopped looking before either was certain.
     """
     from taut.decisions.stopping.options import WatchOptions
+    from taut.draws.declared import declared_words
     from taut.engines.follow import Follower, only_watcher
     from taut.report.plot import FORMATS
 
@@ -192,21 +218,47 @@ def watch(
             "say which reward is meant: --gold (gold labels: the true reward) or --learned (the "
             "learned reward only, which says nothing about the true one)."
         )
-    options = WatchOptions(**settings)
+    if settings["require_lower"] is not None and settings["target"] is None:
+        raise UsageError(
+            "--require-lower needs an explicit --target (reward, clipped): a gate says what it is "
+            "about."
+        )
+    settings["target"] = settings["target"] or "reward"
+    options = WatchOptions(declare=declared_words(declare, held_out=held_out), **settings)
     written = [path for path in (json_path, plot) if path not in (None, "-")]
     with only_watcher(state):
         follower = Follower(log, options, mapping=name_pairs(mapping), state=state, ignore=written)
         _follow(follower, _Clock(pause, timeout, idle, once or final), final, quiet, json_path)
-    document = follower.document
-    show(document, json_path, None)
+    found = follower.result
+    show(found, json_path, None)
     if plot is not None:
-        _plot(document, plot)
+        _plot(found, plot)
     if options.width is None and options.require_lower is None:
         return 0
-    worth = document["status"] if options.gold else document["learned_status"]
-    if document["decision"] == "reached" and worth != "certified":
-        return complain(f"the goal is reached, but only {worth}: see the doubts.", EXIT_GATE)
-    return {"reached": 0, "impossible": EXIT_GATE}.get(document["decision"], EXIT_UNDECIDED)
+    refusal = _refusal(found)
+    if refusal is not None:
+        return complain(f"the goal is reached, but {refusal}.", EXIT_GATE)
+    return {"reached": 0, "impossible": EXIT_GATE}.get(found.decision, EXIT_UNDECIDED)
+
+
+def _refusal(found) -> str | None:
+    """Say why a reached goal does not pass: only an estimate, or something is in doubt."""
+    from taut.draws.assumptions import gate_refusal
+    from taut.types import Status
+
+    why = None
+    for item in found.series:
+        if item.decision != "reached":
+            continue
+        if item.interval.status not in (Status.CERTIFIED, Status.CONDITIONAL):
+            doubt = gate_refusal(item.assumptions)
+            why = f"only {item.interval.status}: {doubt}"
+            continue
+        doubt = gate_refusal(item.assumptions)
+        if doubt is None:
+            return None
+        why = f"a gate does not pass on this: {doubt}"
+    return why
 
 
 class _Clock:
@@ -241,32 +293,27 @@ def _follow(follower, clock: _Clock, final: bool, quiet: bool, json_path: str | 
     shown = ""
     while True:
         follower.look(final=final)
-        document = follower.document
-        line = watch_line(document)
+        found = follower.result
+        line = watch_line(found)
         if not quiet and (live or line != shown):
             click.echo(f"\r\x1b[K{line}" if live else line, err=True, nl=not live)
             shown = line
         if json_path not in (None, "-"):
-            write_atomically(Path(json_path), json_text(document))
-        rows = document["log"]["rollouts"]
-        if document["decision"] != "continue" or not clock.goes_on(rows):
+            write_text(json_path, found.to_json())
+        if found.decision != "continue" or not clock.goes_on(found.log.rollouts):
             break
     if live and not quiet:
         click.echo("\r\x1b[K", err=True, nl=False)
 
 
-def _plot(document: dict, path: str) -> None:
+def _plot(found, path: str) -> None:
     from taut.report.plot import save_plot
-    from taut.report.terminal.monitor import draw_path
+    from taut.report.terminal.monitor import draw_path, subject
 
-    item = next(
-        (found for found in document["series"] if found["decision"] == "reached"),
-        document["series"][-1] if document["series"] else None,
-    )
-    if item is None or not item["path"]:
+    reached = [item for item in found.series if item.decision == "reached"]
+    item = (reached or found.series or (None,))[0 if reached else -1]
+    if item is None or not item.path:
         # Cron would take the status of a wrong request for a broken watch.
         click.echo(f"taut: --plot {path}: nothing to draw, as no prompt is complete.", err=True)
         return
-    kind = "true" if document["of"] == "gold" else "learned"
-    name = {"reward": "reward", "clipped": "clipped objective"}[document["target"]]
-    save_plot(draw_path(item, f"{kind} {name}"), path)
+    save_plot(draw_path(item, subject(found)), path)

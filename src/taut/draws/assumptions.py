@@ -29,6 +29,8 @@ REWARD_RANGE = "reward-range"
 GOLD_RANGE = "gold-range"
 LOG_PROBS = "log-probs"
 QUANTITY = "quantity"  # weights, declared constants
+ORDER = "order"  # of draws in an interval that may be looked at at any time
+INDEPENDENT = "independent"  # blocks that a caller makes
 
 DECLARABLE = (HELD_OUT, COMPLETE, RANDOM_LABELS)
 

@@ -18,8 +18,11 @@ import pyarrow as pa
 from taut.decisions.stopping.arrivals import Rows
 from taut.decisions.stopping.monitor import CONTINUE
 from taut.decisions.stopping.options import WatchOptions
+from taut.decisions.stopping.result import WatchResult
+from taut.decisions.stopping.rows import check_rows, share_of_look
 from taut.decisions.stopping.watching import STATE, Watch
-from taut.draws.units import gold_to_unit, to_unit
+from taut.draws.modes import REPLACEMENT
+from taut.engines.local import gather
 from taut.engines.tail import Part, Tail, names
 from taut.errors import LogError, UsageError
 from taut.logs.keys import combine, hash_ids
@@ -97,10 +100,12 @@ class Follower:
         for path in own:
             _check_output(path, self.tail)
         self.watch = Watch(options)
+        self._units = options.units
         self.clipped_rewards = 0
         self._mapping = dict(mapping or {})
         self._path = state
         self._laws: dict[str, list[str]] = {}
+        self._texts: dict[int, int] = {}  # key of a prompt's text to that of its first id
         if state is not None and os.path.exists(state):
             self._restore(_read_state(state))
 
@@ -113,19 +118,38 @@ class Follower:
         Raises:
             LogError, AssumptionError: The log cannot be counted; the state is that of before.
         """
+        if final and self.watch.arrivals is None:
+            self.watch.await_end()
         for part in self.tail.look(final=final, settled=self._settled):
             if part.piece is None:
                 self.watch.close(part.known.stream)
             else:
+                if part.first == 1:
+                    self.watch.take_facts(part.piece.facts)
                 self.watch.add(self._rows(part))
         if final:
             self.watch.finish()
         self.watch.lost = self.tail.lost
         if final or self.watch.decision != CONTINUE:
             self.tail.check()  # before anyone acts on it
+            self._check_rows()
         if self._path is not None:
             with whole_file(self._path) as file:
                 file.write(_sealed(self.state))
+
+    def _check_rows(self) -> None:
+        """Look at all rows that were read, as an audit looks at a log."""
+        watch = self.watch
+        if watch.arrivals is None:
+            return
+        rollouts = gather(self.tail.again())
+        found = check_rows(
+            rollouts,
+            watch.options,
+            ordered=watch.arrivals.by_launch,
+            looks=share_of_look(watch.checks + 1, several=self._path is not None),
+        )
+        watch.take_check(found, rollouts.facts)
 
     def _settled(self, stream: int) -> bool:
         arrivals = self.watch.arrivals
@@ -133,31 +157,48 @@ class Follower:
 
     def _rows(self, part: Part) -> Rows:
         columns, options = part.piece.columns, self.watch.options
-        prompt = hash_ids(columns["prompt_id"] if "prompt_id" in columns else columns["prompt"])
+        ids = hash_ids(columns["prompt_id"] if "prompt_id" in columns else columns["prompt"])
         reward = columns["reward"]
         series = self._series(part, len(reward))
         low, high = options.reward_range
         self.clipped_rewards += int(((reward < low) | (reward > high)).sum())
-        gold = columns.get("gold") if options.gold else None
-        if gold is not None:
-            gold = gold_to_unit(gold, options.gold_range or options.reward_range)
         return Rows(
             stream=part.known.stream,
             file=part.known.path,
             first=part.first,
-            key=self._keys(columns, prompt, series),
-            prompt=prompt,
-            reward=to_unit(reward, low, high),
+            key=self._keys(columns, ids, series),
+            prompt=self._prompts(part, ids),
+            reward=self._units.unit_reward(reward),
             cost=self._cost(part, len(reward)),
-            gold=gold,
+            gold=self._units.unit_gold(columns.get("gold") if options.gold else None),
             launch=columns.get("launch"),
             series=series,
             closed=False,
         )
 
-    def _keys(self, columns: Mapping, prompt: np.ndarray, series: list[str]) -> np.ndarray:
+    def _prompts(self, part: Part, ids: np.ndarray) -> np.ndarray:
+        """Return the key of what counts once: the prompt, or its draw where those are declared.
+
+        Ids that share a text are one prompt: its key is the id that came first.
+        """
+        columns, prompt = part.piece.columns, ids
+        if "prompt_key" in columns:
+            texts = columns["prompt_key"].view(np.uint64)
+            known = self._texts
+            pairs = zip(texts.tolist(), ids.tolist(), strict=True)
+            prompt = np.array([known.setdefault(*pair) for pair in pairs], dtype=np.uint64)
+        if self.watch.options.prompts != REPLACEMENT:
+            return prompt
+        if "group" not in columns:
+            raise LogError(
+                f"{part.known.path}: --prompts with-replacement needs a column 'group' that tells "
+                "the draws of one prompt apart; map one with --map group=PATH."
+            )
+        return combine(prompt, hash_ids(columns["group"]))
+
+    def _keys(self, columns: Mapping, ids: np.ndarray, series: list[str]) -> np.ndarray:
         """Return the draw that each row belongs to: never of two series, nor of two policies."""
-        key = combine(hash_ids(series), prompt)
+        key = combine(hash_ids(series), ids)
         for name in ("step", "group") if self.watch.options.one_policy else (*_LAWS, "group"):
             if name in columns:
                 values = columns[name]
@@ -210,6 +251,7 @@ class Follower:
             "mapping": self._mapping,
             "tail": self.tail.state,
             "laws": self._laws,
+            "texts": [[text, first] for text, first in self._texts.items()],
             "clipped_rewards": self.clipped_rewards,
         }
 
@@ -227,19 +269,25 @@ class Follower:
                 )
         self.tail.restore(state["tail"])
         self._laws = dict(state["laws"])
+        self._texts = dict(state["texts"])
         self.clipped_rewards = state["clipped_rewards"]
 
     @property
-    def document(self) -> dict:
-        """Everything that is known, as plain data, schema `taut.watch/1`."""
-        return self.watch.document(
+    def result(self) -> WatchResult:
+        """Everything that is known."""
+        return self.watch.result(
             {
                 "files": self.tail.files,
-                "incomplete": sorted(self.tail.incomplete),
-                "notes": self.tail.notes,
+                "incomplete": tuple(sorted(self.tail.incomplete)),
+                "notes": tuple(self.tail.notes),
                 "clipped_rewards": self.clipped_rewards,
             }
         )
+
+    @property
+    def document(self) -> dict:
+        """The same as plain data, schema `taut.watch/2`."""
+        return self.result.document
 
 
 def _check_output(path: str, tail: Tail) -> None:

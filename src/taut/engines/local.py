@@ -145,10 +145,33 @@ def read_sources(
 def _read(files: tuple[Source, ...], *, rollout_ids: bool, token_clip, **settings) -> Rollouts:
     """Read files as rollouts; see `read_rollouts`."""
     wanted = {"prompt", "response", "rollout_id", "content_key"} if rollout_ids else {"prompt"}
+    return gather(
+        stream(files, token_clip=token_clip, wanted=frozenset(wanted), **settings),
+        sources=tuple(writable(file.name) for file in files),
+        token_clip=token_clip,
+        rollout_ids=rollout_ids,
+    )
+
+
+def gather(
+    reduced: Iterable[Reduced],
+    *,
+    sources: tuple[str, ...] = (),
+    token_clip: float | tuple[float, ...] | None = None,
+    rollout_ids: bool = False,
+) -> Rollouts:
+    """Join reduced rows to rollouts.
+
+    Args:
+        reduced: Rows with the same columns in all.
+        sources: Where they are from.
+        token_clip: What token log-ratios in them were clipped at, nats.
+        rollout_ids: Keep the names of rollouts.
+    """
     pieces: list[dict[str, np.ndarray]] = []
     names: dict[str, dict[str, int]] = {}
     rejected, origin, facts, notes = 0, None, [], {}
-    for piece in stream(files, token_clip=token_clip, wanted=frozenset(wanted), **settings):
+    for piece in reduced:
         rejected += piece.left_out
         origin = piece.origin
         notes |= dict.fromkeys(piece.notes)
@@ -161,7 +184,7 @@ def _read(files: tuple[Source, ...], *, rollout_ids: bool, token_clip, **setting
         names,
         token_clip=token_clip,
         rejected_rows=rejected,
-        sources=tuple(writable(file.name) for file in files),
+        sources=sources,
         origin=origin,
         facts=together,
         notes=(*notes, *together.notes),

@@ -97,7 +97,7 @@ def as_rollouts(
 
 
 def _given(data: Any) -> Iterable[Any]:
-    named: Iterable[Any] = data if isinstance(data, Mapping) else getattr(data, "columns", ())
+    named: Iterable[Any] = getattr(data, "columns", data if isinstance(data, Mapping) else ())
     return named
 
 
@@ -127,7 +127,7 @@ def _name(data: object) -> str:
     )
 
 
-def _is_paths(data: object) -> TypeGuard[str | os.PathLike[str] | list[str | os.PathLike[str]]]:
+def _is_paths(data: Any) -> TypeGuard[str | os.PathLike[str] | list[str | os.PathLike[str]]]:
     many = isinstance(data, list | tuple) and len(data) > 0
     return isinstance(data, str | os.PathLike) or (
         many and all(isinstance(item, str | os.PathLike) for item in data)

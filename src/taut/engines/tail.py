@@ -110,7 +110,9 @@ class Tail:
         self._ignored = {os.path.realpath(name) for name in ignore}
         paths = dict(check_mapping(mapping))
         paths.pop("features", None)
-        self._request = Request(paths=paths, mapped=frozenset(mapping or ()))
+        self._request = Request(
+            paths=paths, mapped=frozenset(mapping or ()), wanted=frozenset({"prompt"})
+        )
         self.known: dict[str, Known] = {}
         self._first: tuple[str, frozenset[str]] | None = None  # a file, and its columns
         self.files, self.incomplete, self.notes = 0, set(), []
@@ -163,6 +165,37 @@ class Tail:
                     _check_bytes(known, source, file)
                 known.loose = False
 
+    def again(self) -> Iterator[Reduced]:
+        """Yield once more all rows that were read of files that are there.
+
+        Raises:
+            LogError: A file can no longer be read.
+        """
+        for known in self.known.values():
+            if known.gone or not known.rows:
+                continue
+            with _opened(known.path) as file:
+                left = known.rows
+                for piece in self._once_more(known, file):
+                    taken = {name: values[:left] for name, values in piece.columns.items()}
+                    # What a file says of itself it says once.
+                    facts = piece.facts if left == known.rows else None
+                    left -= len(taken["reward"])
+                    yield replace(piece, columns=taken, facts=facts)
+                    if not left:
+                        break
+
+    def _once_more(self, known: Known, file: int) -> Iterator[Reduced]:
+        source = self._source(known.path, file, os.fstat(file).st_size, final=True)
+        if known.parquet:
+            yield from self._pieces(source)
+            return
+        end = known.offset if known.grows else None
+        for data in _whole_lines(_bytes(source, file, 0, end), last=True):
+            if not data.isspace():
+                lines = Source(name=known.path, size=len(data), format="jsonl", data=data)
+                yield from self._pieces(lines)
+
     @property
     def lost(self) -> str | None:
         """A file that could still grow and is gone."""
@@ -174,7 +207,9 @@ class Tail:
         """Return the files of the log that are there, each once whatever links lead to it."""
         found: dict[tuple[int, int], tuple[str, list[int]]] = {}
         for source in self.sources:
-            for name in sorted(names(source), key=lambda name: (name not in self.known, name)):
+            for name in sorted(
+                names(source, self.notes), key=lambda name: (name not in self.known, name)
+            ):
                 try:
                     stat = os.stat(name)
                 except FileNotFoundError:
@@ -291,7 +326,7 @@ class Tail:
                 known.crc = zlib.crc32(keys[left:].tobytes(), known.crc)
                 known.offset += keys.size - left
                 rows = {name: values[left:] for name, values in piece.columns.items()}
-                yield self._part(known, Reduced(rows))
+                yield self._part(known, replace(piece, columns=rows))
             left = max(left - keys.size, 0)
         if left:
             raise _rewritten(known)
@@ -305,8 +340,8 @@ class Tail:
 
     def _pieces(self, source: Source) -> Iterator[Reduced]:
         threads = min(os.cpu_count() or 1, 8)
-        for _, pieces in in_order(tasks(source, self._request), threads):
-            yield from pieces
+        for task, pieces in in_order(tasks(source, self._request), threads):
+            yield from (replace(piece, facts=task.plan.facts) for piece in pieces)
 
     # --- state -----------------------------------------------------------------------------------
 
@@ -345,11 +380,16 @@ def _opened(name: str) -> Iterator[int]:
         os.close(file)
 
 
-def names(source: str) -> Iterator[str]:
-    """Yield what may be files of a log: in a folder, of a pattern, or of a name."""
+def names(source: str, notes: list[str] | None = None) -> Iterator[str]:
+    """Yield what may be files of a log: in a folder, of a pattern, or of a name.
+
+    Args:
+        source: As the user wrote it.
+        notes: Takes what is passed over.
+    """
     for name in glob.glob(source, recursive=True) if glob.has_magic(source) else [source]:
         if os.path.isdir(name):
-            yield from walk(name)
+            yield from walk(name, notes)
         else:
             yield name
 

@@ -10,33 +10,20 @@ Two one-sided ends at eta = delta/2 each give an interval (theory §2.4).
 
 import math
 
-import numba
 import numpy as np
 
 from taut.errors import AssumptionError
+from taut.inequalities import aim
 
-_LANES = 64  # candidates that one pass over a cell tries at once
-_GROUP = 32  # cells that one pass of the scan tests at once
-_ROUNDS = 2  # 65^2 = 4,225 parts of a cell: far below any statistical error
-_STAKE = 0.99  # largest share of the fortune that one bet may lose
-_DEAD = 1e-250  # smaller fortunes count as lost: they could only return by rounding
-_LEAST_ETA = 1e-200  # below, a fortune of 1/eta leaves no room to compute: the end is trivial
 _OFF = 1e-9  # how far rounding may bring a block outside [0, 1]
-_LEAST_VARIANCE = 1e-12  # keeps the bets against m = 1 finite
-_LEAD_SHARE = 32  # from `_LEARN` blocks on, the first n/32 blocks place the cells
-_LEARN = 512
-_CELL = 0.125  # width of the cells around the expected end, in standard errors
-_ZERO, _ONE, _TWO, _FOUR, _TWELVE = np.float32([0.0, 1.0, 2.0, 4.0, 12.0])
-
-# Division by zero cannot happen below; checking for it would keep loops from running abreast.
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+_CONSTANT_STAKE = 0.99  # a constant bet loses the largest share again and again
 
 
 def star_lower(x: np.ndarray, eta: float) -> float:
     """Return a lower end for the mean of blocks in [0, 1], taken in draw order.
 
     The mean lies below it with probability at most eta. The bets are STaR bets (they re-aim at
-    the goal 1/eta before each block; see `_aimed_bet` for what is ours), the same within a cell of
+    the goal 1/eta before each block; see `aim` for what is ours), the same within a cell of
     candidate means. Inside a cell the fortune therefore falls with m, and scanning the cells from
     below finds the end of the confidence set, to 1/4,000 of a cell and never above it.
 
@@ -60,9 +47,9 @@ def star_end(x: np.ndarray, *, origin: float, scale: float, eta: float) -> float
     high. Blocks are mapped while they are read, so no second copy of the data is made.
     """
     _require_unit(x, origin, scale, eta)
-    if eta < _LEAST_ETA:
+    if eta < aim.LEAST_ETA:
         return 0.0
-    end = _scan(x, origin, scale, _goal(len(x), eta), *_plan(x, origin, scale))
+    end = _scan(x, origin, scale, aim.goal(len(x), eta), *_plan(x, origin, scale))
     return max(0.0, end - 8.0 * np.finfo(np.float64).eps)
 
 
@@ -85,27 +72,19 @@ def star_bets(x: np.ndarray, eta: float, m: float) -> np.ndarray:
     blocks = _unit_blocks(x, eta)
     lead, edges = _plan(blocks, 0.0, 1.0)
     edge = edges[np.searchsorted(edges, m)]
-    goal = _goal(len(blocks), eta)
+    goal = aim.goal(len(blocks), eta)
+    _, variances, guards = aim.running(blocks, 0.0, 1.0)
     shared = np.empty(lead)
-    _lead_bets(blocks, 0.0, 1.0, 1.0 / _target(len(blocks), goal), shared)
+    _lead_bets(variances, guards, 1.0 / aim.target(len(blocks), goal), shared)
     record = np.zeros(len(blocks))
-    _reached_in_cell(blocks, 0.0, 1.0, goal, shared, edge, np.array([m]), record)
+    _reached_in_cell(blocks, 0.0, 1.0, goal, guards, shared, edge, np.array([m]), record)
     return record
 
 
 def _plan(x: np.ndarray, origin: float, scale: float) -> tuple[int, np.ndarray]:
     """Return how many blocks lead, and the cell edges that they fix."""
-    lead = len(x) // _LEAD_SHARE if len(x) >= _LEARN else 0
-    return lead, _cells(len(x), (x[:lead] - origin) * scale)
-
-
-def _goal(n: int, eta: float) -> float:
-    return math.exp(_slack(n) - math.log(eta))
-
-
-def _slack(n: int) -> float:
-    """Return more than rounding can add to a log-fortune: factors are at least 0.01."""
-    return 1e-9 + 1e-12 * n
+    lead = aim.lead_size(len(x))
+    return lead, aim.cells(len(x), (x[:lead] - origin) * scale)
 
 
 def _unit_blocks(x: np.ndarray, eta: float) -> np.ndarray:
@@ -135,93 +114,29 @@ def _require_unit(x: np.ndarray, origin: float, scale: float, eta: float) -> Non
         raise AssumptionError(f"eta: expected a probability of a miss in (0, 1), found {eta}.")
 
 
-def _cells(n: int, lead: np.ndarray) -> np.ndarray:
-    """Return cell edges 0 = e_0 < ... < e_G = 1 for n blocks, from the leading blocks alone."""
-    coarse = np.sin(np.linspace(0.0, np.pi / 2.0, 1025 if len(lead) == 0 else 129)) ** 2
-    coarse[0], coarse[-1] = 0.0, 1.0
-    if len(lead) == 0:
-        return coarse
-    centre = min(max(float(lead.mean()), 0.0), 1.0)
-    variance = float(lead.var()) + 0.25 / len(lead)
-    error = math.sqrt(variance / n)
-    reach = 3.5 * math.sqrt(variance / len(lead)) + 3.0 * error
-    fine = np.arange(-math.ceil(reach / (_CELL * error)), math.ceil(reach / (_CELL * error)) + 1)
-    outward = reach * 1.25 ** np.arange(1.0, 64.0)
-    near = centre + np.concatenate([-outward, fine * (_CELL * error), outward])
-    return np.unique(np.concatenate([coarse, near[(near > 0.0) & (near < 1.0)]]))
-
-
-@_compiled
-def _unit(value, origin, scale):
-    return min(max((value - origin) * scale, 0.0), 1.0)
-
-
-@_compiled
-def _target(n, goal):
-    """Return the fortune that bets aim at: a little above the goal, or they would fade before."""
-    return goal * math.exp(min(0.15, 1.5 * n ** (-1.0 / 3.0)))
-
-
-@_compiled
-def _caution(n):
-    return min(1.0, math.sqrt(n) / 50.0)
-
-
-@_compiled
-def _aimed_bet(share, caution, rate, moments):
-    """Return the bet that aims at the target from this share of it.
-
-    The bet is sqrt(h * rate / moments), where rate / moments is 1 over (blocks left * second
-    moment). With s = ln(1/share) missing, h = 2 s gives the STaR bet. For many blocks the fortune
-    that wins most often replicates a binary option on a Brownian motion (Neyman & Pearson), and
-    h = 2 s^2 / (s + 1) is close to it: caution goes from the first to the second as n grows.
-    s itself is over / under, the Pade approximant of the logarithm in share^(1/4), within 1% down
-    to 1e-3: any rule is valid, and without a library's logarithm the same data give the same
-    bets to the last bit, one cell at a time or many abreast.
-    """
-    # Single precision: twice the cells abreast, and a bet need not be exact, only made in time.
-    root = np.sqrt(np.float32(share))
-    over = max(_TWELVE * (_ONE - root), _ZERO)  # zero for a cell that is done and rides along
-    under = _ONE + root + _FOUR * np.sqrt(root)
-    missing = np.float32(rate) * _TWO * over * over
-    return np.sqrt(missing / (under * (over + np.float32(caution) * under) * np.float32(moments)))
-
-
-@_compiled
-def _prior(n, ref):
-    """Return what the sum of squares starts from: a guard against what has not been seen yet."""
-    return (0.1 + 0.2 * ref) * ref * math.log1p(n)
-
-
-@_compiled
-def _lead_bets(x, origin, scale, share, bets):
+@aim.compiled
+def _lead_bets(variances, guards, share, bets):
     """Fill the leading bets, the same for every candidate: from the running spread alone."""
-    n = x.size
-    caution = _caution(n)
-    mean = 0.5
-    spread = 0.0
+    n = guards.size
+    caution = aim.caution(n)
     for t in range(bets.size):
-        moments = min(0.25 * (t + 1.0), spread + _prior(n, 1.0))
-        bets[t] = min(_aimed_bet(share, caution, (t + 1.0) / (n - t), moments), _STAKE)
-        z = _unit(x[t], origin, scale)
-        step = z - mean
-        mean += step / (t + 2.0)
-        spread += step * (z - mean)
+        moments = min(0.25 * (t + 1.0), t * variances[t] + aim.prior(n, 1.0) * guards[t])
+        bets[t] = min(aim.aimed_bet(share, caution, (t + 1.0) / (n - t), moments), aim.STAKE)
 
 
-@_compiled
-def _reached_in_cell(x, origin, scale, goal, lead, ref, lanes, record):
+@aim.compiled
+def _reached_in_cell(x, origin, scale, goal, guards, lead, ref, lanes, record):
     """Return how many of the increasing candidates `lanes` (all <= ref) reach the goal.
 
     Bets are made for `ref`, the upper edge of the cell, and shared by all its candidates. The
     bets are written to `record` where it has room (for tests).
     """
     n = x.size
-    caution = _caution(n)
-    per_target = 1.0 / _target(n, goal)
-    prior = _prior(n, ref)
-    variance = max(ref * (1.0 - ref), _LEAST_VARIANCE)
-    cap = _STAKE / ref
+    caution = aim.caution(n)
+    per_target = 1.0 / aim.target(n, goal)
+    prior = aim.prior(n, ref)
+    variance = max(ref * (1.0 - ref), aim.LEAST_VARIANCE)
+    cap = aim.STAKE / ref
     fortunes = np.ones(lanes.size)
     reached = 0
     fortune = 1.0  # of the candidate m = ref
@@ -231,38 +146,38 @@ def _reached_in_cell(x, origin, scale, goal, lead, ref, lanes, record):
             bet = lead[t]
         else:
             rate = (t + 1.0) / (n - t)
-            moments = min(variance * (t + 1.0), squares + prior)
-            bet = min(np.float64(_aimed_bet(fortune * per_target, caution, rate, moments)), cap)
+            moments = min(variance * (t + 1.0), squares + prior * guards[t])
+            bet = min(np.float64(aim.aimed_bet(fortune * per_target, caution, rate, moments)), cap)
         if t < record.size:
             record[t] = bet
-        z = _unit(x[t], origin, scale)
+        z = aim.unit(x[t], origin, scale)
         for j in range(lanes.size):
             grown = fortunes[j] * (1.0 + bet * (z - lanes[j]))
-            fortunes[j] = grown if grown > _DEAD else 0.0
+            fortunes[j] = grown if grown > aim.DEAD else 0.0
         while reached < lanes.size and fortunes[reached] >= goal:
             reached += 1
         if reached == lanes.size:
             break
         gap = z - ref
         grown = fortune * (1.0 + bet * gap)
-        fortune = grown if grown > _DEAD else 0.0
+        fortune = grown if grown > aim.DEAD else 0.0
         squares += gap * gap
     return reached
 
 
-@_compiled
-def _reached_edges(x, origin, scale, goal, lead, refs):
+@aim.compiled
+def _reached_edges(x, origin, scale, goal, guards, lead, refs):
     """Return how many leading cells, given by their upper edges `refs`, reach the goal there.
 
     The bets of `_reached_in_cell`, to the last bit, for several cells abreast.
     """
     n = x.size
     size = refs.size
-    caution = _caution(n)
-    per_target = 1.0 / _target(n, goal)
-    priors = _prior(n, refs)
-    variances = np.maximum(refs * (1.0 - refs), _LEAST_VARIANCE)
-    caps = _STAKE / refs
+    caution = aim.caution(n)
+    per_target = 1.0 / aim.target(n, goal)
+    priors = aim.prior(n, refs)
+    variances = np.maximum(refs * (1.0 - refs), aim.LEAST_VARIANCE)
+    caps = aim.STAKE / refs
     bets = np.empty(size)
     fortunes = np.ones(size)
     peaks = np.ones(size)
@@ -273,14 +188,14 @@ def _reached_edges(x, origin, scale, goal, lead, refs):
         else:
             rate = (t + 1.0) / (n - t)
             for j in range(size):
-                moments = min(variances[j] * (t + 1.0), squares[j] + priors[j])
-                bet = _aimed_bet(fortunes[j] * per_target, caution, rate, moments)
+                moments = min(variances[j] * (t + 1.0), squares[j] + priors[j] * guards[t])
+                bet = aim.aimed_bet(fortunes[j] * per_target, caution, rate, moments)
                 bets[j] = min(np.float64(bet), caps[j])
-        z = _unit(x[t], origin, scale)
+        z = aim.unit(x[t], origin, scale)
         for j in range(size):
             gap = z - refs[j]
             grown = fortunes[j] * (1.0 + bets[j] * gap)
-            fortunes[j] = grown if grown > _DEAD else 0.0
+            fortunes[j] = grown if grown > aim.DEAD else 0.0
             peaks[j] = max(peaks[j], fortunes[j])
             squares[j] += gap * gap
         if t % 16 == 15 and peaks.min() >= goal:
@@ -291,26 +206,29 @@ def _reached_edges(x, origin, scale, goal, lead, refs):
     return reached
 
 
-@_compiled
+@aim.compiled
 def _scan(x, origin, scale, goal, n_lead, edges):
     """Return the largest candidate below which every candidate of every cell reaches the goal."""
+    _, variances, guards = aim.running(x, origin, scale)
     lead = np.empty(n_lead)
-    _lead_bets(x, origin, scale, 1.0 / _target(x.size, goal), lead)
+    _lead_bets(variances, guards, 1.0 / aim.target(x.size, goal), lead)
     g = 1
     while g < edges.size - 1:
-        refs = edges[g : min(g + _GROUP, edges.size - 1)]
-        reached = _reached_edges(x, origin, scale, goal, lead, refs)
+        refs = edges[g : min(g + aim.GROUP, edges.size - 1)]
+        reached = _reached_edges(x, origin, scale, goal, guards, lead, refs)
         g += reached
         if reached < refs.size:
             break
     inner, outer = edges[g - 1], edges[g]
-    lanes = np.empty(_LANES)
-    for _ in range(_ROUNDS):
-        step = (outer - inner) / (_LANES + 1)
-        for j in range(_LANES):
+    lanes = np.empty(aim.LANES)
+    for _ in range(aim.ROUNDS):
+        step = (outer - inner) / (aim.LANES + 1)
+        for j in range(aim.LANES):
             lanes[j] = inner + (j + 1) * step
-        reached = _reached_in_cell(x, origin, scale, goal, lead, edges[g], lanes, np.empty(0))
-        if reached < _LANES:
+        reached = _reached_in_cell(
+            x, origin, scale, goal, guards, lead, edges[g], lanes, np.empty(0)
+        )
+        if reached < aim.LANES:
             outer = lanes[reached]
         if reached > 0:
             inner = lanes[reached - 1]
@@ -343,7 +261,7 @@ def mixture_end(x: np.ndarray, *, origin: float, scale: float, eta: float) -> fl
     _require_unit(x, origin, scale, eta)
     ordered = np.sort(x)
     bets, weights = mixture_bets(len(x), eta)
-    goal = _slack(len(x)) - math.log(eta)
+    goal = aim.slack(len(x)) - math.log(eta)
     # The fortune is at most its start of one at the sample mean, so the end lies below that.
     top = min(max(float(np.mean((ordered - origin) * scale)) + 1e-12, 0.0), 1.0)
     end = _mixture_root(ordered, origin, scale, top, bets, np.log(weights), goal)
@@ -359,7 +277,7 @@ def mixture_bets(n: int, eta: float) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         AssumptionError: n below 1, or eta outside (0, 1).
     """
-    if not (1 <= n < 2**63 and 0.0 < eta < 1.0):
+    if not (n >= 1 and 0.0 < eta < 1.0):
         raise AssumptionError(f"expected n >= 1 and eta in (0, 1), found {n} and {eta}.")
     steps = 1 + max(1, math.ceil(0.5 * math.log2(n)))
     widest = math.sqrt(8.0 * (1.0 - math.log(eta)) / n)
@@ -367,7 +285,7 @@ def mixture_bets(n: int, eta: float) -> tuple[np.ndarray, np.ndarray]:
     return widest * 2.0 ** np.arange(steps), weights / weights.sum()
 
 
-@_compiled
+@aim.compiled
 def _mixture_root(x, origin, scale, top, bets, log_weights, goal):
     """Return the largest tried candidate whose log-fortune reaches the goal."""
     outer, below = top, -goal
@@ -399,15 +317,15 @@ def _mixture_root(x, origin, scale, top, bets, log_weights, goal):
     return inner
 
 
-@_compiled
+@aim.compiled
 def _mixture_log(x, origin, scale, m, bets, log_weights):
     """Return the logarithm of the weighted sum of fortunes at candidate m."""
     size = bets.size
-    held = np.minimum(bets, _STAKE / m)
+    held = np.minimum(bets, _CONSTANT_STAKE / m)
     logs = log_weights.copy()
     products = np.ones(size)
     for t in range(x.size):
-        gap = _unit(x[t], origin, scale) - m
+        gap = aim.unit(x[t], origin, scale) - m
         for k in range(size):
             products[k] *= 1.0 + held[k] * gap
         if t % 32 == 31:  # one factor is at least 0.01: no product of 32 leaves the range

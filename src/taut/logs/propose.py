@@ -8,14 +8,18 @@ import numpy as np
 
 from taut.logs.facts import LogFacts
 
-_HEAD = """\
-# What is known of the logs in this folder and below it. Lines without # count, as if they were
-# said on every command line; an option that contradicts one of them is an error.
-"""
+_HEAD = (
+    "# What is known of the logs here and below: lines without # count as if said to every command."
+)
 _WORDS = {
     "held_out": "no policy was trained or chosen on these prompts",
     "complete": "every rollout that was launched is here, whatever came of it",
     "random_labels": "who is labelled was drawn blind to outcomes",
+}
+_FURTHER = {
+    "launched_prompts": ("1000", "draws of prompts that were launched"),
+    "rollouts_per_prompt": ("4", "rollouts that were launched for each"),
+    "log_probs": ('"transformers, float32"', "who computed both log-probs"),
 }
 _RANGES = {
     "reward_range": "what it can be, fixed before the data: what was seen is none",
@@ -36,16 +40,14 @@ def proposed(
     """Return the text of a `taut.toml`: what was said counts, the rest is commented out.
 
     Args:
-        format: Who wrote the log; "auto" and "native" are left out.
+        format: Who wrote the log.
         mapping, values: What --map and --map-value say.
         known: What the log says of itself already; it is not repeated.
         ranges: Declared ranges, None where there is none.
         words: What is declared, of "held-out", "complete", "random-labels".
         seen: Reward and gold of the rows, whose ranges are shown.
     """
-    lines = [_HEAD]
-    if format not in ("auto", "native"):
-        lines.append(f"format = {_toml(format)}")
+    lines = [_HEAD, f"format = {_toml(format)}"]
     if known.beta is None:
         lines.append("# beta = 0.05  # KL strength in training, reward units per nat")
     for name, meaning in _RANGES.items():
@@ -56,6 +58,11 @@ def proposed(
         if getattr(known, name) is None:
             said = name.replace("_", "-") in words
             lines.append(f"{'' if said else '# '}{name} = true  # {meaning}")
+    lines += [
+        f"# {name} = {example}  # {meaning}"
+        for name, (example, meaning) in _FURTHER.items()
+        if getattr(known, name) is None
+    ]
     if mapping:
         lines += ["", "[map]", *(f"{name} = {_toml(path)}" for name, path in mapping.items())]
     for name, texts in values.items():

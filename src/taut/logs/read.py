@@ -1,5 +1,6 @@
 """One way in for every file: sources to tasks, each of which gives reduced rows."""
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -72,7 +73,7 @@ def tasks(source: Source, request: Request) -> Iterator[Task]:
         NoRollouts: The file is no table of rollouts at all, and none was promised.
         LogError: The file cannot be read, or lacks a column. Rows are checked when a task runs.
     """
-    on_disk = source.place is None and source.table is None
+    on_disk = source.table is None and os.path.isfile(source.name)
     beside = facts_beside(source.name) if on_disk else Beside()
     planner = Planner(
         layouts=partial(_layout, request=_with_beside(request, beside), source=source),

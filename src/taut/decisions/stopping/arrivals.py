@@ -93,6 +93,7 @@ class Arrivals:
         rows: Rows so far.
         revisits: Draws left out, as their prompt was counted in their series.
         recurs: A prompt was counted in several series.
+        at_once: Yield every draw that is complete: the caller puts them in order, and admits them.
         short: Draws that had too few rollouts when the log was finished.
         gaps: Launch numbers that had not come when the log was finished.
     """
@@ -100,7 +101,7 @@ class Arrivals:
     def __init__(self, *, per_prompt: int | None, by_launch: bool) -> None:
         self.per_prompt, self.by_launch = per_prompt, by_launch
         self.rows = self.revisits = self.short = self.gaps = 0
-        self.recurs = False
+        self.recurs, self.at_once = False, False
         self._done: set[int] = set()  # keys of draws that were counted or left out
         self._prompts: dict[str, set[int]] = {}  # counted, by series
         self._anywhere: set[int] = set()  # counted in any series
@@ -227,22 +228,35 @@ class Arrivals:
             yield from self._count(self._pending[queue.popleft()])
 
     def _count(self, draw: Draw) -> Iterator[Draw]:
-        """Yield a draw if it is the first of its prompt in its series."""
         del self._pending[draw.key]
         self._done.add(draw.key)
+        if self.at_once or self.admit(draw):
+            yield draw
+
+    def admit(self, draw: Draw) -> bool:
+        """Count a draw if it is the first of its prompt in its series; say whether it is."""
         counted = self._prompts.setdefault(draw.series, set())
         if draw.prompt in counted:
             self.revisits += 1
-            return
+            return False
         self.recurs = self.recurs or draw.prompt in self._anywhere
         counted.add(draw.prompt)
         self._anywhere.add(draw.prompt)
-        yield draw
+        return True
 
     @property
     def counted(self) -> int:
         """Draws counted so far."""
         return sum(map(len, self._prompts.values()))
+
+    @property
+    def prompts(self) -> int:
+        """Distinct prompts counted so far."""
+        return len(self._anywhere)
+
+    def draws(self, series: str) -> int:
+        """Draws of a series counted so far."""
+        return len(self._prompts.get(series, ()))
 
     @property
     def pending(self) -> int:

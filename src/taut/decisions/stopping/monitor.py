@@ -5,19 +5,26 @@ holds at all times at once, so that any rule for stopping, this one or yours, le
 """
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from taut.decisions.stopping.caller import declared_words, rests_on
+from taut.decisions.stopping.result import Ends, Goals, MonitorResult, Point
+from taut.draws.assumptions import Assumption, status_of
 from taut.errors import AssumptionError, UsageError
 from taut.inequalities import anytime
 from taut.inequalities.concentration import Side, bounded_blocks, from_unit, require_delta
 from taut.inequalities.mean import side_etas
-from taut.types import Interval
+from taut.types import Interval, Status
 from taut.version import __version__
 
+if TYPE_CHECKING:
+    import pandas
+
 STATE = "taut.monitor-state/1"
-SCHEMA = "taut.monitor/1"
 CONTINUE, REACHED, IMPOSSIBLE = "continue", "reached", "impossible"
 MEANS = ("equal", "varying")
 _PER_DECADE = 20  # points of the path
@@ -43,6 +50,9 @@ class Monitor:
         means: "equal": every block has the same mean given the past, which the interval is for; it
             only shrinks. "varying": the law may drift; the interval is for the average of the
             means of the blocks so far, and moves with it.
+        declare: Of "independent" (each block has the mean that is meant, given those before) and
+            "order" (which block comes next is blind to its value): what the caller vouches for.
+            Without, the interval is conditional on them.
         n: Number of blocks so far.
         mean: Their mean, rounded to the grid of blocks; None before the first.
         interval: The interval now; the range itself before the first block.
@@ -73,6 +83,7 @@ class Monitor:
         most: int | None = None,
         side: Side = "both",
         means: str = "equal",
+        declare: str | Iterable[str] = (),
     ) -> None:
         require_delta(delta)
         bounded_blocks([low, high], low=low, high=high)
@@ -81,6 +92,7 @@ class Monitor:
         self.require_lower = None if require_lower is None else float(require_lower)
         self.most = None if most is None else int(most)
         self.side, self.means = side, means
+        self.declare = declared_words(declare)
         self._etas = side_etas(self.delta, side)
         self._check_goals()
         self.n = 0
@@ -355,7 +367,7 @@ class Monitor:
     def settings(self) -> dict:
         """What the monitor was made with, as keywords."""
         names = ("low", "high", "delta", "width", "require_lower", "most", "side", "means")
-        return {name: getattr(self, name) for name in names}
+        return {**{name: getattr(self, name) for name in names}, "declare": [*self.declare]}
 
     @property
     def state(self) -> dict:
@@ -405,38 +417,63 @@ class Monitor:
         return self
 
     @property
-    def document(self) -> dict:
-        """The monitor as plain data, schema `taut.monitor/1`: finite numbers or None."""
+    def standing(self) -> dict:
+        """Where the monitor stands, as fields of a result."""
         path = [*self.path]
         if self.n and (not path or path[-1][0] != self.n):
             path.append((self.n, *self._ends_now(), self.mean))
         return {
-            "schema": SCHEMA,
-            "version": __version__,
-            "settings": self.settings,
+            "settings": Goals(**self.settings),
             "n": self.n,
             "mean": self.mean,
-            "interval": {
-                "lower": self._interval.lower,
-                "upper": self._interval.upper,
-                "level": 1 - self.delta,
-                "status": "certified" if self.n else "vacuous",
-            },
             "decision": self._decision,
             "reason": self._reason,
             "decided_at": self.decided_at,
             "forecast": self.forecast,
-            "path": [
-                {"n": n, "lower": lower, "upper": upper, "mean": mean}
-                for n, lower, upper, mean in path
-            ],
+            "path": tuple(
+                Point(n=n, lower=lower, upper=upper, mean=mean) for n, lower, upper, mean in path
+            ),
         }
+
+    @property
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """What the interval rests on, each assumption with how it stands."""
+        return rests_on(self.declare, means=self.means)
+
+    @property
+    def status(self) -> Status:
+        """What the interval is worth; vacuous before the first block."""
+        return status_of(self.assumptions) if self.n else Status.VACUOUS
+
+    @property
+    def result(self) -> MonitorResult:
+        """Everything that is known, as a document."""
+        ends = {"lower": self._interval.lower, "upper": self._interval.upper}
+        return MonitorResult(
+            interval=Ends(**ends, level=1 - self.delta, status=self.status),
+            assumptions=self.assumptions,
+            **self.standing,
+        )
+
+    @property
+    def document(self) -> dict:
+        """The monitor as plain data, schema `taut.monitor/2`: finite numbers or None."""
+        return self.result.document
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the result: .json or .html (`taut.results.Document.save`)."""
+        self.result.save(path)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return the path as a table of pandas, one row a point."""
+        return self.result.to_frame()
 
     def __str__(self) -> str:
         """The terminal report, without colour."""
-        from taut.report.terminal.monitor import monitor_text
+        return str(self.result)
 
-        return monitor_text(self.document)
+    def _repr_html_(self) -> str:
+        return self.result._repr_html_()
 
 
 def _next_point(n: int) -> int:

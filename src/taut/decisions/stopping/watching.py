@@ -9,17 +9,33 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
+
+from taut.decisions.stopping import foundations
 from taut.decisions.stopping.arrivals import Arrivals, Draw, Rows
+from taut.decisions.stopping.foundations import Checked, Seen
 from taut.decisions.stopping.monitor import CONTINUE, IMPOSSIBLE, REACHED, Monitor
 from taut.decisions.stopping.options import WatchOptions
+from taut.decisions.stopping.result import (
+    Series,
+    SeriesEnds,
+    SeriesLog,
+    WatchLog,
+    WatchResult,
+    WatchSettings,
+)
+from taut.draws.assumptions import Assumption, status_of
+from taut.draws.modes import SAMPLE
+from taut.draws.units import Scale
 from taut.errors import UsageError
-from taut.types import Status
+from taut.logs.facts import LogFacts, facts_metadata, merge_facts, stored_facts
+from taut.logs.keys import scramble
+from taut.types import Status, weakest
 from taut.version import __version__
 
-SCHEMA = "taut.watch/1"
-STATE = "taut.watch-state/2"
+STATE = "taut.watch-state/3"
 _BATCH = 4096  # blocks handed over at once
-_FACTS = ("labelled", "partly", "size", "uneven", "between")
+_FACTS = ("labelled", "partly", "size", "uneven", "between", "shuffled")
 
 
 class Watch:
@@ -31,10 +47,16 @@ class Watch:
         monitors: Series to monitor, in order of appearance. The i-th spends 6 / (pi^2 i^2) of
             delta, so that all hold together however many there will be.
         lost: A file of which rows may have been lost, or None.
+        facts: What the log records of itself.
+        checks: Looks at all rows so far; `checked` is what they found, by series.
     """
 
     def __init__(self, options: WatchOptions) -> None:
         self.options = options
+        self.facts: LogFacts | None = None
+        self.checks, self.checked = 0, dict[str, Checked]()
+        self._held: list[Draw] | None = None
+        self._shuffled = False
         self.arrivals: Arrivals | None = None
         self.monitors: dict[str, Monitor] = {}
         self._waiting: dict[str, _Group] = {}
@@ -45,6 +67,7 @@ class Watch:
         self._partly = False
         self._size: int | None = None
         self._uneven = False
+        self._scale: Scale = options.scale
         self._monitor_for("all" if options.by is None else None)
 
     def _monitor_for(self, series: str | None) -> Monitor | None:
@@ -67,6 +90,16 @@ class Watch:
             self._waiting[series] = _Group()
         return self.monitors[series]
 
+    def await_end(self) -> None:
+        """Say, before any rows, that the log is finished: draws then wait for `finish`.
+
+        They count in an order made from prompt ids alone, so that the order of rows, which may be
+        that of finishing, decides nothing; `launch` is such an order already. An average over
+        policies that learn from earlier draws needs the order of time.
+        """
+        if not self.options.average:
+            self._held = []
+
     def add(self, rows: Rows) -> None:
         """Take some rows and count the draws that are complete.
 
@@ -78,6 +111,7 @@ class Watch:
             self.arrivals = Arrivals(
                 per_prompt=self.options.per_prompt, by_launch=rows.launch is not None
             )
+            self.arrivals.at_once = self._held is not None
         self._count(self.arrivals.add(rows))
 
     def close(self, stream: int) -> None:
@@ -89,13 +123,30 @@ class Watch:
         """Say that the log is finished: draws and labels that wait for others count as they are."""
         if self.arrivals is not None:
             self._count(self.arrivals.finish(), last=True)
+        self._release()
         for series, group in self._waiting.items():
             rest = [self._reward(unit) for unit in group.rest(self.options.unlabelled)]
             self._feed(self.monitors[series], rest)
 
+    def _release(self) -> None:
+        """Count draws that waited for the end of the log."""
+        held, self._held = self._held, None
+        if not held:
+            return
+        self.arrivals.at_once, in_order = False, self.arrivals.by_launch
+        keys = scramble(np.array([draw.key for draw in held], dtype=np.uint64))
+        order = range(len(held)) if in_order else np.argsort(keys, kind="stable")
+        draws = (held[place] for place in order)
+        self._count((draw for draw in draws if self.arrivals.admit(draw)), last=True)
+        self._shuffled = not in_order
+
     def _count(self, draws: Iterable[Draw], *, last: bool = False) -> None:
+        if self._held is not None:
+            self._held += draws
+            return
         blocks: dict[str, list[float]] = {}
         for draw in draws:
+            self._shuffled = False
             self._note(draw, last)
             value = self._block(draw)
             if value is not None:
@@ -128,7 +179,7 @@ class Watch:
         self._labelled += bool(draw.gold)
 
     def _block(self, draw: Draw) -> float | None:
-        """Return the value of the block that this draw completes, reward units, or None."""
+        """Return the value of the block that this draw completes, in the units of the result."""
         options = self.options
         if not options.gold:
             return self._reward(draw.mean("reward") - draw.mean("cost"))
@@ -142,11 +193,9 @@ class Watch:
         return None if unit is None else self._reward(unit)
 
     def _reward(self, unit: float) -> float:
-        """Return a block in reward units."""
-        low, high = self.options.reward_range
-        value = low + (high - low) * unit
+        """Return a block in the units of the result."""
         low, high = self.options.block_range
-        return min(max(value, low), high)  # rounding only
+        return min(max(self._scale.at(unit), low), high)  # rounding only
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -164,94 +213,144 @@ class Watch:
         """Blocks in all monitors."""
         return sum(monitor.n for monitor in self.monitors.values())
 
-    @property
-    def status(self) -> Status:
-        """What the intervals are worth for the true reward."""
-        return self._worth(self.blocks) if self.options.gold else Status.VACUOUS
+    def take_facts(self, facts: LogFacts | None) -> None:
+        """Take what one more file of the log records of itself."""
+        facts = facts or LogFacts()
+        self.facts = facts if self.facts is None else merge_facts(self.facts, facts)
 
-    def _worth(self, blocks: int) -> Status:
-        """What an interval is worth for the reward that it is about; nothing before a block."""
-        if not blocks:
-            return Status.VACUOUS
-        return Status.ESTIMATED if self._doubts() else Status.CERTIFIED
-
-    def _doubts(self) -> list[str]:
-        found = self._gaps()
-        if self.arrivals is not None and self.arrivals.recurs and not self.options.held_out:
-            found.append(
-                f"prompts recur across the log's {self.options.by} values: a policy trained or "
-                "chosen on them is not independent of them. Say --held-out where none was."
-            )
-        if self._between and not self.options.whole_batches:
-            found.append(
-                "several files grow at once and rows have no launch: which prompt counts first may "
-                "depend on how long its responses took. Log launch; or say --whole-batches where "
-                "each file grows by whole batches that are waited for."
-            )
-        if self.options.gold and self._partly and self._uneven:
-            found.append(
-                "rollouts were labelled one by one and prompts have unequal numbers of rollouts, "
-                "so that some prompts are labelled more often than others. Label whole prompts."
-            )
-        return found
-
-    def _gaps(self) -> list[str]:
-        """Say what is missing of the log, and may be missing by outcome."""
-        found = []
-        if self.lost is not None:
-            found.append(
-                f"{self.lost} is gone, and with it may be rows that were written to it since the "
-                "last look. Put it back, or take files away once they are finished and compressed."
-            )
-        if self.arrivals is not None and self.arrivals.short:
-            found.append(
-                f"{self.arrivals.short} prompts had fewer than {self.options.per_prompt} rollouts "
-                "when the log was finished: which are missing may depend on how they turned out. "
-                "Log failed rollouts too."
-            )
-        if self.arrivals is not None and self.arrivals.gaps:
-            found.append(
-                f"{self.arrivals.gaps} launch numbers had not come when the log was finished: "
-                "which draws are missing may depend on how they turned out. Log failed ones too."
-            )
-        return found
-
-    def document(self, log: Mapping) -> dict:
-        """Return everything as plain data, schema `taut.watch/1`: finite numbers or None.
+    def take_check(self, found: Mapping[str, Checked], facts: LogFacts | None) -> None:
+        """Take what a look at all rows found; what earlier ones doubted stays in doubt.
 
         Args:
-            log: What is known of the files: "files", "incomplete", "notes".
+            found: By series.
+            facts: What the log records of itself.
         """
-        arrivals = self.arrivals
-        return {
-            "schema": SCHEMA,
-            "version": __version__,
-            "target": self.options.target,
-            "of": "gold" if self.options.gold else "learned",
-            "settings": _plain(asdict(self.options)),
-            "decision": self.decision,
-            "status": str(self.status),
-            "learned_status": str(self._worth(self.blocks)),
-            "doubts": self._doubts(),
-            "log": {
-                **log,
-                "rollouts": 0 if arrivals is None else arrivals.rows,
-                "prompts": 0 if arrivals is None else arrivals.counted,
-                "revisits": 0 if arrivals is None else arrivals.revisits,
-                "pending_prompts": 0 if arrivals is None else arrivals.pending,
-                "labelled_prompts": self._labelled,
-                "waiting_for": None if arrivals is None else arrivals.waiting_for(),
-                "order": "launch" if arrivals is not None and arrivals.by_launch else "rows",
-            },
-            "series": [
-                self._item(name, monitor.document) for name, monitor in self.monitors.items()
-            ],
-        }
+        self.checks, self.facts = self.checks + 1, facts
+        for name, now in found.items():
+            self.checked[name] = foundations.worse(self.checked.get(name), now)
 
-    def _item(self, series: str, found: dict) -> dict:
-        status = {"status": str(self._worth(found["n"]))}
-        value = None if self.options.by is None else series
-        return {"value": value, **found, "interval": {**found["interval"], **status}}
+    def rests_on(self, series: str) -> tuple[Assumption, ...]:
+        """Return what the interval of a series rests on, each assumption with how it stands."""
+        return foundations.rests_on(self.options, self._seen(), self.checked.get(series))
+
+    def _worth(self, series: str) -> Status:
+        """What an interval is worth for the reward that it is about; nothing before a block."""
+        if not self.monitors[series].n:
+            return Status.VACUOUS
+        return status_of(self.rests_on(series))
+
+    def _seen(self) -> Seen:
+        arrivals = self.arrivals
+        return Seen(
+            facts=self.facts,
+            recurs=self.options.by == "step" and arrivals is not None and arrivals.recurs,
+            missing=self._missing(),
+            lost=self.lost,
+            between=self._between,
+            launch=arrivals is not None and arrivals.by_launch,
+            shuffled=self._shuffled,
+            uneven=self.options.gold and self._partly and self._uneven,
+        )
+
+    def _missing(self) -> str | None:
+        """Say what is surely missing of the log."""
+        if self.arrivals is None:
+            return None
+        found = []
+        if self.arrivals.short:
+            found.append(
+                f"{self.arrivals.short} prompts had fewer than {self.options.per_prompt} rollouts "
+                "when the log was finished"
+            )
+        if self.arrivals.gaps:
+            found.append(
+                f"{self.arrivals.gaps} launch numbers had not come when the log was finished"
+            )
+        return " and ".join(found) or None
+
+    def result(self, log: Mapping) -> WatchResult:
+        """Return everything that is known.
+
+        Args:
+            log: What is known of the files: "files", "incomplete", "notes", "clipped_rewards".
+        """
+        series = [self._item(name) for name in self.monitors]
+        known = [item for item in series if item.n]
+        worth = weakest([item.interval.status for item in known]) if known else Status.VACUOUS
+        cells = [item.log.cells for item in series if item.log.cells is not None]
+        return WatchResult(
+            target=self.options.target,
+            of="gold" if self.options.gold else "learned",
+            settings=WatchSettings(**asdict(self.options)),
+            decision=self.decision,
+            status=worth if self.options.gold else Status.VACUOUS,
+            learned_status=worth,
+            checked=bool(self.checks),
+            log=self._log(log, sum(cells) if cells else None),
+            assumptions=foundations.worst_assumptions([item.assumptions for item in series]),
+            health=foundations.worst_health([item.health for item in series]),
+            series=tuple(series),
+        )
+
+    def _log(self, log: Mapping, cells: int | None) -> WatchLog:
+        arrivals = self.arrivals
+        order = "ids" if self._shuffled else "rows"
+        if arrivals is None:
+            return WatchLog(
+                **log,
+                **dict.fromkeys(("rollouts", "prompts", "draws", "revisits", "pending_prompts"), 0),
+                cells=None,
+                labelled_prompts=0,
+                labels=None,
+                waiting_for=None,
+                order=order,
+            )
+        labels = list({found.labels for found in self.checked.values()})
+        return WatchLog(
+            **log,
+            rollouts=arrivals.rows,
+            prompts=self._prompts(arrivals.prompts, self.checked.values()),
+            draws=arrivals.counted,
+            cells=cells,
+            revisits=arrivals.revisits,
+            pending_prompts=arrivals.pending,
+            labelled_prompts=self._labelled,
+            labels=labels[0] if len(labels) == 1 else None,
+            waiting_for=arrivals.waiting_for(),
+            order="launch" if arrivals.by_launch else order,
+        )
+
+    def _prompts(self, draws: int, checked: Iterable[Checked]) -> int | None:
+        """Return how many distinct prompts some draws are of."""
+        if self.options.prompts == SAMPLE:
+            return draws
+        known = [found.prompts for found in checked]
+        return known[0] if len(known) == 1 else None
+
+    def _item(self, name: str) -> Series:
+        monitor, options, arrivals = self.monitors[name], self.options, self.arrivals
+        checked = self.checked.get(name, Checked())
+        counted = 0 if arrivals is None else arrivals.draws(name)
+        return Series(
+            value=None if options.by is None else name,
+            interval=SeriesEnds(
+                lower=monitor.interval.lower,
+                upper=monitor.interval.upper,
+                level=1 - monitor.delta,
+                status=self._worth(name),
+                units=options.of_units,
+                range=options.target_range,
+            ),
+            log=SeriesLog(
+                prompts=self._prompts(counted, [checked]),
+                draws=counted,
+                cells=checked.cells,
+                labels=checked.labels,
+            ),
+            assumptions=self.rests_on(name),
+            health=checked.health,
+            **monitor.standing,
+        )
 
     @property
     def state(self) -> dict:
@@ -266,6 +365,9 @@ class Watch:
             "waiting": {name: asdict(group) for name, group in self._waiting.items()},
             "streams": self._streams,
             "lost": self.lost,
+            "log_facts": facts_metadata(self.facts or LogFacts()),
+            "checks": self.checks,
+            "checked": {name: found.state for name, found in self.checked.items()},
             "facts": {name: getattr(self, f"_{name}") for name in _FACTS},
         }
 
@@ -296,6 +398,11 @@ class Watch:
         self.monitors = {name: Monitor.from_state(item) for name, item in state["monitors"]}
         self._waiting = {name: _Group(**item) for name, item in state["waiting"].items()}
         self._streams, self.lost = list(state["streams"]), state["lost"]
+        recorded = {name.encode(): text.encode() for name, text in state["log_facts"].items()}
+        known = stored_facts(recorded, "the state")
+        self.facts = None if self.arrivals is None else known
+        self.checks = state["checks"]
+        self.checked = {name: Checked.from_state(found) for name, found in state["checked"].items()}
         for name in _FACTS:
             setattr(self, f"_{name}", state["facts"][name])
         return self
@@ -344,7 +451,7 @@ class _Group:
 
 
 def _plain(options: dict) -> dict:
-    """Return options as JSON gives them back: pairs are lists."""
+    """Return options as JSON gives them back: tuples are lists."""
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in options.items()
     }

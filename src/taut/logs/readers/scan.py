@@ -3,228 +3,34 @@
 A rollout's line is almost all token log-probs. `scan` parses those flat lists of numbers itself,
 strictly and correctly rounded, and replaces each by its index, so that orjson checks and parses a
 short line. Whatever is unusual (an escape in a key, a null among the numbers, more than 19 digits)
-is left as it is, and the whole line goes to orjson.
-
-Decimal numbers are converted by the algorithm of Lemire (2021), "Number parsing at a gigabyte per
-second", Software: Practice and Experience 51(8): a product with a 128-bit power of five, which is
-correctly rounded or says that it cannot tell.
+is left as it is, and the whole line goes to orjson. Numbers are converted by `decimals`.
 """
 
 from dataclasses import dataclass
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+
+from taut.logs.readers.decimals import (
+    NEWLINES,
+    ONES,
+    QUOTES,
+    SLASHES,
+    TOPS,
+    U,
+    byte_at,
+    load8,
+    parse_number,
+    trailing_zeros,
+)
 
 PADDING = 16  # bytes behind a text, so that eight can be read at any place
 SLOW, REPEATED = 1, 2  # flags of a line: for orjson alone; a wanted key comes twice
 
-_U = np.uint64
-_ZEROS = _U(0x3030303030303030)
-_ABOVE_NINE = _U(0x7676767676767676)  # lifts a byte above 9 into the top bit
-_ONES = _U(0x0101010101010101)
-_TOPS = _U(0x8080808080808080)
-_QUOTES = _U(0x2222222222222222)
-_SLASHES = _U(0x5C5C5C5C5C5C5C5C)
-_NEWLINES = _U(0x0A0A0A0A0A0A0A0A)
-_PAIR = _U(0x000000FF000000FF)
-_MUL_A = _U(0x000F424000000064)
-_MUL_B = _U(0x0000271000000001)
-_FULL = _U(0xFFFFFFFFFFFFFFFF)
-_EDGE = _U(0x1FF)
-_HIDDEN = _U(1 << 52)
-
-_MIN_POWER, _MAX_POWER = -342, 308
-
-
-def _powers_of_five() -> np.ndarray:
-    """Return 128-bit mantissas of 5^q, q from _MIN_POWER to _MAX_POWER: high and low words."""
-    table = []
-    for q in range(_MIN_POWER, _MAX_POWER + 1):
-        power = 5 ** abs(q)
-        if q >= 0:
-            bits = power.bit_length()
-            mantissa = power << (128 - bits) if bits <= 128 else power >> (bits - 128)
-        else:
-            # The reciprocal, rounded up; exact enough to decide every rounding with 128 bits.
-            bits = (power - 1).bit_length()
-            shift = bits + 127 if q >= -27 else 2 * bits + 128
-            mantissa = (1 << shift) // power + 1
-            mantissa >>= max(mantissa.bit_length() - 128, 0)
-        table.append((mantissa >> 64, mantissa & (2**64 - 1)))
-    return np.array(table, dtype=np.uint64)
-
-
-_FIVES = _powers_of_five()
-_SHIFTS = np.array([10**size for size in range(9)], dtype=np.uint64)
-
-
-@intrinsic
-def _load8(typing, data, at):
-    """Return the eight bytes that begin at `at`, as a little-endian word."""
-
-    def codegen(context, builder, signature, args):
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        byte = builder.gep(array.data, [args[1]])
-        word = builder.bitcast(byte, ir.IntType(64).as_pointer())
-        return builder.load(word, align=1)
-
-    return types.uint64(data, types.int64), codegen
-
-
-@intrinsic
-def _byte(typing, data, at):
-    """Return the byte at `at`: indexing without the test for negative positions."""
-
-    def codegen(context, builder, signature, args):
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        byte = builder.load(builder.gep(array.data, [args[1]]))
-        return builder.zext(byte, ir.IntType(64))
-
-    return types.int64(data, types.int64), codegen
-
-
-@intrinsic
-def _high_product(typing, a, b):
-    """Return the upper 64 bits of a product of two words."""
-
-    def codegen(context, builder, signature, args):
-        wide = ir.IntType(128)
-        product = builder.mul(*(builder.zext(arg, wide) for arg in args))
-        return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
-
-    return types.uint64(types.uint64, types.uint64), codegen
-
-
-@intrinsic
-def _leading_zeros(typing, word):
-    """Return the number of leading zero bits of a word that is not 0."""
-
-    def codegen(context, builder, signature, args):
-        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.uint64), codegen
-
-
-@intrinsic
-def _trailing_zeros(typing, word):
-    """Return the number of trailing zero bits of a word that is not 0."""
-
-    def codegen(context, builder, signature, args):
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.uint64), codegen
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _bits(digits, power):
-    """Return the float64 bits of digits * 10^power, and whether they are surely right."""
-    if digits == _U(0):
-        return _U(0), True
-    if power < _MIN_POWER or power > _MAX_POWER:
-        return _U(0), False
-    shift = _leading_zeros(digits)
-    word = digits << _U(shift)
-    high_five = _FIVES[power - _MIN_POWER, 0]
-    high, low = _high_product(word, high_five), word * high_five
-    if high & _EDGE == _EDGE:
-        more = _high_product(word, _FIVES[power - _MIN_POWER, 1])
-        low += more
-        if more > low:
-            high += _U(1)
-    if low == _FULL and (power < -27 or power > 55):
-        return _U(0), False
-    top = high >> _U(63)
-    down = top + _U(9)
-    mantissa = high >> down
-    exponent = ((217706 * power) >> 16) + 63 + np.int64(top) - shift + 1023
-    if exponent <= 0 or exponent >= 2046:
-        return _U(0), False
-    half_way = mantissa & _U(3) == _U(1) and mantissa << down == high
-    if half_way and low <= _U(1) and -4 <= power <= 23:
-        mantissa &= ~_U(1)  # exactly half way: round to even
-    mantissa = (mantissa + (mantissa & _U(1))) >> _U(1)
-    if mantissa >= _HIDDEN << _U(1):
-        mantissa = _HIDDEN
-        exponent += 1
-    return (mantissa & ~_HIDDEN) | (_U(exponent) << _U(52)), True
-
-
-@numba.njit(cache=True, nogil=True)
-def _eight_digits(eight):
-    """Return the number that eight bytes 0 to 9 spell, the first digit in the lowest byte."""
-    eight = eight * _U(10) + (eight >> _U(8))
-    return ((eight & _PAIR) * _MUL_A + ((eight >> _U(16)) & _PAIR) * _MUL_B) >> _U(32)
-
-
-@numba.njit(cache=True, nogil=True)
-def _digits(data, at, word):
-    """Append a run of digits to `word`, eight at a time; return it and where they end."""
-    eight = _load8(data, at) ^ _ZEROS
-    other = ((eight + _ABOVE_NINE) | eight) & _TOPS
-    while other == _U(0):
-        word = word * _U(100000000) + _eight_digits(eight)
-        at += 8
-        eight = _load8(data, at) ^ _ZEROS
-        other = ((eight + _ABOVE_NINE) | eight) & _TOPS
-    size = _trailing_zeros(other) >> 3
-    # No branch on the size, which is not predictable; in two steps, since 64 is no valid shift.
-    rest = eight << _U(56 - 8 * size) << _U(8)
-    return word * _SHIFTS[size] + _eight_digits(rest), at + size
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _number(data, at):
-    """Parse a JSON number; return its float64 bits and where it ends, or -1 to give up.
-
-    It never reads past the newline or the zero bytes behind the text, which are no digits.
-    """
-    sign = _U(0)
-    if _byte(data, at) == 45:
-        sign = _U(1) << _U(63)
-        at += 1
-    first = at
-    lead = _byte(data, at) - 48
-    if lead < 0 or lead > 9:
-        return sign, -1
-    word, at = _U(lead), at + 1
-    if 48 <= _byte(data, at) <= 57:
-        if lead == 0:
-            return sign, -1
-        word, at = _digits(data, at, word)
-    size = at - first if lead else 0
-    power = 0
-    if _byte(data, at) == 46:
-        at += 1
-        first = at
-        while _byte(data, at) == 48 and size == 0:
-            at += 1
-        lead = at
-        word, at = _digits(data, at, word)
-        if at == first:
-            return sign, -1
-        power, size = first - at, size + at - lead
-    if size > 19:
-        return sign, -1
-    if _byte(data, at) | 32 == 101:
-        at += 1
-        minus = _byte(data, at) == 45
-        if minus or _byte(data, at) == 43:
-            at += 1
-        first = at
-        exponent, at = _digits(data, at, _U(0))
-        if at == first or at - first > 4:
-            return sign, -1
-        power += -np.int64(exponent) if minus else np.int64(exponent)
-    bits, sure = _bits(word, power)
-    return sign | bits, at if sure else -1
-
 
 @numba.njit(cache=True, nogil=True)
 def _skip(data, at):
-    while _byte(data, at) == 32 or _byte(data, at) == 9 or _byte(data, at) == 13:
+    while byte_at(data, at) == 32 or byte_at(data, at) == 9 or byte_at(data, at) == 13:
         at += 1
     return at
 
@@ -233,22 +39,22 @@ def _skip(data, at):
 def _list(data, at, bits, count):
     """Parse a flat list of numbers from its bracket; return its end, or -1, and the new count."""
     at = _skip(data, at + 1)
-    if _byte(data, at) == 93:
+    if byte_at(data, at) == 93:
         return at + 1, count
     while True:
-        value, at = _number(data, at)
+        value, at = parse_number(data, at)
         if at < 0:
             return -1, count
         bits[count] = value
         count += 1
-        if _byte(data, at) != 44:
+        if byte_at(data, at) != 44:
             at = _skip(data, at)
-            if _byte(data, at) == 93:
+            if byte_at(data, at) == 93:
                 return at + 1, count
-            if _byte(data, at) != 44:
+            if byte_at(data, at) != 44:
                 return -1, count
         at += 1
-        if _byte(data, at) <= 32:
+        if byte_at(data, at) <= 32:
             at = _skip(data, at)
 
 
@@ -256,9 +62,9 @@ def _list(data, at, bits, count):
 def _line_end(data, at, end):
     """Return the first newline from `at`, eight bytes at a time; `end` if there is none."""
     while at < end:
-        found = _zero_bytes(_load8(data, at) ^ _NEWLINES)
-        if found != _U(0):
-            return min(at + (_trailing_zeros(found) >> 3), end)
+        found = _zero_bytes(load8(data, at) ^ NEWLINES)
+        if found != U(0):
+            return min(at + (trailing_zeros(found) >> 3), end)
         at += 8
     return end
 
@@ -266,21 +72,21 @@ def _line_end(data, at, end):
 @numba.njit(cache=True, nogil=True)
 def _zero_bytes(eight):
     """Mark the bytes that are 0 by their top bit; marks above the lowest may be wrong."""
-    return (eight - _ONES) & ~eight & _TOPS
+    return (eight - ONES) & ~eight & TOPS
 
 
 @numba.njit(cache=True, nogil=True)
 def _special(data, at, end):
     """Return the first quote, backslash or newline from `at`; `end` if there is none."""
     while at < end:
-        eight = _load8(data, at)
+        eight = load8(data, at)
         found = (
-            _zero_bytes(eight ^ _QUOTES)
-            | _zero_bytes(eight ^ _SLASHES)
-            | _zero_bytes(eight ^ _NEWLINES)
+            _zero_bytes(eight ^ QUOTES)
+            | _zero_bytes(eight ^ SLASHES)
+            | _zero_bytes(eight ^ NEWLINES)
         )
-        if found != _U(0):
-            return min(at + (_trailing_zeros(found) >> 3), end)
+        if found != U(0):
+            return min(at + (trailing_zeros(found) >> 3), end)
         at += 8
     return end
 
@@ -293,12 +99,12 @@ def _string_end(data, at, end):
     """
     at = _special(data, at + 1, end)
     escaped = False
-    while at < end and _byte(data, at) == 92:
+    while at < end and byte_at(data, at) == 92:
         escaped = True
-        if _byte(data, at + 1) == 10:
+        if byte_at(data, at + 1) == 10:
             return at + 1, escaped
         at = _special(data, at + 2, end)
-    if at < end and _byte(data, at) == 34:
+    if at < end and byte_at(data, at) == 34:
         at += 1
     return min(at, end), escaped
 
@@ -337,7 +143,7 @@ def _key(data, at, end):
     """Return where a string ends, where its value begins if it is a key (else -1), escaped."""
     stop, escaped = _string_end(data, at, end)
     after = _skip(data, stop)
-    if after < end and _byte(data, after) == 58:
+    if after < end and byte_at(data, after) == 58:
         return stop, _skip(data, after + 1), escaped
     return stop, -1, escaped
 
@@ -345,9 +151,9 @@ def _key(data, at, end):
 @numba.njit(cache=True, nogil=True)
 def _within(data, at, wrapped):
     """Step into a list that holds a list, where that may be; return the place, and whether."""
-    if wrapped and _byte(data, at) == 91:
+    if wrapped and byte_at(data, at) == 91:
         inner = _skip(data, at + 1)
-        if _byte(data, inner) == 91:
+        if byte_at(data, inner) == 91:
             return inner, True
     return at, False
 
@@ -358,11 +164,11 @@ def _value(data, at, bits, count, inner):
 
     A list that is the one value of another list (`inner`) may end with that one's bracket.
     """
-    if _byte(data, at) != 91:
+    if byte_at(data, at) != 91:
         return -1, count
     stop, count = _list(data, at, bits, count)
     if stop >= 0:
-        after = _byte(data, _skip(data, stop))
+        after = byte_at(data, _skip(data, stop))
         if after != (93 if inner else 44) and (inner or after != 125):
             return -1, count  # else an index and the byte behind it could make one number
     return stop, count
@@ -378,7 +184,7 @@ def _scan_line(
     flags, depth, copied, at = 0, 0, start, start
     first_to, first_count, first_cut = to, count, cut
     while at < size and not flags & SLOW:
-        byte = _byte(data, at)
+        byte = byte_at(data, at)
         if byte == 10:
             break
         if byte != 34:
@@ -432,7 +238,7 @@ def _scan(data, size, names, ends, lists, wrapped, short, bits, cuts, lines):
     seen = np.zeros(ends.size, dtype=np.bool_)
     while at < size:
         end = _skip(data, at)
-        if end < size and _byte(data, end) != 10:
+        if end < size and byte_at(data, end) != 10:
             begin = to
             flags, end, to, count, cut = _scan_line(
                 data,
