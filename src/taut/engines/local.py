@@ -89,6 +89,7 @@ def read_rollouts(
             column, what was expected and found, and a remedy.
         UsageError: No such format.
     """
+    check_format(format)  # before any file is looked for
     return read_sources(
         find(sources),
         mapping=mapping,
@@ -118,7 +119,6 @@ def read_sources(
     **further,
 ) -> Rollouts:
     """Read sources that were found, or that are in memory; the rest is as in `read_rollouts`."""
-    check_format(format)
     settings = {
         "token_clip": token_clip,
         "keep": tuple(dict.fromkeys(keep)),

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from taut.draws.rollouts import Rollouts
-from taut.engines.local import LogProbs, read_rollouts, read_sources
+from taut.engines.local import LogProbs, check_format, read_rollouts, read_sources
 from taut.errors import LogError, UsageError
 from taut.logs.mapping import Meanings
 from taut.logs.schema import NATIVE
@@ -68,6 +68,7 @@ def as_rollouts(
         if columns:
             raise UsageError("columns= names the columns of a table; Rollouts have theirs already.")
         return data
+    check_format(format)
     settings: dict[str, Any] = {
         "mapping": columns,
         "values": values,
