@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
-import orjson
 
 from taut.errors import LogError
 from taut.logs.facts import LogFacts
 from taut.logs.keys import hash_ids, row_keys, scramble
+from taut.logs.layout import messages_text
 from taut.logs.origin import Origin
 from taut.results import html_of
 
@@ -230,11 +230,7 @@ class Blocks:
 
 def text_keys(texts: Sequence[Any]) -> np.ndarray:
     """Return one uint64 key per text, shape (rows,); messages compare whole, as canonical JSON."""
-    flat = [
-        text if isinstance(text, str) else orjson.dumps(text, option=orjson.OPT_SORT_KEYS).decode()
-        for text in texts
-    ]
-    return hash_ids(flat)
+    return hash_ids([text if isinstance(text, str) else messages_text(text) for text in texts])
 
 
 def _check_shape(given: Mapping[str, Sequence[Any]]) -> None:

@@ -25,6 +25,7 @@ from taut.logs.text import safe
 
 Task = Callable[[], Iterator[Chunk]]
 _ROWS = 16_384
+_END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream; without it whole batches may be missing
 
 
 def chunks(source: Source, planner: Planner) -> Iterator[tuple[Plan, Task, float]]:
@@ -89,9 +90,18 @@ def _batches(source: Source, name: str) -> Iterator:
             for index in range(reader.num_record_batches):
                 yield reader.get_batch(index)
         return
-    with _whole(source) as file, ipc.open_stream(file) as reader:
-        yield reader.schema
-        yield from reader
+    with _whole(source) as file:
+        size = file.size()
+        file.seek(max(size - len(_END), 0))
+        if file.read(len(_END)) != _END:
+            raise LogError(
+                f"{name}: expected an Arrow stream with its end mark, found it cut off; write or "
+                "copy the file again."
+            )
+        file.seek(0)
+        with ipc.open_stream(file) as reader:
+            yield reader.schema
+            yield from reader
 
 
 def _empty(source: Source) -> set[str]:

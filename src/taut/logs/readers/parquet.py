@@ -24,6 +24,7 @@ from taut.logs.readers.arrow import (
     damaged,
     field_at,
     is_null,
+    is_text,
     leaves,
     stored_origin,
     stored_plan,
@@ -166,7 +167,7 @@ def _empty(path: str, name: str, metadata: pq.FileMetaData) -> set[str]:
 def origin_of(path: str) -> tuple[Origin | None, bool]:
     """Return which framework wrote the log that a native file was made of; has it log-ratios?"""
     metadata = pq.read_metadata(path)
-    return stored_origin(metadata.metadata), "log_ratio" in metadata.schema.names
+    return stored_origin(metadata.metadata, path), "log_ratio" in metadata.schema.names
 
 
 def _cut(file: _File) -> Iterator[tuple[list[int], int, int]]:
@@ -209,8 +210,11 @@ def _decode(
     use_threads: bool,
 ) -> Iterator[Chunk]:
     columns = list(dict.fromkeys(file.fields[native].column for native in file.plan.read))
-    long = bool(file.plan.raw or file.plan.read.keys() & set(_LONG))
-    limit = 1024 if long else _BATCH_ROWS
+    long = file.plan.raw or any(
+        name in _LONG and not is_text(file.fields[name].type) for name in file.plan.read
+    )
+    keyed = file.plan.read.keys() & set(_LONG)
+    limit = 1024 if long else 4096 if keyed else _BATCH_ROWS
     batch_rows = min(max(_BATCH_BYTES // max(row_bytes, 1), 16), limit)
     batches = reader.iter_batches(
         batch_rows,
