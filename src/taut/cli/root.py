@@ -6,6 +6,7 @@ import sys
 import click
 
 from taut.cli.cache import clear_damaged_cache
+from taut.cli.groups import GroupedCommand
 from taut.errors import TautError, UsageError
 from taut.logs.text import safe
 from taut.version import __version__
@@ -63,7 +64,12 @@ def _system_error(error: Exception) -> str:
     return f"{name}{error.strerror or error}"
 
 
+class _Root(click.Group):
+    command_class = GroupedCommand
+
+
 @click.group(
+    cls=_Root,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 done; 1 the log or the data is wrong; 2 usage; 3 a --require gate "
     "failed; 4 taut watch stopped before a decision; 130 interrupted.",

@@ -67,7 +67,7 @@ def standing(name: str, declared: Declared, facts: LogFacts | None) -> tuple[Sta
     said = facts.stands(fact) if facts is not None and getattr(facts, fact) else None
     if said and not uniform_on_record(getattr(facts, fact)):
         return _of_a_sheet(getattr(facts, fact), name in declared.words)
-    if said == "recorded":
+    if facts is not None and said == "recorded":
         return Standing.RECORDED, f"the log's own record ({facts.writer})"
     if name in declared.words:
         return Standing.DECLARED, f"--declare {name}"

@@ -88,19 +88,42 @@ def read_rollouts(
             column, what was expected and found, and a remedy.
         UsageError: No such format.
     """
-    check_format(format)
-    files = find(sources)
+    check_format(format)  # before any file is looked for
+    return read_sources(
+        find(sources),
+        mapping=mapping,
+        values=values,
+        lenient=lenient,
+        token_clip=token_clip,
+        features=features,
+        keep=keep,
+        parts=parts,
+        rollout_ids=rollout_ids,
+        log_probs=log_probs,
+        format=format,
+        progress=progress,
+        threads=threads,
+    )
+
+
+def read_sources(
+    files: tuple[Source, ...],
+    *,
+    mapping: Mapping[str, str] | None,
+    log_probs: LogProbs = "required",
+    rollout_ids: bool = False,
+    token_clip: float | tuple[float, ...] | None = None,
+    keep: Iterable[str] = (),
+    format: str = "auto",
+    **further,
+) -> Rollouts:
+    """Read sources that were found, or that are in memory; the rest is as in `read_rollouts`."""
     settings = {
-        "values": values,
-        "lenient": lenient,
         "token_clip": token_clip,
-        "features": features,
         "keep": tuple(dict.fromkeys(keep)),
-        "parts": parts,
         "rollout_ids": rollout_ids,
         "format": format,
-        "progress": progress,
-        "threads": threads,
+        **further,
     }
     without = dict(mapping or {}) | dict.fromkeys(_LOG_PROBS, "")
     if log_probs == "ignored" and not rollout_ids:  # without a response log-probs tell rows apart

@@ -74,7 +74,8 @@ def tasks(source: Source, request: Request) -> Iterator[Task]:
         NoRollouts: The file is no table of rollouts at all, and none was promised.
         LogError: The file cannot be read, or lacks a column. Rows are checked when a task runs.
     """
-    beside = facts_beside(source.name) if os.path.isfile(source.name) else Beside()
+    on_disk = source.table is None and os.path.isfile(source.name)
+    beside = facts_beside(source.name) if on_disk else Beside()
     planner = Planner(
         layouts=partial(_layout, request=_with_beside(request, beside), source=source),
         token_clip=request.token_clip,

@@ -5,18 +5,15 @@ a file with one giant row group needs no more memory than one with many (field-n
 are the rows that the footer promises, and checksums of pages are verified where there are any.
 """
 
-import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taut.errors import LogError
-from taut.logs.facts import stored_facts
-from taut.logs.origin import FRAMEWORKS, Origin
+from taut.logs.origin import Origin
 from taut.logs.plan import Plan, Planner, may_lack
 from taut.logs.readers.arrow import (
     DAMAGE,
@@ -29,10 +26,11 @@ from taut.logs.readers.arrow import (
     is_null,
     is_text,
     leaves,
+    stored_origin,
+    stored_plan,
 )
 from taut.logs.readers.footer import Sizes, column_sizes
 from taut.logs.reduce import Chunk
-from taut.logs.schema import ORIGIN_KEY, REJECTED_KEY, TOKEN_CLIP_KEY
 from taut.logs.sources import Source, copy_bounded, temporary_file
 from taut.logs.text import safe
 
@@ -127,15 +125,7 @@ def _planned(reader: pq.ParquetFile, path: str, name: str, planner: Planner) -> 
         for native, field in fields.items()
         if not (may_lack(native, layout) and (field.column in empty or is_null(field.type)))
     ]
-    plan = planner.plan(
-        name, layout, present, columns, stored_clip=_stored(metadata, TOKEN_CLIP_KEY, name)
-    )
-    plan = replace(
-        plan,
-        facts=stored_facts(metadata.metadata, name),
-        rejected_rows=int(_stored(metadata, REJECTED_KEY, name) or 0),
-        origin=plan.origin or stored_origin(metadata, name),
-    )
+    plan = stored_plan(name, planner, layout, present, columns, metadata.metadata)
     for native in plan.read.keys() - plan.raw:
         check_type(name, native, plan.read[native], fields[native].type)
     return _File(path, name, metadata, plan, fields)
@@ -174,49 +164,10 @@ def _empty(path: str, name: str, metadata: pq.FileMetaData) -> set[str]:
     return {column for column, null in nulls.items() if null}
 
 
-def _stored(metadata: pq.FileMetaData, key: bytes, name: str) -> float | None:
-    """Return a number that `convert` wrote into the file's metadata."""
-    value = (metadata.metadata or {}).get(key)
-    if value is None:
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise LogError(
-            f"{name}: metadata: expected a number under '{key.decode()}', found "
-            f"'{safe(value.decode(errors='replace'), limit=40)}'; write the file again."
-        )
-    return number
-
-
-def stored_origin(metadata: pq.FileMetaData, name: str) -> Origin | None:
-    """Return which framework wrote the log that `convert` made a file of.
-
-    Raises:
-        LogError: The file says so in a way that is not known.
-    """
-    value = (metadata.metadata or {}).get(ORIGIN_KEY)
-    if value is None:
-        return None
-    try:
-        origin = Origin(**orjson.loads(value))
-    except (orjson.JSONDecodeError, TypeError):
-        origin = None
-    if origin is None or origin.format not in FRAMEWORKS:
-        raise LogError(
-            f"{name}: metadata: expected a known framework under '{ORIGIN_KEY.decode()}', found "
-            f"'{safe(value.decode(errors='replace'), limit=60)}'; update taut, or convert the log "
-            "again."
-        )
-    return origin
-
-
 def origin_of(path: str) -> tuple[Origin | None, bool]:
     """Return which framework wrote the log that a native file was made of; has it log-ratios?"""
     metadata = pq.read_metadata(path)
-    return stored_origin(metadata, path), "log_ratio" in metadata.schema.names
+    return stored_origin(metadata.metadata, path), "log_ratio" in metadata.schema.names
 
 
 def _cut(file: _File) -> Iterator[tuple[list[int], int, int]]:
