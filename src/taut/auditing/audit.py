@@ -39,6 +39,7 @@ def audit(
             policy and of the behaviour policy that made them, and gold where it is known.
         reward_range, gold_range: (low, high), reward units and units of gold, fixed before the
             data. Without a reward range one is read off the data and the result is "estimated".
+        gold_kind: "binary": every label is one of the two ends of gold's range.
         gold_scale: (p, q): gold * p + q is in reward units. Needed for J* where gold has a range of
             its own; E r* stays in units of gold.
         tau: Clip threshold in nats, "auto" (chosen on the calibration split) or None (no clip).
@@ -48,8 +49,8 @@ def audit(
             (E[r* - beta l^tau]) or "reward" (E r*).
         method: "betting", "bernstein", "hoeffding" or "paper".
         side: "both", or all of delta for the "lower" or the "upper" end.
-        route: How to bound the reward shift: "auto" (forecast narrowest), "gold", "paper",
-            "centred", "truncated", "importance", "score" or "trivial".
+        route: How to bound the reward shift: "auto" (forecast narrowest), "gold", "joint",
+            "paper", "centred", "truncated", "importance", "score" or "trivial".
         reward_mse, coverage: Declared L (squared reward units) and C = sqrt(1 + chi-square).
         log_ratio_max: Declared upper bound on the log-ratio, nats.
         log_ratio_second_moment: Declared bound on E l^2, nats squared.
@@ -265,6 +266,7 @@ def _settings(ready: Prepared, simultaneous: int) -> result.Settings:
         missing=options.missing,
         launched=options.launched,
         log_prob_noise=options.log_prob_noise,
+        gold_kind=options.gold_kind,
         coverage=options.coverage,
         reward_mse=options.reward_mse,
         log_ratio_max=options.log_ratio_max,

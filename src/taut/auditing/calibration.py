@@ -14,11 +14,8 @@ from taut.bounds.kl_clipping import (
     next_record,
     second_moment_tail,
 )
-from taut.bounds.reward_shift import (
-    FEW_LABELS,
-)
 from taut.bounds.sampling import predicted_half_width
-from taut.draws.labels import inclusion_varies, label_counts
+from taut.draws.labels import label_counts
 from taut.draws.rollouts import Blocks
 
 # Used where too few draws are at hand to choose; the constant most trainers clamp at (nats).
@@ -38,22 +35,20 @@ class Split:
 def split_draws(blocks: Blocks, gold: np.ndarray | None, share: float) -> Split:
     """Set the first draws of the draw order aside for calibration.
 
-    Few labels are all kept for certifying where enough unlabelled draws are at hand: which rows
-    are labelled is blind to outcomes, so this costs nothing (theory §3.6).
+    Labels are kept for certifying where enough unlabelled draws are at hand: which rows are
+    labelled is blind to outcomes, so this costs nothing (theory §3.6).
 
     Args:
         blocks: All draws, in draw order.
-        gold: Labels with NaN gaps, shape (rollouts,), or None.
+        gold: Labels to keep, with NaN gaps, shape (rollouts,), or None; of draws of one chance.
         share: Share of the draws for calibration, in [0, 1).
     """
     count = math.floor(share * len(blocks))
     chosen = np.zeros(len(blocks), dtype=bool)
     candidates = np.arange(len(blocks))
     if gold is not None:
-        counts = label_counts(gold, blocks)
-        labelled = counts > 0
-        few = 0 < labelled.sum() < FEW_LABELS and (~labelled).sum() >= 2 * count
-        if few and not inclusion_varies(counts, blocks.sizes):
+        labelled = label_counts(gold, blocks) > 0
+        if labelled.any() and (~labelled).sum() >= 2 * count:
             candidates = np.flatnonzero(~labelled)
     chosen[candidates[:count]] = True
     return Split(blocks.subset(chosen), blocks.subset(~chosen))

@@ -132,6 +132,7 @@ class Settings(Part):
     missing: str | None
     launched: tuple[int, int] | None
     log_prob_noise: float | None
+    gold_kind: str | None
     coverage: float | None
     reward_mse: float | None
     log_ratio_max: float | None
