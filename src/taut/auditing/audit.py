@@ -1,6 +1,7 @@
 """From rollouts to a certificate: the verbs."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from taut.draws.rollouts import Rollouts
 from taut.errors import AssumptionError, LogError, UsageError
 from taut.types import Interval
 
+_NOISES = (0.1, 0.5)  # nats a sequence; kernels differ by about the first
 BY_COLUMNS = ("step", "policy", "run")
 
 
@@ -199,8 +201,39 @@ def certify_ready(
         ),
         assumptions=main.assumptions,
         advice=advise(ready, main),
+        sensitivity=_sensitivity(ready, reward_data),
         health=design_.checks,
     )
+
+
+def _sensitivity(ready: Prepared, reward_data: Rollouts | None) -> tuple[result.Sensitivity, ...]:
+    """Certify again with noise of log-probs that nobody declared (theory §3.7)."""
+    if reward_data is None or ready.options.log_prob_noise is not None:
+        return ()
+    if reward_data.policy_logprob is None or reward_data.behaviour_logprob is None:
+        return ()
+    found = []
+    for noise in _NOISES:
+        declared = replace(ready.design.declared, log_prob_noise=noise)
+        noisy = replace(
+            ready,
+            options=replace(ready.options, log_prob_noise=noise),
+            design=replace(ready.design, declared=declared),
+        )
+        try:
+            item = certify(ready.options.target, noisy, place_reward_data(noisy, reward_data))
+        except (AssumptionError, UsageError):
+            continue  # the route that was named is not open under noise
+        found.append(
+            result.Sensitivity(
+                noise=noise,
+                lower=item.lower,
+                upper=item.upper,
+                status=item.status,
+                route=item.terms.reward_shift.route,
+            )
+        )
+    return tuple(found)
 
 
 def _comparison(normal: Interval) -> result.Comparison:

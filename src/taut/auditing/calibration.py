@@ -21,6 +21,7 @@ from taut.draws.rollouts import Blocks
 # Used where too few draws are at hand to choose; the constant most trainers clamp at (nats).
 DEFAULT_TAU = 10.0
 FEWEST_DRAWS = 5
+_DEAREST = 2.0  # sampling widths of the reward alone that a clipped objective may cost
 _GRID = 24  # thresholds tried, half as many again evenly spaced
 
 
@@ -73,6 +74,7 @@ def choose_thresholds(
     delta: float,
     maximum: float | None,
     second_moment: float | None,
+    target: str = "objective",
 ) -> Thresholds:
     """Choose both clip thresholds by predicted certificate width on the calibration split.
 
@@ -87,6 +89,7 @@ def choose_thresholds(
         certifying_draws: How many draws will.
         delta: Error probability.
         maximum, second_moment: Declared E-sure bound (nats) and E l^2 (nats squared), or None.
+        target: For "clipped" the threshold is part of what is certified; see `WidthForecast.best`.
 
     Source: theory §7.2, §4.3.
     """
@@ -106,7 +109,7 @@ def choose_thresholds(
         delta=delta,
         second_moment=second_moment,
     )
-    tau = min(forecast.candidates(), key=lambda tau: forecast.at(tau, tau_negative).width)
+    tau = forecast.best(tau_negative, clipped=target == "clipped")
     return Thresholds(tau, tau_negative, "narrowest predicted interval on the calibration split")
 
 
@@ -167,6 +170,20 @@ class WidthForecast:
             positive=self.beta * self._positive_tail(tau),
             negative=self.beta * negative_tail(tau_negative).bound,
         )
+
+    def best(self, tau_negative: float, *, clipped: bool) -> float:
+        """Return the threshold of the narrowest forecast, nats (theory §7.2).
+
+        The clipped objective pays no tail: a larger threshold only brings it nearer to J*, and the
+        tail is charged here as what it is away from it. With a tail of infinite mean that charge
+        never ends, so that the price in sampling is bounded: no more than twice the width that the
+        smallest threshold has.
+        """
+        found = [(tau, self.at(tau, tau_negative)) for tau in self.candidates()]
+        most = _DEAREST * found[0][1].sampling if clipped else math.inf
+        return min((item for item in found if item[1].sampling <= most), key=lambda x: x[1].width)[
+            0
+        ]
 
     def candidates(self) -> list[float]:
         """Return thresholds worth trying, nats, ascending.

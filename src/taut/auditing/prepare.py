@@ -320,6 +320,7 @@ def auto_thresholds(
         delta=delta,
         maximum=options.log_ratio_max,
         second_moment=options.log_ratio_second_moment,
+        target=options.target,
     )
     if options.tau_negative is None:
         return chosen

@@ -295,6 +295,6 @@ audit_options = _stack(
         type=float,
         default=0.2,
         show_default=True,
-        help="Share of the prompts that choose tau and weights, where they are not learned or given.",
+        help="Share of the prompts that choose tau and fixed weights, where there is a choice.",
     ),
 )

@@ -378,6 +378,7 @@ def _common_clip(log: Rollouts, keys: np.ndarray, options: Options, units: Units
         delta=options.delta,
         maximum=None,
         second_moment=options.log_ratio_second_moment,
+        target=options.target,
     )
     return _Clip(chosen.tau, negative, "narrowest forecast on draws set aside for this", aside)
 
