@@ -126,9 +126,9 @@ class Options:
 _NOT_NEGATIVE = ("beta", "tau_negative", "reward_mse", "log_ratio_second_moment", "log_prob_noise")
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def _one_of(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
     if value not in allowed:
-        raise UsageError(f"{name} is {value!r}; expected one of {', '.join(allowed)}.")
+        raise UsageError(f"{name} is {value!r}; expected one of {', '.join(map(str, allowed))}.")
 
 
 def _between(name, value, low, high, text, *, open_low=False) -> None:

@@ -493,6 +493,19 @@ def coverage_text(document: Mapping) -> str:
     return " · ".join(parts)
 
 
+def sensitivity_text(document: Mapping) -> str:
+    """Return what the certificate would be under noise of the log-probs that nobody declared."""
+    parts = []
+    for item in look(document, "sensitivity") or ():
+        found = ends(item)
+        if found is not None:
+            decimals = decimals_for(found[1] - found[0])
+            parts.append(f"{interval(*found, decimals)} at {short(item['noise'])} nats")
+    if not parts:
+        return ""
+    return "if log-probs are off (--log-prob-noise): " + " · ".join(parts)
+
+
 def transport_text(document: Mapping) -> str:
     """Return what a calibrated reward predicts, and what is certain without trusting it."""
     predicted = number(document, "transport.predicted")

@@ -468,7 +468,11 @@ def _routes(document: Mapping, ink: Ink) -> list[RenderableType]:
             ink.text("taken" if taken else str(item.get("reason", "")), "bold" if taken else "dim"),
         )
     lines = [_heading(ink, "Ways to the true reward", "each would hold on its own"), table]
-    return [*lines, *_flow(wording.coverage_text(document), ink)] if diagnosed else lines
+    if not diagnosed:
+        return lines
+    noise = wording.sensitivity_text(document)
+    lines += _flow(wording.coverage_text(document), ink)
+    return [*lines, *(_flow(noise, ink) if noise else [])]
 
 
 def _transport(document: Mapping, ink: Ink) -> list[RenderableType]:
