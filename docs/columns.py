@@ -7,7 +7,7 @@ from taut.logs.schema import COLUMNS, EXPECTED
 HEAD = """# Columns of a log
 
 One row per rollout: Parquet, JSON lines (plain, .gz, .zst), JSON arrays and tables, CSV, Arrow and
-Feather, what Hugging Face's `save_to_disk` writes; files, globs, folders, or `-` for standard input.
+Feather, what Hugging Face's `save_to_disk` writes; files, globs, folders, or `-` for a pipe.
 `prompt_id` (or the text of `prompt`) and `reward` are needed; everything else adds to what can be
 certified. Unknown columns are ignored, known ones are checked: a row that breaks the table stops
 the run with file, row, column and remedy, or is set aside and counted with `--lenient FILE`. Logs

@@ -149,9 +149,7 @@ def test_a_right_leader_makes_comparisons_cheap_and_a_wrong_one_little_dearer():
     """Of 20 candidates: what separates the others from the best, by who was named before."""
     log = hard_and_easy(20, 60, gap=0.005)
     settings = {"target": "reward", **held_out()}
-    plain, right, wrong = (
-        taut.select(log, leader=leader, **settings) for leader in (None, 19, 0)
-    )
+    plain, right, wrong = (taut.select(log, leader=leader, **settings) for leader in (None, 19, 0))
     assert plain.leader == right.leader == wrong.leader == 19
     assert upper_reach(right, 19) <= 0.78 * upper_reach(plain, 19)
     assert upper_reach(wrong, 19) <= 1.1 * upper_reach(plain, 19)
@@ -519,11 +517,11 @@ def test_reward_data_and_an_empty_mapping_are_refused():
 
 def test_the_report_fits_narrow_and_plain_terminals(turned):
     """Every line keeps to the width, and ASCII suffices."""
-    from taut.report.terminal.selection import selection_text
+    from taut.report.door import report_text
 
-    document = taut.select(turned, **REWARD).document
+    found = taut.select(turned, **REWARD)
     for width in (60, 80, 100):
-        assert all(len(line) <= width for line in selection_text(document, width=width).split("\n"))
+        assert all(len(line) <= width for line in report_text(found, width=width).split("\n"))
 
 
 # --- the study ------------------------------------------------------------------------------------

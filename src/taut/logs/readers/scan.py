@@ -3,7 +3,7 @@
 A rollout's line is almost all token log-probs. `scan` parses those flat lists of numbers itself,
 strictly and correctly rounded, and replaces each by its index, so that orjson checks and parses a
 short line. Whatever is unusual (an escape in a key, a null among the numbers, more than 19 digits)
-is left as it is, and the whole line goes to orjson. Numbers are converted by `taut.logs.readers.decimals`.
+is left as it is, and the whole line goes to orjson. Numbers are converted by `decimals`.
 """
 
 from dataclasses import dataclass
