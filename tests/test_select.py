@@ -12,6 +12,7 @@ import pytest
 import taut
 from check import assert_misses_at_most, misses_more_than
 from taut import cli
+from taut.auditing.options import Options
 from taut.decisions.selection import select as checkpoint
 from taut.draws.layout import draw_keys
 from taut.draws.rollouts import Rollouts

@@ -201,14 +201,21 @@ def certify_ready(
         ),
         assumptions=main.assumptions,
         advice=advise(ready, main),
-        sensitivity=_sensitivity(ready, reward_data),
+        sensitivity=_sensitivity(ready, reward_data, main),
         health=design_.checks,
     )
 
 
-def _sensitivity(ready: Prepared, reward_data: Rollouts | None) -> tuple[result.Sensitivity, ...]:
-    """Certify again with noise of log-probs that nobody declared (theory §3.7)."""
+def _sensitivity(
+    ready: Prepared, reward_data: Rollouts | None, main: TargetCertificate
+) -> tuple[result.Sensitivity, ...]:
+    """Certify again with noise of log-probs that nobody declared (theory §3.7).
+
+    Where the route taken uses weights; labels alone, and the trivial bound, do not.
+    """
     if reward_data is None or ready.options.log_prob_noise is not None:
+        return ()
+    if any(not item.reason and item.route in ("gold", "trivial") for item in main.routes):
         return ()
     if reward_data.policy_logprob is None or reward_data.behaviour_logprob is None:
         return ()
