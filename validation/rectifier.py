@@ -251,8 +251,8 @@ def page(cells: list[Cell], joint: dict, alone: dict) -> tuple[str, list[str]]:
         "# Gold labels beside a judge",
         "",
         f"Mean widths at δ = {DELTA}, {cells[0].logs} logs of {DRAWS:,} draws a world, labels "
-        "nested on the same logs, through `taut.audit`. The oracle knows E[r\\* | judge] and, in hindsight, the best "
-        "constant weight of it; it makes the same bets.",
+        "nested on the same logs, through `taut.audit`. The oracle knows E[r\\* | judge] and, in "
+        "hindsight, the best constant weight of it; it makes the same bets.",
         "",
         "| judge | labels | width | oracle (weight) | / oracle | labels alone | / alone | misses |",
         "|" + "---|" * 8,
