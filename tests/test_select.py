@@ -157,7 +157,7 @@ def test_a_right_leader_makes_comparisons_cheap_and_a_wrong_one_little_dearer():
     assert (plain.settings.leader, right.settings.leader) == (None, 19)
 
 
-@pytest.mark.parametrize("leader", [0, 9])
+@pytest.mark.parametrize("leader", [100, 1000])
 def test_claims_rarely_fail_whoever_is_named(leader):
     worlds = equal_worlds("coin", 10, 7)
     found = count_failures(80, lambda seed: worlds, 20, 20, 0.2, leader=leader)
