@@ -1,8 +1,8 @@
 # make demo   install what taut needs and audit the bundled example
 # make test   install what the tests need and run the fast suite
-# make test-integration   the tests that drive a browser; they skip, and say so, without Chromium
+# make test-integration   the wheel, the sdist and a browser (skipped, and said so, without Chromium)
 # make test-oldest   the training tests against the oldest TRL and friends that we declare
-# make lint   style and import contracts
+# make lint   style, types and import contracts
 # make validate   the slow tests and the long miss-rate validation; writes docs/validation.md
 # make bench  speed and width against peers and physical ceilings
 
@@ -34,6 +34,7 @@ test-oldest: $(VENV)-oldest/.test
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 validate: $(VENV)/.test

@@ -9,7 +9,7 @@ from taut.training.pipeline.settings import Recipe
 HEAD = """# Training: `taut train RECIPE.toml`
 
 Two-stage RLHF on TRL with the sequence-level clipped KL, from one TOML file to logs that
-`taut audit` certifies. It needs the extra: `pip install 'taut[train]'`.
+`taut audit` certifies. It needs the extra: `pip install '.[train]'`.
 
 ```
 taut train --example > recipe.toml        # every setting, those with a default commented out

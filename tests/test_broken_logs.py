@@ -98,7 +98,19 @@ BROKEN: dict[str, tuple[str, bytes | Callable[[], bytes], dict, list[str]]] = {
         ["a.jsonl:2:", "byte order mark", "remove it"],
     ),
     "CSV": ("a.csv", b"prompt_id,reward\na,1,2\n", {}, ["a.csv: row 2:", "2 cells, found 3"]),
-    "JSON array": ("a.json", b"[{}, 3]", {}, ["a.json: item 2:", "JSON object"]),
+    "JSON array": ("a.json", b"[{}, 3]", {}, ["a.json: item 2:", "JSON object, found 3"]),
+    "score for a reward": (
+        "a.jsonl",
+        lines({"prompt_id": 1, "score": 1.0}),
+        {},
+        ["a.jsonl:", "expected a column 'reward'", "--map reward=score"],
+    ),
+    "reward left out": (
+        "a.jsonl",
+        lines(GOOD),
+        {"mapping": {"reward": ""}},
+        ["'reward' is needed"],
+    ),
     "half an array": ("a.json", json.dumps([GOOD])[:-1].encode(), {}, ["a.json:", "expected JSON"]),
     "pretty objects": (
         "a.json",

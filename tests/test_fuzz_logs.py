@@ -48,6 +48,6 @@ def _whole(count):
         seed = next(seeds)
         rng = random.Random(seed)
         fuzz_logs.write(rng, fuzz_logs.make_rows(rng))
-        if rng.random() >= 0.6:
+        if rng.choice(["whole", "damaged", "damaged", "changed"]) == "whole":
             found.append(seed)
     return found

@@ -38,7 +38,7 @@ HOSTILE = (
 def chromium():
     """A headless Chromium; skipped where there is none."""
     playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install 'taut[test]'"
+        "playwright.sync_api", reason="playwright is not installed: pip install '.[test]'"
     )
     if not CHROMIUM:
         pytest.skip("no chromium on the path: install it, or name it in TAUT_CHROMIUM")

@@ -510,7 +510,7 @@ def test_errors_say_what_to_do_in_one_line(change, settings, error, text):
 def test_reward_data_and_an_empty_mapping_are_refused():
     """Reward data speak of one policy; a choice needs candidates."""
     log = hard_and_easy(2, 10)
-    with pytest.raises(UsageError, match="one policy"):
+    with pytest.raises(TypeError, match="reward_data"):
         taut.select(log, reward_data=log, **REWARD)
     with pytest.raises(UsageError, match="no candidates"):
         taut.select({}, **REWARD)

@@ -404,7 +404,6 @@ def test_row_order_does_not_matter():
     [
         ({"log_ratio": None}, {}, LogError, "needs log-ratios"),
         ({}, {"beta": None}, UsageError, "needs --beta"),
-        ({}, {"tau": 3.0}, UsageError, "leave it out"),
         ({}, {"prompts": 0}, UsageError, "prompts is 0"),
         ({}, {"constants": (0.0,)}, UsageError, "positive numbers"),
         ({}, {"delta": 2.0}, UsageError, "delta is 2.0"),

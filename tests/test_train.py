@@ -428,7 +428,7 @@ def test_what_cannot_work_is_refused(recipe, tmp_path, changes, said):
 def test_a_missing_extra_is_one_line(monkeypatch, recipe):
     """Without the libraries of the extra the error says what to install."""
     monkeypatch.setattr("taut.training.extra.find_spec", lambda name: None if name == "trl" else 1)
-    with pytest.raises(UsageError, match=r"trl, which is not installed: pip install 'taut\[train"):
+    with pytest.raises(UsageError, match=r"trl, which is not installed: pip install '.\[train"):
         require_extra()
 
 

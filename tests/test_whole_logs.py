@@ -2,12 +2,15 @@
 
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
 import threading
 import zipfile
+import zlib
 
+import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +19,8 @@ from click.testing import CliRunner
 
 import taut
 from taut.cli import cli
-from taut.engines import local
+from taut.cli.cache import clear_damaged_cache
+from taut.engines import files
 from taut.errors import LogError
 from taut.logs.text import safe
 from taut.logs.write import clear_parts, whole_file
@@ -63,7 +67,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(how, suffix, tmp_path,
             data = path.read_bytes()
             path.write_bytes(data[: len(data) // 2] if how == "cut" else data + data)
 
-    inner = local.tasks
+    inner = files.tasks
 
     def tasks(file, request):
         for task in inner(file, request):
@@ -72,7 +76,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(how, suffix, tmp_path,
                 done.set()
                 change()
 
-    monkeypatch.setattr(local, "tasks", tasks)
+    monkeypatch.setattr(files, "tasks", tasks)
     with pytest.raises(LogError, match="changed or replaced"):
         taut.read_rollouts(path)
     assert done.is_set()
@@ -243,15 +247,12 @@ def test_pipes_devices_and_sockets_are_named_not_waited_for(tmp_path, monkeypatc
 
 
 def test_standard_input_is_a_log(tmp_path):
-    """`-` reads what a pipe brings, Parquet too."""
-    for write, name in ((write_lines, "a.jsonl"), (write_table, "a.parquet")):
-        path = write(tmp_path / name, rows_of(40))
-        code = "import taut; print(len(taut.read_rollouts('-')))"
-        with path.open("rb") as file:
-            done = subprocess.run(
-                [sys.executable, "-c", code], stdin=file, capture_output=True, check=False
-            )
-        assert done.stdout.strip() == b"40", done.stderr
+    """`-` reads what comes in, Parquet too."""
+    path = write_table(tmp_path / "a.parquet", rows_of(40))
+    run = [sys.executable, "-c", "import taut; print(len(taut.read_rollouts('-')))"]
+    with path.open("rb") as file:
+        done = subprocess.run(run, stdin=file, capture_output=True, check=False)
+    assert done.stdout.strip() == b"40", done.stderr
 
 
 def test_links_are_followed_once_and_hard_links_counted_once(tmp_path):
@@ -448,3 +449,86 @@ def test_ids_are_one_whatever_their_type(tmp_path):
     rollouts = taut.read_rollouts(write_lines(tmp_path / "a.jsonl", rows))
     assert len(set(rollouts.prompt.tolist())) == 2
     assert np.all(rollouts.prompt[:3] == rollouts.prompt[0])
+
+
+def test_samples_packed_with_zstd_are_unpacked_and_checked(tmp_path):
+    """inspect_ai packs with a method that Python's zipfile does not know; damage is found."""
+    doc = {"id": 1, "epoch": 1, "input": "q", "target": "x", "scores": {"m": {"value": 0.25}}}
+    plain = json.dumps(doc).encode()
+    packed = pa.compress(plain, codec="zstd", asbytes=True)
+    with zipfile.ZipFile(tmp_path / "a.eval", "w") as archive:
+        archive.writestr("samples/1_epoch_1.json", packed)
+    data = bytearray((tmp_path / "a.eval").read_bytes())
+    directory = data.index(b"PK\x01\x02")
+    for at, sizes in ((0, (8, 14, 22)), (directory, (10, 16, 24))):
+        method, checksum, size = (at + place for place in sizes)
+        data[method : method + 2] = (93).to_bytes(2, "little")
+        data[checksum : checksum + 4] = zlib.crc32(plain).to_bytes(4, "little")
+        data[size : size + 4] = len(plain).to_bytes(4, "little")
+    (tmp_path / "a.eval").write_bytes(data)
+    assert taut.read_rollouts(tmp_path / "a.eval").reward.tolist() == [0.25]
+    data[directory + 16] ^= 1
+    (tmp_path / "a.eval").write_bytes(data)
+    with pytest.raises(LogError, match="damaged"):
+        taut.read_rollouts(tmp_path / "a.eval")
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_convert_and_leaves_nothing(tmp_path):
+    """A limit on the size of files stands in for the end of the disk."""
+    log = write_lines(tmp_path / "log" / "a.jsonl", rows_of(60_000, gold=0.1))
+    (tmp_path / "out").mkdir()
+    code = (
+        "import resource, signal, sys, taut\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try: taut.convert(sys.argv[1], sys.argv[2])\n"
+        "except ValueError as error: print(error)\n"
+    )
+    out = tmp_path / "out" / "b.parquet"
+    run = [sys.executable, "-c", code, log, out]
+    done = subprocess.run(run, capture_output=True, check=False)
+    assert done.returncode == 0 and b"make room" in done.stdout, done
+    assert not list(out.parent.iterdir())
+
+
+@pytest.mark.slow
+def test_two_converts_of_one_file_at_once_both_end_well(tmp_path):
+    """Each writes a part of its own; the file is whole whoever is last."""
+    log = write_lines(tmp_path / "a.jsonl", rows_of(20_000))
+    out = tmp_path / "b.parquet"
+    code = "import sys, taut; print(taut.convert(sys.argv[1], sys.argv[2]))"
+    run = [sys.executable, "-c", code, log, out]
+    both = [subprocess.Popen(run, stdout=subprocess.PIPE) for _ in range(2)]
+    assert [each.communicate()[0].strip() for each in both] == [b"20000"] * 2
+    assert len(taut.read_rollouts(out)) == 20_000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "b.parquet"]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_tables_of_text_are_read_by_their_line_of_names(delimiter, tmp_path):
+    """Commas, semicolons and tabs; cells with line ends; empty cells are no value."""
+    rows = [("prompt_id", "reward", "gold"), ('"a\nb"', "1", ""), ("c", "0.5", "0.25")]
+    (tmp_path / "a.csv").write_text("\n".join(delimiter.join(row) for row in rows) + "\n")
+    rollouts = taut.read_rollouts(tmp_path / "a.csv")
+    assert rollouts.reward.tolist() == [1.0, 0.5] and rollouts.notes == ()
+    assert np.isnan(rollouts.gold[0]) and rollouts.gold[1] == 0.25
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_a_damaged_cache_of_compiled_code_is_made_anew(suffix, tmp_path, monkeypatch):
+    """What ends a command is told from other errors, and is gone for the next try."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    source = tmp_path / "twice.py"
+    source.write_text(
+        "import numba\n@numba.njit(cache=True)\ndef twice(x):\n    return 2 * x\n", encoding="utf-8"
+    )
+    load = lambda: runpy.run_path(str(source))["twice"]  # noqa: E731
+    assert load()(2) == 4
+    for file in (tmp_path / "cache").rglob(f"*.{suffix}"):
+        file.write_bytes(b"garbage\n")
+    with pytest.raises(ValueError) as caught:
+        load()(2)
+    assert clear_damaged_cache(caught.value)
+    assert load()(2) == 4
+    assert not clear_damaged_cache(ValueError("another"))

@@ -282,6 +282,16 @@ def test_filters_of_lm_eval_are_asked_for_never_averaged(tmp_path):
         taut.read_rollouts(write_lines(log, rows[:6]))
 
 
+def test_two_measures_of_success_are_two_logs(tmp_path):
+    """One folder, two tasks with two metrics: no mean is of both."""
+    shared = {"target": "1", "arguments": {}, "resps": [["1"]], "filtered_resps": ["1"]}
+    for task, metric in (("a", "acc"), ("b", "exact_match")):
+        rows = [{"doc_id": i, **shared, "doc_hash": f"{task}{i}", metric: 1.0} for i in range(4)]
+        write_lines(tmp_path / f"samples_{task}.jsonl", rows)
+    with pytest.raises(LogError, match=r"samples_b.*'exact_match'.*samples_a.*'acc'"):
+        taut.read_rollouts(tmp_path)
+
+
 def test_details_of_lighteval_are_read_from_their_structs(tmp_path):
     """The query is the prompt, the metric the reward."""
     table = pd.DataFrame(

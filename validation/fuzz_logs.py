@@ -3,11 +3,11 @@
     python validation/fuzz_logs.py [--inputs 100000] [--seed 0] [--workers 2]
 
 Each input is drawn from a seed: rows, types, a format with the options of its writer, then perhaps
-damage. A whole file has to give the count of rows and the sum of rewards that the rows have; a
-damaged one may be refused, and where it is read it has to give what an independent reading by
-`json` and NumPy gives (text), or what was written (Parquet with checksums). Any exception but ours,
-any end of the process and anything above ten seconds is a failure. Inputs run in child processes of
-some hundred each.
+damage, or a change while the file is read, which has to be noticed. A whole file has to give the
+count of rows and the sum of rewards that the rows have; a damaged one may be refused, and where it
+is read it has to give what an independent reading by `json` and NumPy gives (text), or what was
+written (Parquet with checksums). Any exception but ours, any end of the process and anything above
+ten seconds is a failure. Inputs run in child processes of some hundred each.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import contextmanager, nullcontext
 from decimal import Decimal
 from pathlib import Path
 
@@ -28,6 +29,7 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
+from taut.engines import files
 from taut.engines.local import read_rollouts
 from taut.errors import LogError
 
@@ -85,28 +87,32 @@ def attempt(seed: int, folder: Path) -> str | None:
     rng = random.Random(seed)
     rows = make_rows(rng)
     name, data, sure = write(rng, rows)
-    damaged = rng.random() < 0.6
-    if damaged:
-        data = damage(rng, data)
+    fate = rng.choice(["whole", "damaged", "damaged", "changed"])
+    way = None
+    if fate == "damaged":
+        way, data = damage(rng, data)
     path = folder / name
     path.write_bytes(data)
     expected = (len(rows), math.fsum(float(row["reward"]) for row in rows))
     try:
-        rollouts = read_rollouts(path, threads=1)
+        with changing(path, data, rng) if fate == "changed" else nullcontext():
+            rollouts = read_rollouts(path, threads=1)
     except LogError as error:
         message = str(error)
-        if "\n" in message or any(ord(letter) < 32 for letter in message):
+        if any(ord(letter) < 32 for letter in message):
             return f"{name}: control characters in {message!r}"
-        return None if damaged else f"{name}: refused a whole file: {message}"
+        return None if fate != "whole" else f"{name}: refused a whole file: {message}"
     except BaseException as error:
         return f"{name}: {type(error).__name__}: {error}".replace("\n", " ")
     finally:
         path.unlink()
     found = (len(rollouts), math.fsum(rollouts.reward.tolist()))
-    if damaged and not sure:
+    if fate == "changed":
+        return f"{name}: read though it changed"
+    if fate == "damaged" and not sure:
         reference = read_apart(name, data)
-        if reference is None:
-            return None
+        if reference is None:  # no checksums: what is cut off is noticed all the same
+            return f"{name}: read though cut off" if way == "cut" else None
         expected = reference
     return None if found == expected else f"{name}: found {found}, expected {expected}"
 
@@ -248,8 +254,8 @@ def _arrow(rng: random.Random, rows: list[dict]) -> tuple[str, bytes, bool]:
 # --- damage ---------------------------------------------------------------------------------------
 
 
-def damage(rng: random.Random, data: bytes) -> bytes:
-    """Return the bytes with one kind of damage."""
+def damage(rng: random.Random, data: bytes) -> tuple[str, bytes]:
+    """Return a kind of damage, and the bytes with it."""
     way = rng.choice(["flip", "flip", "cut", "end", "hole", "twice", "zeros", "insert"])
     at = rng.randrange(len(data))
     size = rng.randint(1, min(64, len(data)))
@@ -258,7 +264,7 @@ def damage(rng: random.Random, data: bytes) -> bytes:
         # Footers and heads are where structure is.
         near = rng.choice([at, len(data) - 1 - at % 400, at % 400])
         out[near % len(out)] ^= rng.randint(1, 255)
-        return bytes(out)
+        return way, bytes(out)
     pieces = {
         "cut": data[:at],
         "end": data[at:],
@@ -267,7 +273,29 @@ def damage(rng: random.Random, data: bytes) -> bytes:
         "zeros": data[:at] + bytes(size) + data[at + size :],
         "insert": data[:at] + rng.randbytes(size) + data[at:],
     }
-    return pieces[way]
+    return way, pieces[way]
+
+
+@contextmanager
+def changing(path: Path, data: bytes, rng: random.Random):
+    """Change the file once its first rows are on their way: cut, replaced or longer."""
+    inner, other = files.tasks, path.with_name("other")
+    new = rng.choice([data[: rng.randrange(len(data))], data + data, data[::-1]])
+
+    def tasks(source, request):
+        for task in inner(source, request):
+            yield task
+            if rng.random() < 0.5:
+                path.write_bytes(new)
+            else:
+                other.write_bytes(new)
+                os.replace(other, path)
+
+    files.tasks = tasks
+    try:
+        yield
+    finally:
+        files.tasks = inner
 
 
 def read_apart(name: str, data: bytes) -> tuple[int, float] | None:

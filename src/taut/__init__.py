@@ -4,8 +4,34 @@ Public names load on first use, so that `import taut` stays fast.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from taut.version import __version__
+
+if TYPE_CHECKING:
+    from taut.auditing.audit import audit, audit_by
+    from taut.auditing.certificate import Certificate, Certificates
+    from taut.auditing.check import check
+    from taut.bounds.preferences import reward_mse_from_preferences
+    from taut.decisions.budget.costs import Costs
+    from taut.decisions.budget.plan import plan
+    from taut.decisions.selection.select import select
+    from taut.decisions.stopping.monitor import Monitor
+    from taut.decisions.threshold.choose import clip_threshold
+    from taut.decisions.transport.transport import audit_transport
+    from taut.draws.rollouts import Rollouts
+    from taut.engines.local import convert, read_rollouts
+    from taut.engines.tables import as_rollouts
+    from taut.errors import AssumptionError, LogError, TautError, UsageError
+    from taut.inequalities.mean import anytime_path, mean_interval
+    from taut.inequalities.pac_bayes import pac_bayes_interval
+    from taut.lab.overoptimise import overoptimise
+    from taut.posterior.sgd import kl_gaussian, ou_posterior
+    from taut.schemas import load
+    from taut.training.pipeline.run import train
+    from taut.training.scoring.score import score
+    from taut.types import Interval, Status, Term
+    from taut.worlds import simulate
 
 _HOME = {
     "AssumptionError": "taut.errors",
@@ -21,6 +47,7 @@ _HOME = {
     "Term": "taut.types",
     "UsageError": "taut.errors",
     "anytime_path": "taut.inequalities.mean",
+    "as_rollouts": "taut.engines.tables",
     "audit": "taut.auditing.audit",
     "audit_by": "taut.auditing.audit",
     "audit_transport": "taut.decisions.transport.transport",
@@ -42,10 +69,45 @@ _HOME = {
     "train": "taut.training.pipeline.run",
 }
 
-__all__ = ["__version__", *sorted(_HOME)]
+__all__ = [
+    "AssumptionError",
+    "Certificate",
+    "Certificates",
+    "Costs",
+    "Interval",
+    "LogError",
+    "Monitor",
+    "Rollouts",
+    "Status",
+    "TautError",
+    "Term",
+    "UsageError",
+    "__version__",
+    "anytime_path",
+    "as_rollouts",
+    "audit",
+    "audit_by",
+    "audit_transport",
+    "check",
+    "clip_threshold",
+    "convert",
+    "kl_gaussian",
+    "load",
+    "mean_interval",
+    "ou_posterior",
+    "overoptimise",
+    "pac_bayes_interval",
+    "plan",
+    "read_rollouts",
+    "reward_mse_from_preferences",
+    "score",
+    "select",
+    "simulate",
+    "train",
+]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'taut' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

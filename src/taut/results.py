@@ -59,7 +59,7 @@ class Document(Part):
         """Return the result as JSON: finite numbers or null, always the same bytes."""
         return json.dumps(self.document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result, whole or not at all: as JSON, or as a page to read.
 
         Args:

@@ -37,7 +37,7 @@ DOCUMENTS: dict[str, type[Document]] = {
 }
 
 
-def load(path: str | os.PathLike) -> Document:
+def load(path: str | os.PathLike[str]) -> Document:
     """Read a result back from a JSON file that taut wrote.
 
     Raises:

@@ -1,7 +1,9 @@
 """From rollouts to a certificate: the verbs."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -10,7 +12,20 @@ from taut.auditing.advice import advise
 from taut.auditing.certificate import Certificate, Certificates, Group
 from taut.auditing.compose import TargetCertificate, certify
 from taut.auditing.evidence import describe_log, measured_means, paper_bound, token_level
-from taut.auditing.options import TARGETS, Options
+from taut.auditing.options import (
+    TARGETS,
+    By,
+    GoldKind,
+    Method,
+    Options,
+    Prompts,
+    Range,
+    Route,
+    Side,
+    Target,
+    Threshold,
+    options_of,
+)
 from taut.auditing.prepare import Prepared, prepare, targets_to_certify
 from taut.auditing.routes.placing import place_reward_data
 from taut.auditing.routes.reward_data import describe_coverage
@@ -18,24 +33,50 @@ from taut.bounds.kl_clipping import describe_log_ratio
 from taut.draws.design import settled
 from taut.draws.layout import Whole, settle
 from taut.draws.rollouts import Rollouts
+from taut.engines.tables import Data, as_rollouts
 from taut.errors import AssumptionError, LogError, UsageError
-from taut.types import Interval
+from taut.types import Interval, Status
 
 _NOISES = (0.1, 0.5)  # nats a sequence; kernels differ by about the first
 BY_COLUMNS = ("step", "policy", "run")
 
 
 def audit(
-    rollouts: Rollouts,
+    rollouts: Data,
     *,
+    columns: Mapping[str, str] | None = None,
     beta: float | None = None,
-    reward_data: Rollouts | None = None,
-    **settings,
+    reward_data: Data | None = None,
+    reward_range: Range | None = None,
+    gold_range: Range | None = None,
+    gold_scale: Range | None = None,
+    tau: Threshold = "auto",
+    tau_negative: float | None = None,
+    delta: float = 0.05,
+    target: Target = "auto",
+    method: Method = "betting",
+    side: Side = "both",
+    route: Route = "auto",
+    reward_mse: float | None = None,
+    coverage: float | None = None,
+    log_ratio_max: float | None = None,
+    log_ratio_second_moment: float | None = None,
+    calibration: float = 0.2,
+    seed: int = 0,
+    held_out: bool = False,
+    declare: tuple[str, ...] | str = (),
+    prompts: Prompts = "sample",
+    missing: Literal["worst"] | None = None,
+    launched: tuple[int, int] | None = None,
+    log_prob_noise: float | None = None,
+    gold_kind: GoldKind = None,
 ) -> Certificate:
     """Certify what a log of rollouts says about the true objective.
 
     Args:
-        rollouts: The log of one policy, or of several whose average is meant.
+        rollouts: The log of one policy, or of several whose average is meant: rollouts, a table,
+            columns, rewards of shape (prompts, K), or a path; see `taut.as_rollouts`.
+        columns: Native column to column of the table, also of the reward data.
         beta: KL strength, reward units per nat; needed unless the target is "reward".
         reward_data: Rows on which the reward model is trusted, with the log-probs of the audited
             policy and of the behaviour policy that made them, and gold where it is known.
@@ -73,17 +114,42 @@ def audit(
 
     Source: theory §5.
     """
-    whole = settle(rollouts)
-    return audit_part(whole.rollouts, Options(beta=beta, **settings), reward_data, whole=whole)
+    options = options_of(locals())
+    trusted = None if reward_data is None else as_rollouts(reward_data, columns, features=True)
+    whole = settle(as_rollouts(rollouts, columns, features=trusted is not None))
+    return audit_part(whole.rollouts, options, trusted, whole=whole)
 
 
 def audit_by(
-    rollouts: Rollouts,
-    by: str,
+    rollouts: Data,
+    by: By,
     *,
+    columns: Mapping[str, str] | None = None,
     beta: float | None = None,
-    reward_data: Rollouts | None = None,
-    **settings,
+    reward_data: Data | None = None,
+    reward_range: Range | None = None,
+    gold_range: Range | None = None,
+    gold_scale: Range | None = None,
+    tau: Threshold = "auto",
+    tau_negative: float | None = None,
+    delta: float = 0.05,
+    target: Target = "auto",
+    method: Method = "betting",
+    side: Side = "both",
+    route: Route = "auto",
+    reward_mse: float | None = None,
+    coverage: float | None = None,
+    log_ratio_max: float | None = None,
+    log_ratio_second_moment: float | None = None,
+    calibration: float = 0.2,
+    seed: int = 0,
+    held_out: bool = False,
+    declare: tuple[str, ...] | str = (),
+    prompts: Prompts = "sample",
+    missing: Literal["worst"] | None = None,
+    launched: tuple[int, int] | None = None,
+    log_prob_noise: float | None = None,
+    gold_kind: GoldKind = None,
 ) -> Certificates:
     """Certify each step, policy or run of a log; all certificates hold together at 1 - delta.
 
@@ -92,21 +158,24 @@ def audit_by(
     Args:
         rollouts: The log.
         by: "step", "policy" or "run".
-        beta, reward_data, settings: As for `audit`.
+
+    The other arguments are those of `taut.audit`.
 
     Raises:
         UsageError: Unknown column. LogError: The log does not have it. Others as `audit`.
 
     Source: theory §6.3.
     """
-    options = Options(beta=beta, **settings)
+    options = options_of(locals())
     if by not in BY_COLUMNS:
         raise UsageError(f"by is {by!r}; expected one of {', '.join(BY_COLUMNS)}.")
-    column = getattr(rollouts, by)
+    trusted = None if reward_data is None else as_rollouts(reward_data, columns, features=True)
+    log = as_rollouts(rollouts, columns, features=trusted is not None)
+    column = getattr(log, by)
     if column is None:
         raise LogError(f"the log has no '{by}' column to group by; map one with --map {by}=PATH.")
-    whole = settled(rollouts)
-    names = getattr(rollouts, f"{by}_names", ())
+    whole = settled(log)
+    names = getattr(log, f"{by}_names", ())
     values = np.unique(column)
     groups = [
         Group(
@@ -114,7 +183,7 @@ def audit_by(
             certificate=audit_part(
                 whole.rollouts.take(column == value),
                 options,
-                reward_data,
+                trusted,
                 whole=whole,
                 simultaneous=len(values),
             ),
@@ -245,7 +314,7 @@ def _sensitivity(
 
 def _comparison(normal: Interval) -> result.Comparison:
     return result.Comparison(
-        normal_lower=normal.lower, normal_upper=normal.upper, status="estimated"
+        normal_lower=normal.lower, normal_upper=normal.upper, status=Status.ESTIMATED
     )
 
 
@@ -269,7 +338,7 @@ def _target(item: TargetCertificate) -> result.Target:
 
 
 def _log_ratio(ready: Prepared) -> result.LogRatio | None:
-    if ready.data.log_ratio is None:
+    if ready.data.log_ratio is None or ready.thresholds is None:
         return None
     thresholds = ready.thresholds
     found = describe_log_ratio(
@@ -297,7 +366,7 @@ def _settings(ready: Prepared, simultaneous: int) -> result.Settings:
         calibration_share=options.calibration,
         seed=options.seed,
         held_out=options.held_out,
-        declare=options.declare,
+        declare=tuple(options.declare),
         prompts=options.prompts,
         missing=options.missing,
         launched=options.launched,

@@ -1,6 +1,7 @@
 """The certificate: an interval for a true objective with its evidence, and its JSON (design §5)."""
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -68,7 +69,7 @@ class Terms(Part):
     reward_shift: TermResult
     kl_clipping: TermResult
 
-    def __iter__(self):  # type: ignore[override]
+    def __iter__(self) -> Iterator[TermResult]:  # type: ignore[override]
         return iter((self.sampling, self.reward_shift, self.kl_clipping))
 
     def named(self) -> tuple[tuple[str, TermResult], ...]:
@@ -423,7 +424,7 @@ class Health(Document):
     assumptions: tuple[Assumption, ...]
     health: tuple[Check, ...]
 
-    def __iter__(self):  # type: ignore[override]
+    def __iter__(self) -> Iterator[Check]:  # type: ignore[override]
         return iter(self.health)
 
     def __len__(self) -> int:
@@ -464,7 +465,7 @@ class Certificates(Document):
     def __contains__(self, value: object) -> bool:
         return any(group.value == value for group in self.groups)
 
-    def __iter__(self):  # type: ignore[override]
+    def __iter__(self) -> Iterator[int | str]:  # type: ignore[override]
         return iter(self.keys())
 
     def keys(self) -> list[int | str]:

@@ -1,11 +1,13 @@
 """What a log can and cannot support, without certifying anything."""
 
+from collections.abc import Mapping
+
 from taut.auditing.certificate import Certifiable, Health, HealthLog
-from taut.auditing.options import TARGETS, Options
+from taut.auditing.options import TARGETS, Range, options_of
 from taut.auditing.prepare import Entered, enter
 from taut.draws import assumptions as about
 from taut.draws.assumptions import Assumption, status_of
-from taut.draws.rollouts import Rollouts
+from taut.engines.tables import Data, as_rollouts
 from taut.types import Status
 
 _NO_LABELS = "needs gold labels on a random subset: nothing else ties the reward to the true one"
@@ -13,12 +15,13 @@ _NO_TAIL = "needs a declared --log-ratio-max: the mean of an unbounded log-ratio
 
 
 def check(
-    rollouts: Rollouts,
+    rollouts: Data,
     *,
+    columns: Mapping[str, str] | None = None,
     beta: float | None = None,
-    reward_range: tuple[float, float] | None = None,
-    gold_range: tuple[float, float] | None = None,
-    gold_scale: tuple[float, float] | None = None,
+    reward_range: Range | None = None,
+    gold_range: Range | None = None,
+    gold_scale: Range | None = None,
     declare: tuple[str, ...] | str = (),
     held_out: bool = False,
     seed: int = 0,
@@ -26,34 +29,27 @@ def check(
     """Look at a log's health and say what can be certified from it.
 
     Args:
-        rollouts: The log.
-        beta, reward_range, gold_range, gold_scale, declare, held_out, seed: As for `taut.audit`.
+        rollouts: The log, as anything that `taut.audit` takes; so are the other arguments.
+
 
     Raises:
         LogError: No rollouts. AssumptionError: Gold outside its range.
 
     Source: theory §5.
     """
-    options = Options(
-        beta=beta,
-        reward_range=reward_range,
-        gold_range=gold_range,
-        gold_scale=gold_scale,
-        declare=declare,
-        held_out=held_out,
-        seed=seed,
-    )
-    entered = enter(rollouts, options)
+    options = options_of(locals())
+    log = as_rollouts(rollouts, columns)
+    entered = enter(log, options)
     found = entered.design
     labels = "none" if found.labels is None else str(found.labels.kind)
     return Health(
         log=HealthLog(
-            rollouts=len(rollouts),
+            rollouts=len(log),
             prompts=found.layout.prompts,
             draws=len(found.blocks),
             cells=found.layout.cell_count,
             labels=labels,
-            rejected_rows=rollouts.rejected_rows,
+            rejected_rows=log.rejected_rows,
         ),
         certifiable=tuple(_certifiable(entered, target) for target in TARGETS),
         assumptions=tuple(found.assumptions.values()),

@@ -1,7 +1,9 @@
 """The settings of an audit, checked once at the door."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from taut.bounds.sampling import METHODS
 from taut.draws.declared import Declared, declared_words
@@ -11,6 +13,17 @@ from taut.errors import UsageError
 TARGETS = ("reward", "clipped", "objective")
 AUTO = "auto"
 SIDES = ("both", "lower", "upper")
+Range = tuple[float, float]
+Target = Literal["auto", "objective", "clipped", "reward"]
+Threshold = float | Literal["auto"] | None
+Method = Literal["betting", "bernstein", "hoeffding", "paper"]
+Side = Literal["both", "lower", "upper"]
+Route = Literal[
+    "auto", "gold", "joint", "paper", "centred", "truncated", "importance", "score", "trivial"
+]
+GoldKind = Literal["binary"] | None
+Prompts = Literal["sample", "list", "with-replacement"]
+By = Literal["step", "policy", "run"]
 ROUTES = (
     "auto",
     "gold",
@@ -52,9 +65,9 @@ class Options:
     missing: str | None = None
     launched: tuple[int, int] | None = None
     log_prob_noise: float | None = None
-    gold_kind: str | None = None
+    gold_kind: GoldKind = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _one_of("target", self.target, (AUTO, *TARGETS))
         _one_of("prompts", self.prompts, PROMPT_MODES)
         words = declared_words(self.declare, held_out=self.held_out)
@@ -123,6 +136,12 @@ class Options:
         )
 
 
+def options_of(arguments: Mapping[str, Any]) -> Options:
+    """Return the options among the arguments of a verb, whose names are those of `Options`."""
+    names = [item.name for item in fields(Options)]
+    return Options(**{name: arguments[name] for name in names if name in arguments})
+
+
 _NOT_NEGATIVE = ("beta", "tau_negative", "reward_mse", "log_ratio_second_moment", "log_prob_noise")
 
 
@@ -131,7 +150,9 @@ def _one_of(name: str, value: str | None, allowed: tuple[str | None, ...]) -> No
         raise UsageError(f"{name} is {value!r}; expected one of {', '.join(map(str, allowed))}.")
 
 
-def _between(name, value, low, high, text, *, open_low=False) -> None:
+def _between(
+    name: str, value: float, low: float, high: float, text: str, *, open_low: bool = False
+) -> None:
     if not low <= value < high or (open_low and value == low):
         raise UsageError(f"{name} is {value}; expected {text}.")
 

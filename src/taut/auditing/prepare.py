@@ -22,6 +22,7 @@ from taut.draws.labels import LabelKind, label_counts
 from taut.draws.layout import Whole
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.errors import AssumptionError, LogError, UsageError
+from taut.logs.facts import settle as settle_fact
 
 _SURE_LOG_E = math.log(1e6)
 
@@ -81,7 +82,7 @@ def prepare(
 
     Raises:
         LogError: The log lacks what the target needs, or no draw is left to certify with.
-        UsageError: Settings contradict what the log records of itself.
+        UsageError: Settings contradict each other.
         AssumptionError: The data contradict a declaration.
     """
     entered = enter(rollouts, options, whole=whole, logs=simultaneous, sampler=sampler)
@@ -130,28 +131,17 @@ _FACTS = ("beta", "reward_range", "gold_range")
 
 
 def with_facts(rollouts: Rollouts, options: Options) -> Options:
-    """Fill in what was not said from what the log records of itself; contradictions are errors.
+    """Fill in what was not said from what the log records of itself.
 
     Raises:
-        UsageError: A setting differs from what the log records.
+        LogError: A setting contradicts what the log records, or what its `taut.toml` declares.
     """
     facts = rollouts.facts
-    if facts is None:
-        return options
-    changes = {}
-    for name in _FACTS:
-        said, known = getattr(options, name), getattr(facts, name, None)
-        if known is None:
-            continue
-        known = tuple(known) if isinstance(known, list | tuple) else known
-        if said is None:
-            changes[name] = known
-        elif name == "beta" and said != known:
-            raise UsageError(
-                f"--beta is {said:g}, but the log records that it was trained with {known:g}; "
-                "leave --beta out, or take the record away if it is wrong."
-            )
-    return replace(options, **changes)
+    known = {
+        name: settle_fact(facts, name, getattr(options, name), f"--{name.replace('_', '-')}")
+        for name in _FACTS
+    }
+    return replace(options, **known)
 
 
 # --- the target -----------------------------------------------------------------------------------

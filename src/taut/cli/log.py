@@ -1,6 +1,6 @@
 """`taut check` and `taut convert`: a log by itself."""
 
-import os
+from pathlib import Path
 
 import click
 
@@ -22,53 +22,51 @@ from taut.errors import UsageError
 @cli.command(epilog="Example: taut check rollouts/ --reward-range 0 1")
 @log_options
 @range_options
-@json_option
-@html_option
 @click.option(
     "--write-config",
     is_flag=True,
-    help="Propose a taut.toml beside LOG: what it knows about itself, to be filled in.",
+    help="Propose a taut.toml beside LOG that says --map and what you vouch for once and for all.",
 )
-def check(
-    log,
-    mapping,
-    lenient,
-    token_clip,
-    quiet,
-    json_path,
-    html_path,
-    reward_range,
-    write_config,
-    **settings,
-):
+@json_option
+@html_option
+def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, write_config, **settings):
     """Check the health of a LOG: what would make a certificate wrong. Exit 1 if a check fails."""
     from taut.auditing.check import check as check_log
 
     rollouts = read_log(log, mapping, lenient, token_clip, quiet)
+    found = check_log(rollouts, **settings)
     if write_config:
-        _propose(rollouts, log[0], name_pairs(mapping))
-    found = check_log(rollouts, reward_range=reward_range, **settings)
+        _write_config(log, rollouts, mapping, settings)
     show(found, json_path, html_path)
     return EXIT_DATA if any(item.status == "fail" for item in found) else 0
 
 
-def _propose(rollouts, log: str, mapping: dict[str, str]) -> None:
-    """Write a taut.toml beside a log.
-
-    Raises:
-        UsageError: There is one.
-    """
-    from taut.logs.facts import BESIDE, proposed_toml
+def _write_config(log, rollouts, mapping, settings) -> None:
+    """Write a proposal beside the log; what somebody wrote there before stays."""
+    from taut.draws.declared import declared_words
+    from taut.logs.facts import BESIDE
+    from taut.logs.propose import proposed
     from taut.logs.write import whole_file
 
-    folder = log if os.path.isdir(log) else os.path.dirname(log)
-    path = os.path.join(folder, BESIDE)
-    if os.path.exists(path):
-        raise UsageError(f"{path} is there already; edit it, or move it away.")
-    format = "native" if rollouts.origin is None else rollouts.origin.format
-    with whole_file(path) as file:
-        file.write(proposed_toml(rollouts.facts, format, mapping).encode())
-    click.echo(f"proposed {path}: fill in what you know", err=True)
+    first = Path(str(log[0]))
+    path = (first if first.is_dir() else first.parent) / BESIDE
+    if len(log) > 1 or not (first.is_dir() or first.is_file()):
+        raise UsageError("--write-config needs one folder or file as LOG, to write beside it.")
+    if path.exists():
+        raise UsageError(f"{path} is there already; edit it, or move it away first.")
+    words = declared_words(settings["declare"], held_out=settings["held_out"])
+    text = proposed(
+        format="native" if rollouts.origin is None else rollouts.origin.format,
+        mapping=name_pairs(mapping),
+        values=chosen_values(),
+        known=rollouts.facts,
+        ranges={name: settings[name] for name in ("reward_range", "gold_range")},
+        words=words,
+        seen={"reward_range": rollouts.reward, "gold_range": rollouts.gold},
+    )
+    with whole_file(str(path)) as file:
+        file.write(text.encode())
+    click.echo(f"proposed {path}: fill in what you know; comments do not count", err=True)
 
 
 @cli.command(epilog="Example: taut convert run/*.jsonl.gz -o run.parquet --map reward=score")

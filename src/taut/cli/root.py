@@ -5,7 +5,10 @@ import sys
 
 import click
 
+from taut.cli.cache import clear_damaged_cache
+from taut.cli.groups import GroupedCommand
 from taut.errors import TautError, UsageError
+from taut.logs.text import safe
 from taut.version import __version__
 
 EXIT_DATA, EXIT_USAGE, EXIT_GATE, EXIT_UNDECIDED, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
@@ -14,7 +17,7 @@ EXIT_DATA, EXIT_USAGE, EXIT_GATE, EXIT_UNDECIDED, EXIT_INTERRUPTED = 1, 2, 3, 4,
 def main() -> None:
     """Run the command line and turn errors into one line and an exit status (design §4)."""
     try:
-        status = cli(standalone_mode=False)
+        status = _run()
     except click.exceptions.Abort:
         status = EXIT_INTERRUPTED
     except KeyboardInterrupt:
@@ -35,9 +38,22 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _run() -> object:
+    """Run the command; once more for each folder of damaged compiled code that it met."""
+    while True:
+        try:
+            return cli(standalone_mode=False)
+        except (click.exceptions.Abort, click.ClickException, TautError):
+            raise
+        except Exception as error:
+            if not clear_damaged_cache(error):
+                raise
+
+
 def complain(message: str, status: int) -> int:
     """Say what went wrong in one line on stderr, and return the exit status."""
-    click.echo(f"taut: {message}", err=True)
+    shown = "\n".join(safe(line, limit=2000) for line in message.splitlines())
+    click.echo(f"taut: {shown}", err=True)
     return status
 
 
@@ -48,7 +64,12 @@ def _system_error(error: Exception) -> str:
     return f"{name}{error.strerror or error}"
 
 
+class _Root(click.Group):
+    command_class = GroupedCommand
+
+
 @click.group(
+    cls=_Root,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 done; 1 the log or the data is wrong; 2 usage; 3 a --require gate "
     "failed; 4 taut watch stopped before a decision; 130 interrupted.",

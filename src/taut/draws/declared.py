@@ -64,7 +64,7 @@ def standing(name: str, declared: Declared, facts: LogFacts | None) -> tuple[Sta
     """Return how a declarable assumption stands before any test looked, and who says so."""
     fact = name.replace("-", "_")
     said = facts.stands(fact) if facts is not None and getattr(facts, fact) else None
-    if said == "recorded":
+    if facts is not None and said == "recorded":
         return Standing.RECORDED, f"the log's own record ({facts.writer})"
     if name in declared.words:
         return Standing.DECLARED, f"--declare {name}"

@@ -7,13 +7,14 @@ never on values, file order or shards (theory §2.4).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
-import orjson
 
 from taut.errors import LogError
 from taut.logs.facts import LogFacts
 from taut.logs.keys import hash_ids, row_keys, scramble
+from taut.logs.layout import messages_text
 from taut.logs.origin import Origin
 from taut.results import html_of
 
@@ -112,7 +113,9 @@ class Rollouts:
         return len(self.prompt)
 
     @classmethod
-    def from_arrays(cls, columns: Mapping[str, Sequence] | None = None, /, **named) -> "Rollouts":
+    def from_arrays(
+        cls, columns: Mapping[str, Sequence[Any]] | None = None, /, **named: Any
+    ) -> "Rollouts":
         """Build rollouts from arrays in memory, with the native column names of a log.
 
         Args:
@@ -130,7 +133,7 @@ class Rollouts:
             policy, ref = (_finite(n, given[n]) for n in ("policy_logprob", "ref_logprob"))
             given["log_ratio"] = policy - ref
             _finite("log_ratio", given["log_ratio"])
-        out: dict = {}
+        out: dict[str, Any] = {}
         if "prompt" in given:
             out["text_key"] = text_keys(given["prompt"])
         ids = given.get("prompt_id")
@@ -181,7 +184,7 @@ def group_rows(keys: np.ndarray, values: Sequence[np.ndarray], seed: int) -> "Bl
             values, so that no sum depends on row order.
         seed: Seed of the draw order.
     """
-    draw = scramble(keys ^ scramble(np.uint64(seed % 2**64)))
+    draw = scramble(keys ^ scramble(np.array(seed % 2**64, dtype=np.uint64)))
     order = np.lexsort((row_keys(values), draw)) if values else np.argsort(draw, kind="stable")
     draw = draw[order]
     starts = np.flatnonzero(np.r_[True, draw[1:] != draw[:-1], True])
@@ -214,7 +217,7 @@ class Blocks:
 
     def means(self, values: np.ndarray) -> np.ndarray:
         """Return the mean of row values in each block, shape (blocks,)."""
-        return self.sums(values) / self.sizes
+        return np.asarray(self.sums(values) / self.sizes)
 
     def subset(self, chosen: np.ndarray) -> "Blocks":
         """Return some blocks (a mask, or increasing indices), still in draw order."""
@@ -225,16 +228,12 @@ class Blocks:
         return Blocks(rows=self.rows[np.arange(starts[-1]) + shift], starts=starts)
 
 
-def text_keys(texts: Sequence) -> np.ndarray:
+def text_keys(texts: Sequence[Any]) -> np.ndarray:
     """Return one uint64 key per text, shape (rows,); messages compare whole, as canonical JSON."""
-    flat = [
-        text if isinstance(text, str) else orjson.dumps(text, option=orjson.OPT_SORT_KEYS).decode()
-        for text in texts
-    ]
-    return hash_ids(flat)
+    return hash_ids([text if isinstance(text, str) else messages_text(text) for text in texts])
 
 
-def _check_shape(given: Mapping[str, Sequence]) -> None:
+def _check_shape(given: Mapping[str, Sequence[Any]]) -> None:
     if "reward" not in given:
         raise LogError(f"expected a column 'reward', found {sorted(given)}; add it.")
     if "prompt_id" not in given and "prompt" not in given:
@@ -248,7 +247,7 @@ def _check_shape(given: Mapping[str, Sequence]) -> None:
             )
 
 
-def _finite(name: str, values: Sequence, *, nan_allowed: bool = False) -> np.ndarray:
+def _finite(name: str, values: Sequence[Any], *, nan_allowed: bool = False) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     bad = np.isinf(array) if nan_allowed else ~np.isfinite(array)
     if bad.any():

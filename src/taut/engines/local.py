@@ -12,21 +12,20 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
 from taut.draws.rollouts import Rollouts
-from taut.engines.assemble import CLIPPED, assemble, compact, completed
+from taut.engines.assemble import assemble, compact, completed
+from taut.engines.files import Files
 from taut.errors import LogError, UsageError
 from taut.logs.facts import merge_facts
-from taut.logs.layout import NoRollouts
 from taut.logs.mapping import Meanings, check_values
-from taut.logs.origin import FORMATS, Origin
+from taut.logs.origin import FORMATS
 from taut.logs.plan import ON_REQUEST, check_mapping, no_labels
-from taut.logs.read import Request, Task, tasks
+from taut.logs.read import Request, Task
 from taut.logs.reduce import Reduced
-from taut.logs.schema import KEYS, NATIVE, column
+from taut.logs.schema import NATIVE
 from taut.logs.sources import Source, find
-from taut.logs.text import safe, writable
+from taut.logs.text import writable
 from taut.logs.write import RejectedRows, refuse_overwrite, write_native
 
 Sources = str | os.PathLike | Iterable[str | os.PathLike]
@@ -89,19 +88,42 @@ def read_rollouts(
             column, what was expected and found, and a remedy.
         UsageError: No such format.
     """
-    check_format(format)
-    files = find(sources)
+    check_format(format)  # before any file is looked for
+    return read_sources(
+        find(sources),
+        mapping=mapping,
+        values=values,
+        lenient=lenient,
+        token_clip=token_clip,
+        features=features,
+        keep=keep,
+        parts=parts,
+        rollout_ids=rollout_ids,
+        log_probs=log_probs,
+        format=format,
+        progress=progress,
+        threads=threads,
+    )
+
+
+def read_sources(
+    files: tuple[Source, ...],
+    *,
+    mapping: Mapping[str, str] | None,
+    log_probs: LogProbs = "required",
+    rollout_ids: bool = False,
+    token_clip: float | tuple[float, ...] | None = None,
+    keep: Iterable[str] = (),
+    format: str = "auto",
+    **further,
+) -> Rollouts:
+    """Read sources that were found, or that are in memory; the rest is as in `read_rollouts`."""
     settings = {
-        "values": values,
-        "lenient": lenient,
         "token_clip": token_clip,
-        "features": features,
         "keep": tuple(dict.fromkeys(keep)),
-        "parts": parts,
         "rollout_ids": rollout_ids,
         "format": format,
-        "progress": progress,
-        "threads": threads,
+        **further,
     }
     without = dict(mapping or {}) | dict.fromkeys(_LOG_PROBS, "")
     if log_probs == "ignored" and not rollout_ids:  # without a response log-probs tell rows apart
@@ -261,7 +283,7 @@ def stream(
         token_clip=_clip(token_clip),
         format=format,
     )
-    watch = _Watch(files[0].notes if files else ())
+    watch = Files(files[0].notes if files else ())
     rows, done, labelled = 0, 0.0, False
     with RejectedRows(lenient, avoid=[file.path for file in files]) as rejected:
         cut = watch.tasks(files, request)
@@ -275,60 +297,9 @@ def stream(
             if progress:
                 progress(rows, round(done))
         watch.check_unchanged(files)
-        _check_rows(rows, files, watch)
+        watch.check_rows(rows, files)
         if "gold" in request.paths.keys() & request.mapped and not labelled:
             raise no_labels(task.source.name, request.paths["gold"], task.plan)
-
-
-class _Watch:
-    """What is kept of a log's files while they are read: who wrote them, columns, notes."""
-
-    def __init__(self, notes: tuple[str, ...]) -> None:
-        self._notes = list(notes)
-        self._first: tuple[str, frozenset[str]] | None = None
-        self._writer: tuple[str, Origin | None] | None = None
-        self._seen: set[str] = set()
-        self.passed: LogError | None = None
-
-    def tasks(self, files: tuple[Source, ...], request: Request) -> Iterator[Task]:
-        """Yield the tasks of all files; those found in a folder may hold no rollouts."""
-        for file in files:
-            try:
-                yield from tasks(file, request)
-            except NoRollouts as problem:
-                if not file.listed:
-                    raise
-                self.passed = self.passed or problem
-                self._notes.append(f"passed over {problem}")
-            except LogError as problem:
-                raise file.changed() or problem from None
-
-    def checked(self, task: Task, pieces: list[Reduced]) -> Iterator[Reduced]:
-        """Yield the pieces of a task, the first of a file with what is known of the file."""
-        name = safe(task.source.name)
-        for piece in pieces:
-            notes = piece.notes
-            if task.source.name not in self._seen:
-                self._seen.add(task.source.name)
-                piece = replace(
-                    piece,
-                    left_out_before=task.plan.rejected_rows,
-                    facts=task.plan.facts,
-                )
-                notes = (*task.plan.notes, *notes)
-            self._writer = self._writer or (name, piece.origin)
-            _check_origin(self._writer, name, piece.origin)
-            self._first = self._first or (name, solid(piece))
-            check_same(self._first, name, piece)
-            yield replace(piece, notes=(*self._notes, *notes))
-            self._notes = []
-
-    def check_unchanged(self, files: tuple[Source, ...]) -> None:
-        """Raise where a file is no longer the one that was found: part of it would be missing."""
-        for file in files:
-            problem = file.changed()
-            if problem is not None:
-                raise problem
 
 
 def in_order(cut: Iterator[Task], threads: int) -> Iterator[tuple[Task, list[Reduced]]]:
@@ -371,63 +342,6 @@ def check_format(format: str) -> None:
         raise UsageError(f"format is {format!r}; expected one of {', '.join(FORMATS)}.")
 
 
-def _check_origin(first: tuple[str, Origin | None], file: str, origin: Origin | None) -> None:
-    """Logs of two writers, or of training and validation, are two logs."""
-    other, known = first
-    if origin != known:
-        raise LogError(
-            f"{file}: expected a {_written(known)} log as {other} is, found a {_written(origin)} "
-            "one; read them apart, or convert each and join what belongs together."
-        )
-
-
-def _written(origin: Origin | None) -> str:
-    if origin is None:
-        return "native"
-    chosen = " dynamically sampled" if origin.chosen else ""
-    return f"{origin.format}{chosen} {origin.part}".strip()
-
-
-def solid(piece: Reduced) -> frozenset[str]:
-    """Return the columns that all files must have or lack; clips at several constants may lack."""
-    return frozenset(
-        name
-        for name, values in piece.columns.items()
-        if not (column(name).nullable or name in KEYS or _clipped_at_several(name, values))
-    )
-
-
-def _clipped_at_several(name: str, values: np.ndarray | pa.Array) -> bool:
-    return name == CLIPPED and values.ndim == 2
-
-
-def check_same(first: tuple[str, frozenset[str]], file: str, piece: Reduced) -> None:
-    """Raise where a piece lacks a column of the first file of its log, or has one more.
-
-    A mean over some of the files says nothing.
-
-    Args:
-        first: A file, and its columns (`solid`).
-        file: Where the piece is from.
-        piece: Rows.
-    """
-    other, columns = first
-    for name in sorted(columns ^ solid(piece)):
-        has, lacks = (other, file) if name in columns else (file, other)
-        raise LogError(
-            f"{lacks}: expected '{name}', which {has} has; read files with the same columns "
-            f"together, add the column, or leave it out of all: --map {name}=."
-        )
-
-
 def _is_labelled(piece: Reduced) -> bool:
     gold = piece.columns.get("gold")
     return gold is not None and not np.isnan(gold).all()
-
-
-def _check_rows(rows: int, files: tuple[Source, ...], watch: _Watch) -> None:
-    if not rows and watch.passed is not None:
-        raise watch.passed
-    if not rows:
-        names = ", ".join(safe(file.name) for file in files[:3])
-        raise LogError(f"{names}: expected rollouts, found no row; check how the log was written.")

@@ -23,7 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taut.engines.local import check_same, in_order, solid
+from taut.engines.files import check_same, solid
+from taut.engines.local import in_order
 from taut.errors import LogError
 from taut.logs.keys import hash_ids, row_keys
 from taut.logs.plan import check_mapping

@@ -241,37 +241,6 @@ def _facts(document: Mapping[str, Any], where: str) -> LogFacts:
     return LogFacts(**out)
 
 
-def proposed_toml(facts: LogFacts, format: str, mapping: Mapping[str, str]) -> str:
-    """Return a `taut.toml` for a log: what is known of it, and the rest as comments to fill in."""
-    known = facts.document()
-    lines = ["# What this log knows about itself; delete what you do not know."]
-    for name, (example, meaning) in _TOML.items():
-        value = known.get(name)
-        text = f"{name} = {example if value is None else _toml(value)}"
-        lines.append(f"{'# ' if value is None else ''}{text}  # {meaning}")
-    lines.append(f'format = "{format}"')
-    if mapping:
-        lines += ["", "[map]", *(f"{name} = {_toml(path)}" for name, path in mapping.items())]
-    return "\n".join(lines) + "\n"
-
-
-_TOML = {
-    "beta": ("0.05", "KL strength, reward units per nat"),
-    "reward_range": ("[0, 1]", "range of the reward, fixed before the data"),
-    "gold_range": ("[0, 1]", "range of gold, where it is another"),
-    "held_out": ("true", "no policy was trained or chosen on these prompts"),
-    "complete": ("true", "every rollout that was launched is here"),
-    "launched_prompts": ("1000", "draws of prompts that were launched"),
-    "rollouts_per_prompt": ("4", "rollouts that were launched for each"),
-    "random_labels": ("true", "which rollouts are labelled was decided blindly"),
-    "log_probs": ('"transformers, float32"', "who computed both log-probs"),
-}
-
-
-def _toml(value: Any) -> str:
-    return orjson.dumps(value).decode()
-
-
 def settle(facts: LogFacts, name: str, given: Any, option: str) -> Any:
     """Return a setting: what was given, else what the log knows.
 
@@ -290,14 +259,16 @@ def settle(facts: LogFacts, name: str, given: Any, option: str) -> Any:
     same = tuple(given) == tuple(known) if isinstance(known, tuple) else given == known
     if not same:
         raise LogError(
-            f"{option} is {_shown(given)}, but the log says {_shown(known)} "
+            f"{option} is {shown(given)}, but the log says {shown(known)} "
             f"({facts.stands(name)}); leave {option} out, or correct the log's facts (taut.toml)."
         )
     return given
 
 
-def _shown(value: Any) -> str:
-    return " ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+def shown(value: Any) -> str:
+    """Return a fact as options write it."""
+    many = isinstance(value, list | tuple)
+    return " ".join(f"{part:g}" for part in value) if many else str(value)
 
 
 def join_facts(recorded: LogFacts, declared: LogFacts, file: str) -> LogFacts:
@@ -313,7 +284,7 @@ def join_facts(recorded: LogFacts, declared: LogFacts, file: str) -> LogFacts:
             continue
         if mine is not None:
             raise LogError(
-                f"{file}: the file says {name} = {_shown(mine)}, {BESIDE} says {_shown(theirs)}; "
+                f"{file}: the file says {name} = {shown(mine)}, {BESIDE} says {shown(theirs)}; "
                 "correct one of them."
             )
         changes[name] = theirs
@@ -338,10 +309,10 @@ def merge_facts(*logs: LogFacts) -> LogFacts:
         elif all(value == values[0] for value in values):
             out[name] = values[0]
         elif all(value == known[0] for value in known):
-            notes.append(f"only some files say {name} ({_shown(known[0])}): left out")
+            notes.append(f"only some files say {name} ({shown(known[0])}): left out")
         else:
             other = next(value for value in known if value != known[0])
-            notes.append(f"files differ in {name} ({_shown(known[0])}, {_shown(other)}): left out")
+            notes.append(f"files differ in {name} ({shown(known[0])}, {shown(other)}): left out")
     same = all(log.mapping == logs[0].mapping for log in logs)
     known = frozenset(name for name, value in out.items() if value is not None)
     return LogFacts(

@@ -8,7 +8,8 @@ from taut.errors import LogError
 from taut.logs.facts import LogFacts
 from taut.logs.layout import Layout, Layouts, native_layout
 from taut.logs.origin import Origin
-from taut.logs.schema import NATIVE, WORDS
+from taut.logs.schema import ANY, KEPT, LIST, NATIVE, SUMMAND, WORDS
+from taut.logs.text import safe
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +131,14 @@ def make_plan(
     for name, path in paths.items():
         if name in layout.required and name not in present:
             named, remedy = f" (mapped to '{name}')", "correct the mapping"
-            if name not in NATIVE:
+            if name.startswith(KEPT):
+                named, remedy = " (to keep)", "correct its name"
+            elif name.startswith((SUMMAND, ANY, LIST)):
+                named = f" (part of '{name.split()[1]}')"
+            elif name not in NATIVE:
                 named, remedy = "", "log it too, or say --format native and map other columns"
             raise LogError(
-                f"{file}: expected '{path}'{named}, found {_names(columns)}"
+                f"{file}: expected '{safe(path)}'{named}, found {_names(columns)}"
                 f"{_close(path, columns)}; {remedy}."
             )
     given = set(present) | layout.derived
@@ -200,23 +205,39 @@ def _wanted(name: str, present: set[str], token_clip: float | None, wanted: froz
     return name not in WORDS
 
 
+# What people call the columns that every log needs.
+_SYNONYMS = {
+    "reward": ("score", "rewards", "scores", "total_reward", "return", "value"),
+    "prompt_id": ("id", "task_id", "example_id", "question", "problem", "input", "instruction"),
+}
+
+
 def _missing(file: str, what: str, name: str, columns: Collection[str]) -> LogError:
+    if name in columns:
+        return LogError(f"{file}: '{name}' is needed; it cannot be left out by --map {name}=.")
+    known = next((word for word in _SYNONYMS[name] if word in columns), None)
+    known = known or safe(_guess(name, columns) or "COLUMN", limit=60)
     return LogError(
         f"{file}: expected a column {what}, found {_names(columns)}{_close(name, columns)}; "
-        f"add it, or name the column that holds it: --map {name}=COLUMN."
+        f"add it, or name the column that holds it: --map {name}={known}."
     )
 
 
 def _names(columns: Collection[str]) -> str:
     names = sorted(columns)
-    shown = ", ".join(f"'{name}'" for name in names[:12])
+    shown = ", ".join(f"'{safe(name, limit=60)}'" for name in names[:12])
     return f"{shown}{f' and {len(names) - 12} more' if len(names) > 12 else ''}" or "no columns"
 
 
 def _close(name: str, columns: Collection[str]) -> str:
+    guess = _guess(name, columns)
+    return f" (did you mean '{safe(guess, limit=60)}'?)" if guess else ""
+
+
+def _guess(name: str, columns: Collection[str]) -> str | None:
     """Return a guess at what was meant: by the whole path, else by its last part."""
     leaves = {column.rsplit(".", 1)[-1]: column for column in sorted(columns, reverse=True)}
     whole = difflib.get_close_matches(name, sorted(columns), n=1, cutoff=0.7)
     leaf = difflib.get_close_matches(name.rsplit(".", 1)[-1], leaves, n=1, cutoff=0.5)
     guess = whole[0] if whole else leaves[leaf[0]] if leaf else name
-    return f" (did you mean '{guess}'?)" if guess != name else ""
+    return None if guess == name else guess

@@ -16,6 +16,7 @@ from taut.logs.readers import documents, ipc, jsonl, parquet
 from taut.logs.reduce import Chunk, Derive, Reduced, reduce_chunk
 from taut.logs.schema import KEPT, PART
 from taut.logs.sources import Source
+from taut.logs.text import safe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,8 @@ def tasks(source: Source, request: Request) -> Iterator[Task]:
         NoRollouts: The file is no table of rollouts at all, and none was promised.
         LogError: The file cannot be read, or lacks a column. Rows are checked when a task runs.
     """
-    beside = facts_beside(source.name) if os.path.isfile(source.name) else Beside()
+    on_disk = source.table is None and os.path.isfile(source.name)
+    beside = facts_beside(source.name) if on_disk else Beside()
     planner = Planner(
         layouts=partial(_layout, request=_with_beside(request, beside), source=source),
         token_clip=request.token_clip,
@@ -85,7 +87,8 @@ def tasks(source: Source, request: Request) -> Iterator[Task]:
     for plan, chunks, share in _parts(source, planner, request):
         if facts is None:
             facts = join_facts(plan.facts, beside.facts, source.name)
-        plan = replace(plan, facts=facts, notes=(*plan.notes, *plan.layout.notes))
+        said = (f"{safe(beside.path)} speaks of this log",) if beside.path else ()
+        plan = replace(plan, facts=facts, notes=(*said, *plan.notes, *plan.layout.notes))
         yield Task(source, plan, share * scale, _runner(chunks, request, plan))
 
 
@@ -118,8 +121,8 @@ def _layout(file: str, columns: Columns, request: Request, source: Source) -> La
     layout = choose(
         file, columns, paths=request.paths, format=request.format, mapped=frozenset(mapped)
     )
-    if not layout.skip and _holds_none(columns, layout, mapped) and source.listed:
-        raise NoRollouts(f"{file}: expected rollouts, found neither prompts nor rewards in it.")
+    if source.listed and not layout.skip and _holds_none(file, columns, layout, mapped):
+        raise NoRollouts(f"{file}: expected rollouts, found no prompt in it.")
     layout = compile_mapping(file, layout, columns, frozenset(mapped), request.values)
     extra = {f"{KEPT}{path}": path for path in request.keep}
     required = layout.required | extra.keys()
@@ -155,13 +158,19 @@ def _restarts(columns: Columns, layout: Layout, mapped: set[str]) -> tuple[str, 
     )
 
 
-def _holds_none(columns: Columns, layout: Layout, mapped: set[str]) -> bool:
+# What stands beside rollouts in the folder of a run, by the beginning of its name.
+_BESIDE = ("metrics", "metadata", "config", "summary", "stats", "result", "args", "log_history")
+
+
+def _holds_none(file: str, columns: Columns, layout: Layout, mapped: set[str]) -> bool:
     """Say whether a file has no prompt, and no reward or nothing but numbers: metrics, settings."""
     if mapped & {"reward", "prompt", "prompt_id"} or layout.origin is not None:
         return False
-    prompt = {"prompt", "prompt_id"} & columns.keys()
+    if {"prompt", "prompt_id"} & columns.keys():
+        return False
     words = {"text", "list", "object"} & set(columns.values())
-    return not prompt and ("reward" not in columns or not words)
+    aside = os.path.basename(file).lower().startswith(_BESIDE)
+    return "reward" not in columns or not words or aside
 
 
 _FOLDER = re.compile(r"(step|policy|run)=([^/\\]+)")

@@ -68,6 +68,11 @@ def format_of(name: str, head: bytes) -> Format:
     return _of_text(name, text)
 
 
+def delimiter_of(first: bytes) -> str:
+    """Return what parts the cells of a table, by its line of names: the most common candidate."""
+    return max(",;\t", key=lambda letter: first.count(letter.encode()))
+
+
 def _of_zip(name: str, head: bytes) -> Format:
     if b"data.pkl" in head or b".pkl" in head or b"/byteorder" in head:
         raise LogError(
@@ -87,7 +92,7 @@ def _of_text(name: str, text: bytes) -> Format:
         return "json"
     if text.startswith(b"{") or not text:
         return "jsonl"
-    names = first.split(b",")
+    names = first.split(delimiter_of(first).encode())
     table = len(names) > 1 and all(re.fullmatch(rb'\s*"?[\w .:/-]+"?\s*', cell) for cell in names)
     if table and not text.startswith((b'"', b"-", *_DIGITS)):
         return "csv"

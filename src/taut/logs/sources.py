@@ -40,6 +40,7 @@ class Source:
             and time of change; None where that is not watched.
         place: Path of the bytes, where they are not under `name` (a pipe, an open descriptor).
         data: The bytes themselves, where a part of a file is in memory.
+        table: What the file would hold, where there is none: a table in memory.
         notes: What people should know of how the file was found.
     """
 
@@ -52,6 +53,7 @@ class Source:
     state: tuple[int, int, int, int] | None = None
     place: str | None = None
     data: bytes | None = None
+    table: pa.Table | None = None
     notes: tuple[str, ...] = ()
 
     @property

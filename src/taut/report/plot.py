@@ -37,9 +37,7 @@ def save_plot(
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError(
-            f"{path}: a picture needs matplotlib; pip install 'taut[report]'."
-        ) from error
+        raise UsageError(f"{path}: a picture needs matplotlib; pip install '.[report]'.") from error
     style = {
         "axes.spines.top": False,
         "axes.spines.right": False,

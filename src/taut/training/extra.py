@@ -19,7 +19,7 @@ def require_extra(what: str = "training", packages: tuple[str, ...] = PACKAGES) 
     if missing:
         raise UsageError(
             f"{what} needs {', '.join(missing)}, which "
-            f"{'is' if len(missing) == 1 else 'are'} not installed: pip install 'taut[train]'"
+            f"{'is' if len(missing) == 1 else 'are'} not installed: pip install '.[train]'"
         )
     os.environ["HF_HUB_OFFLINE"] = "1"  # before they are imported
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -6,21 +6,23 @@ is then made is valid whatever was forecast.
 
 import math
 import os
+from collections.abc import Mapping
 
-from taut.auditing.options import Options
+from taut.auditing.options import Options, Prompts, Range, Target, Threshold, options_of
 from taut.decisions.budget.costs import Costs, measured_costs
 from taut.decisions.budget.describe import describe
 from taut.decisions.budget.learning_curve import LearningCurve, read_learning_curve
 from taut.decisions.budget.pilot import Pilot
 from taut.decisions.budget.planner import MOST_ROLLOUTS, Planner
 from taut.decisions.budget.result import Plan
-from taut.draws.rollouts import Rollouts
+from taut.engines.tables import Data, as_rollouts
 from taut.errors import UsageError
 
 
 def plan(
-    rollouts: Rollouts,
+    rollouts: Data,
     *,
+    columns: Mapping[str, str] | None = None,
     budget: float | None = None,
     width: float | None = None,
     costs: Costs | None = None,
@@ -29,7 +31,23 @@ def plan(
     pairs_at_hand: int = 0,
     most_rollouts: int = MOST_ROLLOUTS,
     step: float | None = None,
-    **settings,
+    reward_range: Range | None = None,
+    gold_range: Range | None = None,
+    gold_scale: Range | None = None,
+    tau: Threshold = "auto",
+    tau_negative: float | None = None,
+    delta: float = 0.05,
+    target: Target = "auto",
+    reward_mse: float | None = None,
+    coverage: float | None = None,
+    log_ratio_max: float | None = None,
+    log_ratio_second_moment: float | None = None,
+    calibration: float = 0.2,
+    seed: int = 0,
+    held_out: bool = False,
+    declare: tuple[str, ...] | str = (),
+    prompts: Prompts = "sample",
+    log_prob_noise: float | None = None,
 ) -> Plan:
     """Plan a new log from a pilot: the narrowest certificate that a budget is forecast to buy.
 
@@ -39,15 +57,13 @@ def plan(
         budget: Money for the new log, in the unit of the costs.
         width: Also (or, without a budget, only) find the cheapest plan of this width, reward units.
         costs: Prices; measured in response tokens if absent, and then no labels are planned.
-        beta: KL strength, reward units per nat; needed unless the target is "reward".
         rm_curve: How the reward model's error falls with preference pairs, or the file of a table
             of m and L; needs a declared `coverage`.
         pairs_at_hand: Preference pairs that need not be paid for.
         most_rollouts: Largest number of rollouts of a prompt to look at.
         step: Money for the table of marginal values; about a twentieth of the budget if absent.
-        settings: What the coming audit will be told, as for `taut.audit`: reward_range, gold_range,
-            tau, tau_negative, delta, target, reward_mse, coverage, log_ratio_max,
-            log_ratio_second_moment, calibration, seed, held_out.
+
+    The other arguments are what the coming audit will be told, as for `taut.audit`.
 
     Raises:
         UsageError: Settings contradict each other, or the budget buys not one prompt.
@@ -65,19 +81,13 @@ def plan(
             f"pairs_at_hand {pairs_at_hand} and most_rollouts {most_rollouts}: expected at least "
             "0 and 1."
         )
-    options = _options(beta, settings)
+    options = options_of(locals())
+    rollouts = as_rollouts(rollouts, columns)
     costs = costs or measured_costs(rollouts, prefill=None, label=None, pair=None)
     pilot = Pilot(rollouts, options)
     planner = Planner(pilot, costs, _curve(rm_curve, options), pairs_at_hand, most_rollouts)
     found = planner.find(budget, width)
     return describe(planner, found, _round(found.chosen.budget / 20) if step is None else step)
-
-
-def _options(beta: float | None, settings: dict) -> Options:
-    for name, usual in (("method", "betting"), ("side", "both"), ("route", "auto")):
-        if settings.pop(name, usual) != usual:
-            raise UsageError(f"a plan forecasts the default {name}, {usual!r}; leave it out.")
-    return Options(beta=beta, **settings)
 
 
 def _curve(given, options: Options) -> LearningCurve | None:

@@ -28,13 +28,26 @@ U(c - k) may also be the upper end of c less the lower end of k: that event is p
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import numpy as np
 
 from taut.auditing.audit import BY_COLUMNS, audit_part, certify_ready
 from taut.auditing.calibration import DEFAULT_TAU, FEWEST_DRAWS, choose_negative, choose_thresholds
 from taut.auditing.certificate import Certificate, LedgerEntry
-from taut.auditing.options import Options
+from taut.auditing.options import (
+    By,
+    GoldKind,
+    Method,
+    Options,
+    Prompts,
+    Range,
+    Route,
+    Side,
+    Target,
+    Threshold,
+    options_of,
+)
 from taut.auditing.prepare import enter, prepare
 from taut.auditing.target import UnitData
 from taut.decisions.selection.pairs import (
@@ -63,6 +76,7 @@ from taut.draws.joining import join_logs
 from taut.draws.layout import cell_keys, draw_keys
 from taut.draws.rollouts import Rollouts, group_rows
 from taut.draws.units import Units
+from taut.engines.tables import Data, as_rollouts, is_candidates
 from taut.errors import AssumptionError, LogError, UsageError
 from taut.inequalities.rounding import outward
 from taut.logs.keys import combine, scramble
@@ -91,22 +105,47 @@ class Compared:
 
 
 def select(
-    rollouts: Rollouts | Mapping[str, Rollouts],
-    by: str = "step",
+    rollouts: Data | Mapping[str, Data],
+    by: By = "step",
     *,
+    columns: Mapping[str, str] | None = None,
     beta: float | None = None,
     leader: Name | None = None,
-    **settings,
+    reward_range: Range | None = None,
+    gold_range: Range | None = None,
+    gold_scale: Range | None = None,
+    tau: Threshold = "auto",
+    tau_negative: float | None = None,
+    delta: float = 0.05,
+    target: Target = "auto",
+    method: Method = "betting",
+    side: Side = "both",
+    route: Route = "auto",
+    reward_mse: float | None = None,
+    coverage: float | None = None,
+    log_ratio_max: float | None = None,
+    log_ratio_second_moment: float | None = None,
+    calibration: float = 0.2,
+    seed: int = 0,
+    held_out: bool = False,
+    declare: tuple[str, ...] | str = (),
+    prompts: Prompts = "sample",
+    missing: Literal["worst"] | None = None,
+    launched: tuple[int, int] | None = None,
+    log_prob_noise: float | None = None,
+    gold_kind: GoldKind = None,
 ) -> Selection:
     """Choose among checkpoints, policies or runs by what is certified of each.
 
     Args:
-        rollouts: One log of all candidates, or one for each under its name.
+        rollouts: One log of all candidates, or one for each under its name; each as anything that
+            `taut.audit` takes. Every candidate that was looked at must be in it: M is what the
+            choice is paid by.
         by: "step", "policy" or "run"; a mapping is compared by its names.
         leader: Candidate expected to be best, named before this log was looked at: the learned
             reward of the same draws must not name it. Any name is valid; a right one pays.
-        beta, settings: As for `taut.audit`, but for `reward_data`, which speaks of one policy.
-            Every candidate that was looked at must be in the log: M is what the choice is paid by.
+
+    The other arguments are those of `taut.audit`, but for reward data, which speak of one policy.
 
     Returns:
         The selection; its claims hold together with probability at least 1 - delta.
@@ -118,10 +157,12 @@ def select(
 
     Source: theory §6.3, appendix B; module docstring.
     """
-    if settings.pop("reward_data", None) is not None:
-        raise UsageError("reward data speak of one policy: use taut.audit for each candidate.")
-    options = Options(beta=beta, **settings)
-    log, by = (rollouts, by) if isinstance(rollouts, Rollouts) else (join_logs(rollouts), "policy")
+    options = options_of(locals())
+    if is_candidates(rollouts):
+        named = {name: as_rollouts(data, columns) for name, data in rollouts.items()}
+        log, by = join_logs(named), "policy"
+    else:
+        log = as_rollouts(rollouts, columns)
     contest, clip, half = _enter(log, by, options, leader)
     options, names = contest.options, tuple(contest.certificates)
     found = _decide(contest, names)

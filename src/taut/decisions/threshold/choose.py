@@ -5,6 +5,7 @@ Everything here is a forecast that chooses. No guarantee is needed for choosing 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from taut.auditing.calibration import (
     choose_negative,
 )
 from taut.auditing.certificate import PerPrompt
-from taut.auditing.options import Options
+from taut.auditing.options import Options, Range, Target, options_of
 from taut.auditing.prepare import Prepared, auto_thresholds, prepare
 from taut.bounds.kl_clipping import TAIL_SHARE, clip_log_ratio, forecast_tail, negative_tail
 from taut.bounds.sampling import predicted_half_width
@@ -36,6 +37,7 @@ from taut.decisions.threshold.result import (
     TrainerLine,
 )
 from taut.draws.rollouts import Blocks, Rollouts
+from taut.engines.tables import Data, as_rollouts
 from taut.errors import LogError, UsageError
 from taut.inequalities.concentration import paper_alpha
 
@@ -46,12 +48,24 @@ _ROUNDING = 1e-12  # a cumulative share may end this far below what it sums to
 
 
 def clip_threshold(
-    rollouts: Rollouts,
+    rollouts: Data,
     *,
+    columns: Mapping[str, str] | None = None,
     beta: float | None = None,
     prompts: int | None = None,
     constants: tuple[float, ...] = CONSTANTS,
-    **settings,
+    reward_range: Range | None = None,
+    gold_range: Range | None = None,
+    gold_scale: Range | None = None,
+    tau_negative: float | None = None,
+    delta: float = 0.05,
+    target: Target = "objective",
+    log_ratio_max: float | None = None,
+    log_ratio_second_moment: float | None = None,
+    calibration: float = 0.2,
+    seed: int = 0,
+    held_out: bool = False,
+    declare: tuple[str, ...] | str = (),
 ) -> ClipThreshold:
     """Choose where to clip the log-ratio, by the forecast width of the certificate.
 
@@ -60,12 +74,11 @@ def clip_threshold(
     is for another log of that many draws, and all draws of this one speak.
 
     Args:
-        rollouts: The log of one policy.
-        beta: KL strength, reward units per nat.
+        rollouts: The log of one policy, as anything that `taut.audit` takes.
         prompts: Draws of a prompt of the log to come; None for this log.
         constants: What to compare with, nats.
-        settings: `reward_range`, `gold_range`, `delta`, `log_ratio_max`, `log_ratio_second_moment`,
-            `tau_negative`, `calibration`, `seed` and `held_out`, as for `taut.audit`.
+
+    The other arguments are those of `taut.audit`.
 
     Raises:
         LogError: The log has no log-probs, or no rollouts.
@@ -74,7 +87,8 @@ def clip_threshold(
 
     Source: theory §7.1, §7.2, §4.3, §4.5.
     """
-    options = Options(beta=beta, **{"target": "objective"} | settings)
+    options = options_of({name: value for name, value in locals().items() if name != "prompts"})
+    rollouts = as_rollouts(rollouts, columns, token_clip=tuple(constants))
     _require(rollouts, options, prompts, constants)
     ready = prepare(rollouts, options)
     speaking, certifying = _speaking(ready, prompts)
@@ -151,8 +165,6 @@ def _require(rollouts: Rollouts, options: Options, prompts, constants) -> None:
             "a clip threshold needs --beta, the KL strength in reward units per nat: without it "
             "range and tail have no price."
         )
-    if options.tau != "auto":
-        raise UsageError("tau is what is to be chosen; leave it out, or audit at a given tau.")
     if prompts is not None and prompts < 1:
         raise UsageError(f"prompts is {prompts}; expected at least 1, or none for this log.")
     if any(not (math.isfinite(constant) and constant > 0) for constant in constants):

@@ -36,7 +36,7 @@ class Curve(Part):
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return the value at each of x, any shape."""
-        return np.interp(x, self.knots, self.values)
+        return np.asarray(np.interp(x, self.knots, self.values))
 
 
 class Calibration(Part):

@@ -10,6 +10,7 @@ then gets the interval of a bounded mean. Folds serve only to judge g on its own
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,6 +36,7 @@ from taut.draws.labels import LabelKind, label_counts, labelled_rows
 from taut.draws.layout import lay_out, prompt_keys
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.draws.units import to_unit
+from taut.engines.tables import Data, as_rollouts
 from taut.errors import AssumptionError, UsageError
 from taut.inequalities.rounding import outward
 from taut.logs.keys import scramble
@@ -190,9 +192,10 @@ def _verdict(residual, margin, needed, prompts) -> tuple[TransportState, str]:
 
 
 def audit_transport(
-    rollouts: Rollouts,
-    reward_data: Rollouts,
+    rollouts: Data,
+    reward_data: Data,
     *,
+    columns: Mapping[str, str] | None = None,
     gold_range: tuple[float, float],
     margin: float | None = None,
     delta: float = 0.05,
@@ -209,6 +212,8 @@ def audit_transport(
     Args:
         rollouts: The audited rollouts; gold on draws chosen blind to outcomes.
         reward_data: Rows of any policy with the same learned reward; gold on some or all of them.
+            Both are anything that `taut.audit` takes.
+        columns: Native column to column of both tables.
         gold_range: Declared (low, high) of gold, reward units, fixed before the data.
         margin: Largest |E_theta[r* - g(r^)]| that does no harm, in units of gold, declared before
             the probe was labelled; None leaves the audit ungraded.
@@ -229,6 +234,7 @@ def audit_transport(
     Source: theory §3.6 (rectifier blocks, g fitted elsewhere), §2.4.
     """
     _check_settings(gold_range, margin, delta, folds, weight)
+    rollouts, reward_data = as_rollouts(rollouts, columns), as_rollouts(reward_data, columns)
     _check_one_policy(rollouts)
     words = declared_words(declare, held_out=held_out)
     rollouts, reward_data, found = _settled(rollouts, reward_data, gold_range, words, seed)

@@ -1,8 +1,8 @@
 """Logs of evaluations: inspect_ai, lm-evaluation-harness, lighteval, RewardBench, alpaca_eval.
 
-Read at inspect_ai 0.3 (`EvalSample` in log/_log.py), lm-eval 0.4 (`log_samples`), lighteval 0.11
-(`EvaluationTracker`), RewardBench 0.1 (scripts/run_rm.py, `rewardbench`), alpaca_eval 0.6
-(annotations.json). Repeats of a sample (epochs) are the rollouts of a prompt.
+Read at inspect_ai 0.3.285 (`EvalSample`, log/_log.py), lm-eval 0.4.13 (`save_results_samples`),
+lighteval 0.11 (`EvaluationTracker`), RewardBench 0.1 (scripts/run_rm.py, `rewardbench`),
+alpaca_eval 0.6 (annotations.json). Repeats of a sample (epochs) are the rollouts of a prompt.
 """
 
 from collections.abc import Mapping
@@ -38,6 +38,11 @@ def inspect_layout(
             and name.count(".") == 2
             and columns[name] in ("text", "number", "bool")
         ]
+        if not values and columns.get("scores", "null") in ("null", "object"):
+            raise LogError(
+                f"{file}: expected scores, found no sample with one: all failed, or none was "
+                "scored; run the evaluation again (inspect eval-retry)."
+            )
         own["reward"] = one_reward(file, "inspect", columns, simple)
     letters = columns.get(own.get("reward", paths.get("reward", ""))) == "text"
     said = ", ".join(f"{letter} = {value:g}" for letter, value in LETTERS.items())

@@ -3,23 +3,36 @@
 Parquet files, Arrow files and streams, and CSV all come through here.
 """
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from taut.errors import LogError
-from taut.logs.layout import Holds, failed, labels, messages_text
-from taut.logs.plan import Plan
+from taut.logs.facts import stored_facts
+from taut.logs.layout import Columns, Holds, Layout, failed, labels, messages_text
+from taut.logs.origin import FRAMEWORKS, Origin
+from taut.logs.plan import Plan, Planner
 from taut.logs.readers.values import as_bool, as_integer, as_number
 from taut.logs.reduce import Chunk, Problems, Values
-from taut.logs.schema import EXPECTED, LISTS, Kind, column
+from taut.logs.schema import (
+    EXPECTED,
+    LISTS,
+    ORIGIN_KEY,
+    REJECTED_KEY,
+    TOKEN_CLIP_KEY,
+    Kind,
+    column,
+)
 from taut.logs.text import one_line, safe
 from taut.logs.tokens import Tokens
 
+Metadata = Mapping[bytes, bytes] | None
 DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
@@ -60,6 +73,65 @@ def check_names(name: str, schema: pa.Schema) -> None:
             f"{name}: expected each column once, found '{safe(twice[0])}' "
             f"{schema.names.count(twice[0])} times; rename or drop the copies."
         )
+
+
+def stored_plan(
+    name: str,
+    planner: Planner,
+    layout: Layout,
+    present: Collection[str],
+    columns: Columns,
+    metadata: Metadata,
+) -> Plan:
+    """Plan how a table is read, with what its metadata say of the log."""
+    plan = planner.plan(
+        name, layout, present, columns, stored_clip=_stored(metadata, TOKEN_CLIP_KEY, name)
+    )
+    return replace(
+        plan,
+        facts=stored_facts(metadata, name),
+        rejected_rows=int(_stored(metadata, REJECTED_KEY, name) or 0),
+        origin=plan.origin or stored_origin(metadata, name),
+    )
+
+
+def _stored(metadata: Metadata, key: bytes, name: str) -> float | None:
+    """Return a number that `convert` wrote into the metadata of a file."""
+    value = (metadata or {}).get(key)
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise LogError(
+            f"{name}: metadata: expected a number under '{key.decode()}', found "
+            f"'{safe(value.decode(errors='replace'), limit=40)}'; write the file again."
+        )
+    return number
+
+
+def stored_origin(metadata: Metadata, name: str) -> Origin | None:
+    """Return which framework wrote the log that `convert` made a file of.
+
+    Raises:
+        LogError: The file says so in a way that is not known.
+    """
+    value = (metadata or {}).get(ORIGIN_KEY)
+    if value is None:
+        return None
+    try:
+        origin = Origin(**orjson.loads(value))
+    except (orjson.JSONDecodeError, TypeError):
+        origin = None
+    if origin is None or origin.format not in FRAMEWORKS:
+        raise LogError(
+            f"{name}: metadata: expected a known framework under '{ORIGIN_KEY.decode()}', found "
+            f"'{safe(value.decode(errors='replace'), limit=60)}'; update taut, or convert the log "
+            "again."
+        )
+    return origin
 
 
 def field_at(schema: pa.Schema, names: frozenset[str], path: str) -> Field | None:
@@ -131,7 +203,8 @@ def is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     types = pa.types
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    texts = (types.is_string, types.is_large_string, types.is_string_view)
+    return any(test(kind) for test in (*texts, types.is_binary, types.is_large_binary))
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -277,9 +350,23 @@ def _ids(native: str, array: pa.Array, problems: Problems) -> pa.Array:
         array = pa.array(whole, mask=array.is_null().to_numpy(zero_copy_only=False))
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
+        array = _decoded(native, array, problems)
     whole = pa.types.is_integer(array.type) and array.type != pa.uint64()
     as_integers = whole and column(native).kind == "id"  # else text, which hashes to the same key
     return array.cast(pa.int64() if as_integers else pa.large_string())
+
+
+def _decoded(native: str, array: pa.Array, problems: Problems) -> pa.Array:
+    """Return bytes as text, as writers mean them that do not say which they are."""
+    texts: list[str | None] = []
+    for row, value in enumerate(array.to_pylist()):
+        try:
+            texts.append(value if value is None else value.decode())
+        except UnicodeDecodeError:
+            texts.append(None)
+            problems.add(row, native, "holds bytes that are no UTF-8; write it as text")
+    return pa.array(texts, type=pa.large_string())
 
 
 def _one_by_one(

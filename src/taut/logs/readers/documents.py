@@ -3,18 +3,24 @@
 import csv
 import io
 import json
+import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import orjson
+import pyarrow as pa
 
 from taut.errors import LogError
 from taut.logs.layout import NoRollouts
 from taut.logs.plan import Plan, Planner
 from taut.logs.readers.objects import learn, make_object_plan, object_columns, whole_lines
 from taut.logs.readers.shapes import shape_of
+from taut.logs.readers.values import shown
 from taut.logs.reduce import Chunk, Problems
+from taut.logs.signatures import delimiter_of
 from taut.logs.sources import Source
 from taut.logs.text import one_line, safe
 
@@ -43,10 +49,13 @@ def chunks(source: Source, planner: Planner) -> Iterator[tuple[Plan, Task, float
     if source.format == "csv":
         seen = {key: _cell_holds(docs, key) for key in seen}
     expand = shape_of(docs, seen) if source.format == "json" else None
+    notes = ()
     if expand is not None:
+        notes = ("an object holds several rollouts; read as one row each",)
         docs = [row for doc in docs for row in expand(doc)]
         seen = learn(docs)
     plan, kinds = make_object_plan(name, docs, seen, planner)
+    plan = replace(plan, notes=(*plan.notes, *notes))
     if plan.layout.skip:
         return
     first = 2 if source.format == "csv" else 1
@@ -93,12 +102,15 @@ def _json(source: Source, name: str) -> list[dict]:
         found = _lenient(data, name)
     if isinstance(found, dict):
         return _of_object(found, name)
-    for place, row in enumerate(found if isinstance(found, list) else [], 1):
-        if not isinstance(row, dict):
-            raise LogError(f"{name}: item {place}: expected a JSON object, found {type(row)}.")
-    if not isinstance(found, list):
-        raise NoRollouts(f"{name}: expected rollouts, found one JSON value.")
-    return found
+    rows = found if isinstance(found, list) else [found]
+    wrong = next((at for at, row in enumerate(rows) if not isinstance(row, dict)), None)
+    if wrong is not None:
+        kind = NoRollouts if not any(isinstance(row, dict) for row in rows) else LogError
+        raise kind(
+            f"{name}: item {wrong + 1}: expected a JSON object, found {shown(rows[wrong])}; write "
+            "one object per rollout."
+        )
+    return rows
 
 
 def _lenient(data: bytes, name: str) -> object:
@@ -160,7 +172,9 @@ def _csv(source: Source, name: str) -> list[dict]:
         ) from None
     csv.field_size_limit(1 << 30)
     try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        delimiter = delimiter_of(text.split("\n", 1)[0].encode())
+        table = io.StringIO(text, newline="")
+        rows = list(csv.reader(table, strict=True, delimiter=delimiter))
     except csv.Error as problem:
         raise LogError(f"{name}: expected CSV, found {one_line(problem)}; fix the file.") from None
     names = [cell.strip() for cell in rows[0]]
@@ -223,6 +237,8 @@ _ZIP_PROBLEMS = (
     EOFError,
     OSError,
     UnicodeDecodeError,
+    struct.error,
+    pa.ArrowException,
 )
 
 
@@ -235,7 +251,7 @@ def _place(member: zipfile.ZipInfo) -> str:
 
 
 def _sample(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> dict:
-    data = archive.read(member)
+    data = _zstd(archive, member) if member.compress_type == _ZSTD else archive.read(member)
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as problem:
@@ -245,6 +261,27 @@ def _sample(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> dic
     if not isinstance(found, dict):
         raise LogError(f"{name}: {safe(member.filename)}: expected a sample, found a list.")
     return found
+
+
+_ZSTD = 93  # a method of packing that Python's zipfile does not know, and inspect_ai uses
+_LOCAL = struct.Struct("<26xHH")  # of a member's own header: lengths of its name and extra field
+
+
+def _zstd(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Unpack a member that is packed with zstd, and check it.
+
+    Raises:
+        BadZipFile: Its checksum is not that of the archive's directory.
+    """
+    file = archive.fp
+    file.seek(member.header_offset)
+    name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
+    file.seek(name + extra, os.SEEK_CUR)
+    packed = file.read(member.compress_size)
+    data = pa.decompress(packed, member.file_size, codec="zstd", asbytes=True)
+    if zlib.crc32(data) != member.CRC:
+        raise zipfile.BadZipFile(f"bad checksum of {member.filename}")
+    return data
 
 
 _READ = {"json": _json, "csv": _csv, "eval": _eval}

@@ -17,6 +17,7 @@ from taut.logs.readers.arrow import (
     field_at,
     is_null,
     leaves,
+    stored_plan,
 )
 from taut.logs.reduce import Chunk
 from taut.logs.sources import Source
@@ -24,6 +25,7 @@ from taut.logs.text import safe
 
 Task = Callable[[], Iterator[Chunk]]
 _ROWS = 16_384
+_END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream; without it whole batches may be missing
 
 
 def chunks(source: Source, planner: Planner) -> Iterator[tuple[Plan, Task, float]]:
@@ -45,12 +47,13 @@ def chunks(source: Source, planner: Planner) -> Iterator[tuple[Plan, Task, float
         layout = planner.layouts(name, columns)
         fields = {native: field_at(schema, names, at) for native, at in layout.paths.items()}
         fields = {native: found for native, found in fields.items() if found is not None}
+        empty = _empty(source)
         present = [
             native
             for native, field in fields.items()
-            if not (may_lack(native, layout) and is_null(field.type))
+            if not (may_lack(native, layout) and (is_null(field.type) or field.column in empty))
         ]
-        plan = planner.plan(name, layout, present, columns)
+        plan = stored_plan(name, planner, layout, present, columns, schema.metadata)
         for native in plan.read.keys() - plan.raw:
             check_type(name, native, plan.read[native], fields[native].type)
         start = 0
@@ -73,6 +76,10 @@ def chunks(source: Source, planner: Planner) -> Iterator[tuple[Plan, Task, float
 
 def _batches(source: Source, name: str) -> Iterator:
     """Yield the schema, then the batches; a stream that ends before its end mark is refused."""
+    if source.table is not None:
+        yield source.table.schema
+        yield from source.table.to_batches()
+        return
     with source.open() as stream:
         head = stream.read(8)
     if head.startswith(b"FEA1"):
@@ -83,9 +90,26 @@ def _batches(source: Source, name: str) -> Iterator:
             for index in range(reader.num_record_batches):
                 yield reader.get_batch(index)
         return
-    with _whole(source) as file, ipc.open_stream(file) as reader:
-        yield reader.schema
-        yield from reader
+    with _whole(source) as file:
+        size = file.size()
+        file.seek(max(size - len(_END), 0))
+        if file.read(len(_END)) != _END:
+            raise LogError(
+                f"{name}: expected an Arrow stream with its end mark, found it cut off; write or "
+                "copy the file again."
+            )
+        file.seek(0)
+        with ipc.open_stream(file) as reader:
+            yield reader.schema
+            yield from reader
+
+
+def _empty(source: Source) -> set[str]:
+    """Return the columns of a table in memory that hold no value, as a Parquet footer tells."""
+    if source.table is None:
+        return set()
+    columns = zip(source.table.column_names, source.table.columns, strict=True)
+    return {name for name, values in columns if values.null_count == len(values)}
 
 
 def _whole(source: Source) -> pa.NativeFile:

@@ -7,15 +7,13 @@ are the rows that the footer promises, and checksums of pages are verified where
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taut.errors import LogError
-from taut.logs.facts import stored_facts
-from taut.logs.origin import FRAMEWORKS, Origin
+from taut.logs.origin import Origin
 from taut.logs.plan import Plan, Planner, may_lack
 from taut.logs.readers.arrow import (
     DAMAGE,
@@ -26,11 +24,13 @@ from taut.logs.readers.arrow import (
     damaged,
     field_at,
     is_null,
+    is_text,
     leaves,
+    stored_origin,
+    stored_plan,
 )
 from taut.logs.readers.footer import Sizes, column_sizes
 from taut.logs.reduce import Chunk
-from taut.logs.schema import ORIGIN_KEY, REJECTED_KEY, TOKEN_CLIP_KEY
 from taut.logs.sources import Source, copy_bounded, temporary_file
 from taut.logs.text import safe
 
@@ -125,15 +125,7 @@ def _planned(reader: pq.ParquetFile, path: str, name: str, planner: Planner) -> 
         for native, field in fields.items()
         if not (may_lack(native, layout) and (field.column in empty or is_null(field.type)))
     ]
-    plan = planner.plan(
-        name, layout, present, columns, stored_clip=_stored(metadata, TOKEN_CLIP_KEY, name)
-    )
-    plan = replace(
-        plan,
-        facts=stored_facts(metadata.metadata, name),
-        rejected_rows=int(_stored(metadata, REJECTED_KEY, name) or 0),
-        origin=plan.origin or stored_origin(metadata),
-    )
+    plan = stored_plan(name, planner, layout, present, columns, metadata.metadata)
     for native in plan.read.keys() - plan.raw:
         check_type(name, native, plan.read[native], fields[native].type)
     return _File(path, name, metadata, plan, fields)
@@ -172,32 +164,10 @@ def _empty(path: str, name: str, metadata: pq.FileMetaData) -> set[str]:
     return {column for column, null in nulls.items() if null}
 
 
-def _stored(metadata: pq.FileMetaData, key: bytes, name: str) -> float | None:
-    """Return a number that `convert` wrote into the file's metadata."""
-    value = (metadata.metadata or {}).get(key)
-    try:
-        return None if value is None else float(value)
-    except ValueError:
-        raise LogError(
-            f"{name}: metadata: expected a number under '{key.decode()}', found "
-            f"'{safe(value.decode(errors='replace'), limit=40)}'; write the file again."
-        ) from None
-
-
-def stored_origin(metadata: pq.FileMetaData) -> Origin | None:
-    """Return which framework wrote the log that `convert` made a file of."""
-    value = (metadata.metadata or {}).get(ORIGIN_KEY)
-    try:
-        origin = None if value is None else Origin(**orjson.loads(value))
-    except (orjson.JSONDecodeError, TypeError):
-        return None
-    return origin if origin and origin.format in FRAMEWORKS else None
-
-
 def origin_of(path: str) -> tuple[Origin | None, bool]:
     """Return which framework wrote the log that a native file was made of; has it log-ratios?"""
     metadata = pq.read_metadata(path)
-    return stored_origin(metadata), "log_ratio" in metadata.schema.names
+    return stored_origin(metadata.metadata, path), "log_ratio" in metadata.schema.names
 
 
 def _cut(file: _File) -> Iterator[tuple[list[int], int, int]]:
@@ -240,8 +210,11 @@ def _decode(
     use_threads: bool,
 ) -> Iterator[Chunk]:
     columns = list(dict.fromkeys(file.fields[native].column for native in file.plan.read))
-    long = bool(file.plan.raw or file.plan.read.keys() & set(_LONG))
-    limit = 1024 if long else _BATCH_ROWS
+    long = file.plan.raw or any(
+        name in _LONG and not is_text(file.fields[name].type) for name in file.plan.read
+    )
+    keyed = file.plan.read.keys() & set(_LONG)
+    limit = 1024 if long else 4096 if keyed else _BATCH_ROWS
     batch_rows = min(max(_BATCH_BYTES // max(row_bytes, 1), 16), limit)
     batches = reader.iter_batches(
         batch_rows,

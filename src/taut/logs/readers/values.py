@@ -101,7 +101,8 @@ def as_integer(native: str, row: int, value: object, problems: Problems) -> int:
         number = None
     if number is None or not _LIMITS.min <= number <= _LIMITS.max:
         expected = "a 64-bit integer" if isinstance(value, int | float) else EXPECTED["int"]
-        problems.add(row, native, f"is {shown(value)}; expected {expected}")
+        remedy = f": correct it, or leave the column out, --map {native}="
+        problems.add(row, native, f"is {shown(value)}; expected {expected}{remedy}")
         return -1
     return number
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from taut.auditing.certificate import Certificate, Health
 from taut.draws.assumptions import Assumption, Standing
 from taut.draws.check import FAIL, NOT_CHECKED, NOTE, PASS, WARN, Check
-from taut.report import statements, wording
+from taut.report import names, statements, wording
 from taut.report.terminal.charts import STATUS_STYLES, Ink
 from taut.report.terminal.layout import LABEL, PROSE, Report, flow, grid, heading, spaced
 
@@ -62,7 +62,16 @@ def _health_page(found: Health, ink: Ink) -> list[RenderableType]:
     counts = statements.counts_text(log.rollouts, log.prompts, rejected=log.rejected_rows)
     ordered = _in_order(found.health, (FAIL, WARN, NOTE, NOT_CHECKED, PASS))
     table = [_check_table(ordered, ink)] if ordered else []
-    return spaced([lines + flow(counts, ink), table])
+    return spaced([lines + flow(counts, ink), _certifiable(found, ink), table])
+
+
+def _certifiable(found: Health, ink: Ink) -> list[RenderableType]:
+    """Say of each target what a certificate could be worth, and what keeps it from more."""
+    table = grid(LABEL, LABEL, PROSE)
+    for item in found.certifiable:
+        worth = ink.text("not to be had", "dim") if item.status is None else ink.status(item.status)
+        table.add_row(ink.text(names.TARGET_NAMES[item.target]), worth, ink.text(item.reason))
+    return [heading(ink, "What it can certify"), table]
 
 
 def _in_order(checks: Sequence[Check], statuses: Sequence[str]) -> list[Check]:

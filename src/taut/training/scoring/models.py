@@ -259,9 +259,7 @@ def with_adapter(base, model: Model) -> Iterator:
     try:
         from peft import PeftModel
     except ImportError:
-        raise UsageError(
-            f"{model.name}: an adapter needs peft; pip install 'taut[train]'."
-        ) from None
+        raise UsageError(f"{model.name}: an adapter needs peft; pip install '.[train]'.") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers

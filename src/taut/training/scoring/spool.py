@@ -179,7 +179,7 @@ def _pieces(
                 labelled = labelled or table["gold"].null_count < len(table)
                 yield table
     index["facts"] = merge_facts(*facts).document()
-    path = request.paths["gold"]
+    path = request.paths.get("gold", "gold")
     if path != "gold" and not labelled and plan is not None:
         raise no_labels(files[-1].name, path, plan)
 
