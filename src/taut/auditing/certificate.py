@@ -140,7 +140,7 @@ class Settings(Part):
     missing: str | None
     launched: tuple[int, int] | None
     log_prob_noise: float | None
-    gold_kind: str | None
+    gold_kind: str | None = None
     coverage: float | None
     reward_mse: float | None
     log_ratio_max: float | None
@@ -354,7 +354,7 @@ class Certificate(Document):
     ledger: tuple[LedgerEntry, ...]
     assumptions: tuple[Assumption, ...]
     advice: Advice
-    sensitivity: tuple[Sensitivity, ...]
+    sensitivity: tuple[Sensitivity, ...] = ()
     health: tuple[Check, ...]
     transport: dict[str, Any] | None = None
 
