@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from taut.auditing.routes.declared import Joined, both_ends, shares_of
+from taut.auditing.routes.declared import Joined, both_ends
+from taut.auditing.routes.gold import is_exact_binomial, shares_of
 from taut.auditing.target import Budget, TargetMean
 from taut.draws import assumptions as about
 from taut.draws.assumptions import status_of
@@ -51,7 +52,7 @@ def has_blocks(mean: TargetMean) -> bool:
         return False
     dealt = mean.design.sheet is not None
     if dealt and mean.method == "betting":
-        return True
+        return not (_looked_at_once(sheet) and is_exact_binomial(mean))
     if not sheet.uniform:
         raise CoverageError(
             "needs the whole log of the sheet, of one policy, and --method betting: its rows were "
@@ -63,6 +64,25 @@ def has_blocks(mean: TargetMean) -> bool:
             "(--method betting, with a range of the KL cost) are valid"
         )
     return False
+
+
+def _looked_at_once(sheet: SheetLabels) -> bool:
+    """Whether it is a plain random sample whose size was fixed beforehand."""
+    return sheet.uniform and sheet.complete and int(sheet.horizon[0]) == len(sheet.horizon)
+
+
+def needs_plain_labels(mean: TargetMean) -> None:
+    """Refuse labels that are no plain random sample.
+
+    Raises:
+        CoverageError: They were drawn by unequal chances, or came back in part.
+    """
+    sheet = mean.design.rollouts.sheet
+    if sheet is not None and not _looked_at_once(sheet):
+        raise CoverageError(
+            "needs labels of equal chances on one sheet that came back whole; these certify in the "
+            "blocks of their sheet (--route gold)"
+        )
 
 
 def by_sheet(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]:
