@@ -71,7 +71,7 @@ def planned_labels(
     if not pilot.knows_gold:
         return None
     clip = Clip(None, None, "no KL cost")
-    forecast = Forecast(pilot.moments(clip), Setting(delta=delta, calibration=0.0))
+    forecast = Forecast(pilot.moments(clip), Setting(delta=delta))
     draws = len(pilot.design.blocks)
     counts = np.unique(np.geomspace(1, draws, 2000).round())
     widths = forecast.gold(draws, len(rollouts) / draws, counts)[0]
