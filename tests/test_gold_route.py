@@ -199,7 +199,9 @@ def by_rows(rng):
 
 
 @pytest.mark.parametrize(
-    ("draw", "truth"), [(turning, 0.5), (rare, 0.95), (by_rows, 0.5)], ids=lambda x: str(x)[:18]
+    ("draw", "truth"),
+    [(turning, 0.5), (rare, 0.95), pytest.param(by_rows, 0.5, marks=pytest.mark.slow)],
+    ids=["turning", "rare", "by rows"],
 )
 def test_the_truth_is_rarely_missed(draw, truth):
     assert_misses_at_most(misses(draw, truth, 100), 100, 0.2, str(draw))
