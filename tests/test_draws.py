@@ -506,3 +506,61 @@ def test_draws_hold_each_row_once(columns):
     assert len(found.blocks) == len(np.unique(rollouts.prompt)) == found.layout.prompts
     again = lay_out(rollouts, seed=0).blocks
     assert np.array_equal(again.starts, found.blocks.starts)
+
+
+# --- what no log may be taken for -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["held-out", "complete", "random-labels"])
+def test_a_log_that_says_no_of_itself_is_not_one_of_which_nobody_spoke(word):
+    """taut.toml says complete = false: violated, until the user says the contrary himself."""
+    facts = LogFacts(**{word.replace("-", "_"): False})
+    rollouts = replace(log(**gold_where(TWO % 2 == 0)), facts=facts)
+    assert stands(designed(rollouts), word) is Standing.VIOLATED
+    declared = designed(rollouts, words=[word]).assumptions[word]
+    assert declared.stands is Standing.DECLARED and "although taut.toml says" in declared.by
+
+
+@pytest.mark.parametrize("labelled", [1.0, 0.5])
+def test_groups_dropped_by_their_gold_are_seen_behind_a_graded_reward(labelled):
+    """A length penalty makes every reward another; gold tells that no group is all right."""
+    rng = np.random.default_rng(4)
+    chance = rng.beta(9, 1, 400)
+    gold = (rng.random((400, 8)) < chance[:, None]).astype(float)
+    known = (rng.random(400) < labelled)[:, None]
+    columns = {"reward": 0.95 * gold + 0.05 * rng.random(gold.shape)}
+    columns["gold"] = np.where(known, gold, NAN)
+    columns["prompt_id"] = np.broadcast_to(np.arange(400)[:, None], gold.shape)
+    honest = {name: values.ravel() for name, values in columns.items()}
+    assert not designed(log(**honest)).findings.complete.speaks
+    mixed = (gold.min(axis=1) < gold.max(axis=1)) | ~known[:, 0]
+    dropped = {name: values[mixed].ravel() for name, values in columns.items()}
+    assert designed(log(**dropped)).findings.complete.speaks
+
+
+@pytest.mark.parametrize("scale", [(1e-320, 0.0), (1.0, 1e15), (1.0, 1e200)])
+def test_gold_without_digits_on_the_common_scale_is_refused(scale):
+    """An endless search, a crash and [0, 5e-324] for a mean of a half before."""
+    rollouts = log(**gold_where(TWO % 2 == 0))
+    with pytest.raises(AssumptionError, match="no digits left"):
+        designed(rollouts, gold_range=(0.0, 1.0), gold_scale=scale)
+
+
+def test_an_empty_log_in_memory_is_an_error_that_says_so():
+    """Not one about the type of its ids."""
+    with pytest.raises(LogError, match="no values"):
+        taut.Rollouts.from_arrays(prompt_id=[], reward=[])
+
+
+def test_rows_labelled_one_by_one_say_nothing_where_rollouts_are_missing():
+    """How many rollouts of a prompt are there may go with outcomes, and so may its label."""
+    rng = np.random.default_rng(1)
+    prompts = np.repeat(np.arange(40), 4)
+    there = rng.random(160) < 0.8
+    gold = np.where(rng.random(160) < 0.4, 1.0, NAN)
+    rollouts = log(prompt_id=prompts[there], gold=gold[there])
+    asked = {"target": "reward", "reward_range": (0, 1), "launched": (40, 4), "missing": "worst"}
+    found = taut.audit(rollouts, **asked)
+    assert found.status is Status.VACUOUS
+    reason = next(item.reason for item in found.routes if item.route == "gold")
+    assert "missing='worst'" in reason

@@ -1,5 +1,7 @@
 """`taut audit`: a certificate for a log."""
 
+import math
+
 import click
 
 from taut.cli.arguments import audit_options, html_option, json_option, log_options, range_options
@@ -57,6 +59,8 @@ def audit(
             "--require-lower needs an explicit --target (reward, clipped, objective): a gate must "
             "not move with what a log happens to hold."
         )
+    if require_lower is not None and math.isnan(require_lower):
+        raise UsageError("--require-lower is nan, which no end can be below; expected a number.")
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
     rollouts = read_log(log, mapping, lenient, token_clip, quiet, features=bool(reward_data))
     if reward_data:

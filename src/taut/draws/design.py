@@ -191,9 +191,7 @@ def _held_out(layout: Layout, declared: Declared, whole: Whole, facts) -> Assump
             "before"
         )
     stands, by = standing(about.HELD_OUT, declared, facts)
-    if stands is Standing.ASSUMED and facts is not None and facts.held_out is False:
-        stands, by = Standing.VIOLATED, "the log records that its policy was trained on them"
-    elif stands is Standing.ASSUMED and whole.recurs:
+    if stands is Standing.ASSUMED and whole.recurs:
         stands = Standing.VIOLATED
         by = (
             "prompts recur across steps, as training epochs do: a policy trained or chosen on them "
@@ -237,6 +235,8 @@ def _complete(
         stands, by = Standing.DECLARED, "--launched, and --missing worst for what is not there"
     elif origin is not None and origin.chosen:
         stands, by = Standing.VIOLATED, "the file says that draws of equal rewards were dropped"
+    elif stands is Standing.VIOLATED:  # the log says so itself: no test makes it better
+        pass
     elif found.speaks:
         stands, by = found.standing, found.detail
     elif short is not None and stands is not Standing.DECLARED:
@@ -288,7 +288,7 @@ def _random_labels(labels: Labels, declared: Declared, facts, findings: Findings
             "rollouts were labelled one by one at a rate read off this log, while prompts have "
             "unequal numbers of rollouts; label whole prompts, or log label_probability"
         )
-    elif found.speaks:
+    elif found.speaks and stands is not Standing.VIOLATED:
         stands, by = found.standing, found.detail
     elif stands is Standing.ASSUMED:
         by = f"{found.detail}; no test sees every choice: --declare random-labels"

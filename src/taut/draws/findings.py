@@ -220,20 +220,40 @@ def _codes(*columns: np.ndarray) -> np.ndarray:
 
 
 def _equal_rewards(rollouts: Rollouts, together: Blocks) -> Iterator[Tested]:
-    """Whether draws of equal rewards were dropped (theory §2).
+    """Whether draws of equal rewards, or of equal gold, were dropped (theory §2).
 
-    That K goes with the rewards of a prompt proves nothing: it may hang on what the prompt is.
+    Gold is looked at too: a trainer that drops groups by a verifier's 0/1 may log a reward with a
+    length penalty on top, which is never equal. That K goes with the rewards of a prompt proves
+    nothing: it may hang on what the prompt is.
     """
-    if (together.sizes > 1).any() and not _group_relative(rollouts.reward, together):
-        first = together.rows[together.starts[:-1]]
-        test = equal_rewards_kept(
-            rollouts.reward[together.rows],
-            together.starts,
-            keys=rollouts.prompt[first],
-            cells=np.unique(cell_keys(rollouts)[first], return_inverse=True)[1],
-        )
+    if _comparable(rollouts.reward, together):
+        p_value = _equal_kept(rollouts, rollouts.reward, together)
         text = "prompts whose rewards are all equal seem to have been dropped"
-        yield Tested(about.COMPLETE, test.p_value, test.p_value, text)
+        yield Tested(about.COMPLETE, p_value, p_value, text)
+    gold = rollouts.gold
+    if gold is None or np.array_equal(gold, rollouts.reward):
+        return
+    known = together.sums(labelled_rows(gold).astype(np.int64)) == together.sizes
+    whole = together.subset(known)
+    if known.any() and _comparable(gold, whole):
+        p_value = _equal_kept(rollouts, gold, whole)
+        text = "prompts whose gold labels are all equal seem to have been dropped"
+        yield Tested(about.COMPLETE, p_value, p_value, text)
+
+
+def _comparable(values: np.ndarray, together: Blocks) -> bool:
+    """Say whether some draw has several rows, with values that are draws of one law each."""
+    return bool((together.sizes > 1).any()) and not _group_relative(values, together)
+
+
+def _equal_kept(rollouts: Rollouts, values: np.ndarray, together: Blocks) -> float:
+    first = together.rows[together.starts[:-1]]
+    return equal_rewards_kept(
+        values[together.rows],
+        together.starts,
+        keys=rollouts.prompt[first],
+        cells=np.unique(cell_keys(rollouts)[first], return_inverse=True)[1],
+    ).p_value
 
 
 _UNLIKELY = 10.0  # nats: log-probs of copies are looked at in steps of this size
@@ -276,7 +296,7 @@ def _group_relative(rewards: np.ndarray, together: Blocks) -> bool:
     They are no draws of one law each, and never all equal unless all are that number's share.
     """
     sums = together.sums(rewards)
-    spread = max(float(np.abs(rewards).max()), 1e-300) * float(together.sizes.max())
+    spread = max(float(np.abs(rewards[together.rows]).max()), 1e-300) * float(together.sizes.max())
     return bool(np.abs(sums - sums[0]).max() <= 1e-6 * spread)
 
 

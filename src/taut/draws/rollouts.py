@@ -235,6 +235,8 @@ def _check_shape(given: Mapping[str, Sequence]) -> None:
     if "prompt_id" not in given and "prompt" not in given:
         raise LogError(f"expected a column 'prompt_id' or 'prompt', found {sorted(given)}; add it.")
     rows = len(given["reward"])
+    if rows == 0:
+        raise LogError("'reward' has no values; expected one for every rollout, and at least one.")
     for name, values in given.items():
         if len(values) != rows:
             raise LogError(
