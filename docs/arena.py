@@ -89,7 +89,7 @@ def objective_table(folder: Path) -> str:
             cells.append(f"[{item.lower:.3f}, {item.upper:.3f}] {item.status}")
         sampling = found.targets["clipped"].proxy
         cells += [
-            f"{found.log_ratio['mean_exp_minus']:.3g}",
+            f"{found.log_ratio.mean_exp_minus:.3g}",
             f"{found.paper.sampling:.3f}",
             f"{(sampling.upper - sampling.lower) / 2:.3f}",
         ]

@@ -31,12 +31,14 @@ from taut.decisions.budget.learning_curve import (
     read_learning_curve,
 )
 from taut.decisions.budget.pilot import Pilot
-from taut.decisions.budget.plan import Plan, Planner
+from taut.decisions.budget.planner import Planner
+from taut.decisions.budget.result import Plan
 from taut.decisions.budget.search import best_declared, best_gold, best_learned
 from taut.decisions.stopping import rules
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.errors import LogError, UsageError
-from taut.report.terminal.budget import plan_text, plot_panels
+from taut.report.door import report_text
+from taut.report.terminal.budget import plot_panels
 from taut.worlds import FAMILIES, sample_rollouts, truth
 
 # `validation` lies beside `tests`, in the root of the repository.
@@ -476,7 +478,7 @@ def test_thresholds_can_be_typed_again():
     world, log = pilot_of("heavy_tailed", rollouts=2)
     for target in ("clipped", "objective"):
         settings = {"target": target, "reward_range": (0, 1), "beta": world.beta}
-        clip = taut.plan(log, budget=2000, costs=COSTS, **settings).clip
+        clip = taut.plan(log, budget=2000, costs=COSTS, **settings).settings
         assert outward(clip.tau) == clip.tau and outward(clip.tau_negative) == clip.tau_negative
     found = taut.clip_threshold(log, beta=world.beta, reward_range=(0, 1), prompts=500)
     line = f"--tau {found.tau:.6g} --tau-negative {found.tau_negative:.6g}"
@@ -502,7 +504,7 @@ def test_plans_with_pairs_follow_the_curve():
     assert found.chosen.route == "declared" and found.preference_pairs > 100
     assert found.chosen.cost <= 4000 and found.gold_labels == 0
     assert found.status == "conditional" and 0 < found.paper.rollout_share < 1
-    assert {row.resource for row in found.marginal} >= {"prompts", "preference pairs"}
+    assert {row.resource for row in found.marginal.resources} >= {"prompts", "preference pairs"}
     with pytest.raises(UsageError, match="declared coverage"):
         taut.plan(log, budget=4000, costs=costs, rm_curve=curve, **REWARD)
 
@@ -512,13 +514,11 @@ def test_one_rollout_pilots_keep_k_at_one_and_say_so():
     _, log = pilot_of("over_optimised", rollouts=1)
     costs = Costs(prefill=50.0, decode=1.0, label=2.0)
     found = taut.plan(log, budget=4000, costs=costs, **REWARD)
-    assert found.rollouts_per_prompt == 1 and not found.objective.identified
-    assert any("K stays at 1" in item.text for item in found.basis)
+    assert found.rollouts_per_prompt == 1 and not found.components.objective.identified
+    assert any("K stays at 1" in item.text for item in found.rests_on)
     assert found.paper.rollouts_by_variance is None
-    assert plot_panels(found.document) == 1
-    assert "not seen: the pilot has one rollout" in " ".join(
-        plan_text(found.document, width=70).split()
-    )
+    assert plot_panels(found) == 1
+    assert "not seen: the pilot has one rollout" in " ".join(report_text(found, width=70).split())
 
 
 def test_costs_are_measured_in_tokens_where_none_are_given():
@@ -528,7 +528,7 @@ def test_costs_are_measured_in_tokens_where_none_are_given():
     assert found.costs.unit == TOKENS
     assert found.costs.decode == pytest.approx(log.n_tokens.mean())
     assert found.chosen.route == "learned" and found.status == "vacuous"
-    assert any("cannot be measured" in item.text for item in found.basis)
+    assert any("cannot be measured" in item.text for item in found.rests_on)
     bare = Rollouts.from_arrays(prompt_id=[1, 2, 3], reward=[0.1, 0.2, 0.3])
     with pytest.raises(LogError, match="decode cost"):
         taut.plan(bare, budget=10, **REWARD)
@@ -542,10 +542,10 @@ def test_objectives_are_planned_with_thresholds_for_the_audit(target):
     settings = {"target": target, "reward_range": (0, 1), "beta": world.beta} | more
     found = taut.plan(log, budget=4000, costs=COSTS, **settings)
     assert isinstance(found, Plan)
-    clip = {"tau": found.clip.tau, "tau_negative": found.clip.tau_negative}
+    clip = {"tau": found.settings.tau, "tau_negative": found.settings.tau_negative}
     widths = audited(world, design_of(found.chosen), settings | clip, range(3), 0)
     assert np.median(widths) == pytest.approx(found.width, rel=0.15)
-    assert f"--tau-negative {found.clip.tau_negative!r}" in found.document["audit"]
+    assert f"--tau-negative {found.settings.tau_negative!r}" in found.audit
 
 
 def test_undeclared_tails_are_forecast_as_estimates():
@@ -608,12 +608,12 @@ def test_reports_show_the_plan_at_any_width():
     _, log = pilot_of("calibrated")
     found = taut.plan(log, budget=900, width=0.15, costs=COSTS, **REWARD)
     for width in (50, 80, 120):
-        text = plan_text(found.document, width=width)
+        text = report_text(found, width=width)
         assert max(map(len, text.splitlines())) <= width
         words = " ".join(text.split())
         for part in ("Buy ", "Forecast: an interval", "The next 50 cents", "What it rests on"):
             assert part in words
-    assert str(found) == plan_text(found.document)
+    assert str(found) == report_text(found)
     assert "Forecast: an interval" in found._repr_html_()
 
 

@@ -1,17 +1,24 @@
 """Documents: each verb's result is one model, whose JSON can be read back as the same result."""
 
+import io
 import json
 import math
+import re
 import sys
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 
 import taut
 from taut.cli import main
-from taut.errors import LogError
-from taut.results import Document, Part, tidy
-from taut.schemas import DOCUMENTS, load
+from taut.errors import LogError, UsageError
+from taut.report.door import terminal_report
+from taut.report.terminal.layout import print_report
+from taut.results import Part, tidy
+from taut.schemas import DOCUMENTS, json_schemas
 
 SAID = "held-out,complete,random-labels"
 ASKED = {"beta": 0.1, "reward_range": (0, 1)}
@@ -41,6 +48,15 @@ def rollouts(**settings):
     return taut.Rollouts.from_arrays(columns)
 
 
+COSTS = taut.Costs(prefill=3.0, decode=1.0, label=8.0, unit="cents")
+
+
+def watched(blocks):
+    monitor = taut.Monitor(low=0, high=1, width=0.5)
+    monitor.update([0.5] * blocks)
+    return monitor
+
+
 def transport():
     data = rollouts(n=60, seed=1, prefix="d", labelled=1.0)
     one = rollouts()
@@ -59,12 +75,25 @@ RESULTS = {
     "select nobody": lambda: taut.select(rollouts(labelled=0.03), "step", **ASKED, tau=None),
     "check": lambda: taut.check(rollouts(), **ASKED),
     "transport": transport,
+    "threshold": lambda: taut.clip_threshold(rollouts(), **ASKED),
+    "plan": lambda: taut.plan(rollouts(), budget=900, width=0.2, costs=COSTS, **ASKED),
+    "plan of rewards": lambda: taut.plan(
+        rollouts(labelled=0.0), budget=90, costs=taut.Costs(decode=1.0), target="reward"
+    ),
+    "monitor": lambda: watched(40).result,
+    "monitor of nothing": lambda: watched(0).result,
 }
+FORECASTS = ("threshold", "plan", "plan of rewards")
 
 
 @pytest.fixture(scope="module", params=RESULTS)
 def result(request):
-    return RESULTS[request.param]()
+    return made(request.param)
+
+
+@cache
+def made(name):
+    return RESULTS[name]()
 
 
 def numbers(value):
@@ -179,40 +208,117 @@ def test_results_cannot_be_changed(result):
         result.version = "0"
 
 
-def test_results_carry_what_they_rest_on(result):
-    """Assumptions with their standings, and health, in every result of one log."""
+@pytest.mark.parametrize("name", [name for name in RESULTS if name not in FORECASTS])
+def test_results_carry_what_they_rest_on(name):
+    """Assumptions with their standings in every result, and health in those of a log."""
+    result = made(name)
     parts = (
         [group.certificate for group in result.groups] if hasattr(result, "groups") else [result]
     )
     for part in parts:
         document = part.document
-        assert document["health"]
         assert document["assumptions"]
         for item in document["assumptions"]:
             assert set(item) >= {"text", "stands", "by"}
-        assert {"prompts", "cells"} <= set(document["log"])
+        if not name.startswith("monitor"):
+            assert document["health"]
+            assert {"prompts", "cells"} <= set(document["log"])
+
+
+# --- saving, tables, notebooks --------------------------------------------------------------------
+
+
+def test_a_result_is_saved_as_its_name_says(result, tmp_path):
+    """.json loads back; .html is a page of its own; another ending is refused, with the two."""
+    result.save(tmp_path / "a.json")
+    assert taut.load(tmp_path / "a.json") == result
+    result.save(tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>") and "http" not in page
+    with pytest.raises(UsageError, match=r"\.json or \.html"):
+        result.save(tmp_path / "a.pdf")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "a.json"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_report_cuts_nothing_off(result, encoding):
+    """From 60 to 160 columns no line is wider than the terminal, and no word ends in dots."""
+    for width in (60, 72, 80, 100, 160):
+        raw = io.BytesIO()
+        stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
+        print_report(terminal_report(result), file=stream, width=width)
+        text = raw.getvalue().decode(encoding)
+        assert max(cell_len(line) for line in text.splitlines()) <= width
+        assert "…" not in text and not re.search(r"\w\.\.\.", text)
+        assert not re.search(r"\b(nan|None(?! of)|inf)\b", text)
+
+
+def test_a_notebook_shows_tables(result):
+    """Each result is a sentence and tables of HTML, escaped, with nothing of the machine room."""
+    page = result._repr_html_()
+    assert "<table" in page and "<pre" not in page
+    assert page.count("<td") == page.count("</td>") and page.count("<table") == page.count(
+        "</table"
+    )
+    text = re.sub(r"<[^>]*>", " ", page)
+    assert not re.search(r"\b(nan|None|inf|True|False)\b|[{}]", text)
+    assert len(page) < 12_000
+
+
+def test_rollouts_show_their_columns():
+    """A log is counts and a row a column; the labelled are counted."""
+    log = rollouts()
+    page = log._repr_html_()
+    assert "160 rollouts, 160 prompts, 2 steps" in page
+    labelled = int((~np.isnan(log.gold)).sum())
+    assert f"<td>gold</td><td>{labelled}</td>" in page
+
+
+def test_tables_of_pandas_hold_what_the_document_holds():
+    """One row a group, candidate, budget, threshold or point of the path."""
+    pytest.importorskip("pandas")
+    groups = made("audit by")
+    table = groups.to_frame()
+    assert table["step"].tolist() == [0, 1]
+    assert table["lower"].tolist() == [item.certificate.lower for item in groups.values()]
+    chosen = made("select")
+    table = chosen.to_frame()
+    assert table["step"].tolist() == [item.value for item in chosen.candidates]
+    assert table["chosen"].sum() == (chosen.chosen is not None)
+    for name, rows_of in (("threshold", "curve"), ("plan", "by_budget"), ("monitor", "path")):
+        table = made(name).to_frame()
+        assert len(table) == len(getattr(made(name), rows_of)) > 2
+        assert list(table.columns) == list(made(name).document[rows_of][0])
+
+
+def test_tables_say_that_they_need_pandas(monkeypatch):
+    """pandas is not needed by taut: without it the error says so."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UsageError, match="pip install pandas"):
+        made("audit by").to_frame()
 
 
 # --- every class ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", DOCUMENTS)
+@pytest.mark.parametrize("model", DOCUMENTS.values())
 def test_every_class_has_a_schema_with_a_name_and_a_version(model):
-    """`schema` is a constant that ends in /2, and no two classes share one."""
+    """`schema` is a constant with a number, by which the class is found."""
     schema = model.model_json_schema()
     name = schema["properties"]["schema"]["const"]
-    assert name.startswith("taut.") and name.endswith("/2")
-    assert Document.SCHEMAS[name] is model
+    assert re.fullmatch(r"taut\.[a-z]+/[12]", name)
+    assert DOCUMENTS[name] is model
     assert "version" in schema["properties"]
     assert schema["additionalProperties"] is False
     assert schema["description"]
     json.dumps(schema, allow_nan=False)
 
 
-def test_no_two_classes_share_a_schema():
-    """Reading a file back is never a guess."""
-    names = [model.model_fields["schema_name"].default for model in DOCUMENTS]
-    assert len(set(names)) == len(names)
+def test_the_published_schemas_are_current():
+    """docs/schemas holds what `python -m taut.schemas docs/schemas` writes, and nothing else."""
+    folder = Path(__file__).parents[1] / "docs" / "schemas"
+    found = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    assert found == json_schemas()
 
 
 def test_what_a_document_does_not_hold_is_null_at_any_depth():
@@ -244,6 +350,9 @@ def written(path, found):
 
 COMMON = ("--beta", 0.1, "--reward-range", 0, 1)
 COMMANDS = {
+    "tau": ("tau", "LOG", *COMMON),
+    "plan": ("plan", "LOG", *COMMON, "--budget", 900, "--decode-cost", 1, "--label-cost", 8),
+    "watch": ("watch", "LOG", "--final", "--learned", *COMMON[2:], "--by", "step", "--quiet"),
     "audit": ("audit", "LOG", *COMMON, "--target", "reward", "--declare", SAID),
     "audit objective": ("audit", "LOG", *COMMON, "--target", "objective"),
     "audit by": ("audit", "LOG", *COMMON, "--by", "step"),
@@ -266,7 +375,7 @@ def test_what_a_command_writes_can_be_loaded(name, tmp_path, monkeypatch, capsys
     arguments = [logs.get(item, item) for item in COMMANDS[name]]
     status, _ = run(monkeypatch, capsys, *arguments, "--json", out)
     assert status in (0, 1)
-    found = load(out)
+    found = taut.load(out)
     assert found.to_json() == out.read_text(encoding="utf-8")
     assert str(found)
     if name == "margin":
@@ -290,3 +399,9 @@ def test_what_taut_did_not_write_is_refused(text, fragment, tmp_path):
     path.write_text(text)
     with pytest.raises(LogError, match=fragment):
         taut.load(path)
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path):
+    """The error names the file."""
+    with pytest.raises(LogError, match=r"absent\.json"):
+        taut.load(tmp_path / "absent.json")

@@ -21,8 +21,8 @@ from taut.lab.overoptimise import claim, overoptimise
 from taut.lab.settings import SIZES, Settings, checkpoints, settings_of
 from taut.lab.truth import learned_reward
 from taut.lab.verdict import EXAMPLE_LOG, EXAMPLE_TRUTH, TARGETS, demonstrate, judge
-from taut.report.terminal.certificate import print_report
 from taut.report.terminal.lab import lab_report
+from taut.report.terminal.layout import print_report
 from taut.training.pipeline.recipe import parse_recipe
 
 EXAMPLES = Path(taut.__file__).parent / "examples"
@@ -174,7 +174,7 @@ def example():
 
 @pytest.fixture(scope="module")
 def outcome(example):
-    return judge(*example).model_dump()
+    return judge(*example).document
 
 
 def test_the_example_is_small_and_holds_no_text():
@@ -215,7 +215,7 @@ def test_a_truth_outside_is_called_outside(example):
     rollouts, truth = example
     moved = copy.deepcopy(truth)
     moved["steps"][-1]["gold"] += 0.3
-    found = judge(rollouts, moved).model_dump()
+    found = judge(rollouts, moved).document
     assert not found["covered"]["reward"]
     assert not found["steps"][-1]["covered"]["reward"]
     assert found["steps"][0]["covered"]["reward"]
@@ -231,10 +231,10 @@ def test_regret_is_that_of_the_truth(example, outcome):
 
 def test_the_demonstration_is_plain_data():
     """The document of the demo is JSON without NaN and holds a whole certificate."""
-    document = json.loads(json.dumps(demonstrate(EXAMPLES).model_dump(), allow_nan=False))
+    document = json.loads(json.dumps(demonstrate(EXAMPLES).document, allow_nan=False))
     assert document["audit"]["schema"] == "taut.certificate/2"
     assert document["audit"]["log"]["rollouts"] == document["settings"]["prompts"]
-    assert Outcome.model_validate(document).model_dump() == document
+    assert Outcome.model_validate(document).document == document
 
 
 @pytest.mark.parametrize("width", [60, 75, 100])
@@ -242,7 +242,7 @@ def test_the_demonstration_is_plain_data():
 def test_the_report_fits_and_says_the_turn(width, encoding, outcome):
     """Verdict, chart and table at any width and on any terminal, with no line beyond it."""
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    print_report(lab_report(outcome), file=file, width=width)
+    print_report(lab_report(Outcome.model_validate(outcome)), file=file, width=width)
     file.seek(0)
     lines = file.read().splitlines()
     assert max(map(len, lines)) <= width
@@ -263,7 +263,7 @@ def finished(tmp_path_factory):
 
 def test_an_experiment_end_to_end(finished):
     """From nothing to a verdict: all checkpoints are logged, measured and audited."""
-    document = finished.outcome.model_dump()
+    document = finished.outcome.document
     assert [row["step"] for row in document["steps"]] == [0, 1, 2]
     assert document["steps"][0]["kl"] == pytest.approx(0, abs=1e-6)
     rollouts = taut.read_rollouts(finished.log)
@@ -326,6 +326,6 @@ def test_a_finished_experiment_is_not_run_again(finished, tmp_path):
     arguments += ["--plot", picture, "--json", data]
     result = CliRunner().invoke(cli, [str(word) for word in arguments], catch_exceptions=False)
     assert result.exit_code == 0
-    assert json.loads(data.read_text()) == finished.outcome.model_dump()
+    assert json.loads(data.read_text()) == finished.outcome.document
     assert picture.stat().st_size < 60_000
     assert finished.log.stat().st_mtime_ns == before

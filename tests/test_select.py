@@ -472,11 +472,11 @@ def test_reward_data_and_an_empty_mapping_are_refused():
 
 def test_the_report_fits_narrow_and_plain_terminals(turned):
     """Every line keeps to the width, and ASCII suffices."""
-    from taut.report.terminal.selection import selection_text
+    from taut.report.door import report_text
 
-    document = taut.select(turned, **REWARD).document
+    found = taut.select(turned, **REWARD)
     for width in (60, 80, 100):
-        assert all(len(line) <= width for line in selection_text(document, width=width).split("\n"))
+        assert all(len(line) <= width for line in report_text(found, width=width).split("\n"))
 
 
 # --- the study ------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from taut.decisions.threshold.choose import paper_threshold
 from taut.draws.rollouts import Rollouts
 from taut.errors import AssumptionError, LogError, UsageError
 from taut.inequalities.concentration import paper_alpha
-from taut.report.terminal.threshold import threshold_html, threshold_text
+from taut.report.door import report_text
 from taut.worlds import FAMILIES, sample_rollouts
 
 # `validation` lies beside `tests`, in the root of the repository.
@@ -121,7 +121,7 @@ def test_more_data_never_lower_the_papers_threshold():
     found = [
         taut.clip_threshold(log, prompts=n, **SETTINGS).paper for n in (1, 10, 100, 10**4, 10**8)
     ]
-    for name in (lambda p: p.tau, lambda p: p.apart[0], lambda p: p.apart[1]):
+    for name in (lambda p: p.tau, lambda p: p.apart.tau, lambda p: p.apart.tau_negative):
         values = list(map(name, found))
         assert values == sorted(values)
         assert values[0] == 0 < values[-1]
@@ -137,7 +137,7 @@ def test_sides_apart_cost_less_than_one_constant():
         tail = np.maximum(values - tau, 0).mean()
         return alpha * (tau + negative) + tail + math.exp(-1 - negative)
 
-    least = price(*found.apart)
+    least = price(found.apart.tau, found.apart.tau_negative)
     for tau in np.linspace(0, 20, 41):
         for negative in np.linspace(0, 5, 41):
             assert price(tau, negative) >= least - 1e-12
@@ -164,7 +164,7 @@ def test_the_threshold_is_the_audits_own(world, prompts, more, settings):
     found = taut.clip_threshold(log, **SETTINGS, **settings)
     audited = taut.audit(log, target="clipped", **SETTINGS, **settings)
     assert (found.tau, found.tau_negative) == (audited.tau, audited.tau_negative)
-    assert found.thresholds.source == audited.settings.tau_source
+    assert found.tau_source == audited.settings.tau_source
 
 
 def test_the_certifying_draws_stay_unseen():
@@ -333,7 +333,7 @@ def test_small_and_constant_logs_are_borne(prompts, value):
     assert found.paper.tau == (abs(value) if found.paper.alpha < 0.5 else 0.0)
     assert document["too_few"] == (prompts < 25)
     assert found.tau == 10.0 if prompts < 25 else max(value, 0.0) <= found.tau
-    assert threshold_text(document)
+    assert str(found)
 
 
 def test_no_leash_nothing_to_choose():
@@ -374,7 +374,7 @@ def test_recurring_prompts_are_one_draw_each():
     ids, step = np.tile(np.arange(100), 3), np.repeat(np.arange(3), 100)
     log = log_of(np.random.default_rng(0).normal(size=300), prompt_id=ids, step=step)
     found = taut.clip_threshold(log, **SETTINGS)
-    assert (found.merged, found.draws.in_log, found.draws.choosing) == (True, 100, 20)
+    assert (found.merged_steps, found.draws.in_log, found.draws.choosing) == (True, 100, 20)
     assert "prompts recur over 3 steps" in str(found)
 
 
@@ -383,7 +383,9 @@ def test_rewards_in_other_units_give_the_same_threshold():
     log, _ = of_world("heavy_tailed", 200)
     one = taut.clip_threshold(log, beta=0.05, reward_range=(0, 1))
     four = taut.clip_threshold(replace(log, reward=4 * log.reward), beta=0.2, reward_range=(0, 4))
-    assert (one.tau, one.paper) == (four.tau, four.paper)
+    for a, b in ((one, four), (one.paper, four.paper), (one.paper.apart, four.paper.apart)):
+        assert a.tau == b.tau
+    assert one.paper.alpha == four.paper.alpha
     for a, b in zip(one.curve, four.curve, strict=True):
         assert (b.total, b.paper_total) == (4 * a.total, 4 * a.paper_total)
     assert four.sequence[0].bias == 4 * one.sequence[0].bias
@@ -437,7 +439,7 @@ def test_the_report_leads_with_the_threshold_and_names_every_trainer():
     for name in ("TRL", "verl", "OpenRLHF", "NeMo-RL", "open-instruct", "tinker-cookbook"):
         assert name in text
     assert "no value to advise" in " ".join(text.split())
-    assert "<pre>" in threshold_html(found.document)
+    assert "<table" in found._repr_html_()
     assert "kl_input_clamp_value=" not in text
 
 
@@ -452,8 +454,8 @@ def test_the_report_says_where_the_free_side_is_not_free():
 def test_the_report_fits_narrow_and_plain_terminals(width, tmp_path):
     """Every line keeps to the width, with token level and without."""
     log = taut.read_rollouts(write(tmp_path / "a.parquet", token_rows()), token_clip=(5.0, 10.0))
-    document = taut.clip_threshold(log, **SETTINGS).document
-    assert all(len(line) <= width for line in threshold_text(document, width=width).split("\n"))
+    found = taut.clip_threshold(log, **SETTINGS)
+    assert all(len(line) <= width for line in report_text(found, width=width).split("\n"))
 
 
 def run(monkeypatch, capsys, *arguments):

@@ -17,7 +17,8 @@ import taut
 from taut.auditing.options import Options
 from taut.decisions.budget.costs import Costs
 from taut.decisions.budget.pilot import Clip, Pilot
-from taut.decisions.budget.plan import MOST_ROLLOUTS, Planner, Priced
+from taut.decisions.budget.planner import MOST_ROLLOUTS, Planner
+from taut.decisions.budget.result import Priced
 from taut.draws.rollouts import Rollouts
 from taut.worlds import FAMILIES, sample_rollouts, truth
 from taut.worlds.world import World

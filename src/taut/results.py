@@ -6,11 +6,16 @@ or null; the same input, seed and version give the same bytes.
 
 import json
 import math
-from collections.abc import Mapping
-from enum import StrEnum
-from typing import Any, ClassVar, Self
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
+
+from taut.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def tidy(value: Any) -> Any:
@@ -45,16 +50,6 @@ class Document(Part):
         version: The version of taut that wrote it.
     """
 
-    SCHEMAS: ClassVar[dict[str, type["Document"]]] = {}
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Remember which model reads which schema."""
-        super().__pydantic_init_subclass__(**kwargs)
-        field = cls.model_fields.get("schema_name")
-        if field is not None and isinstance(field.default, str):
-            Document.SCHEMAS[field.default] = cls
-
     @property
     def document(self) -> dict[str, Any]:
         """The result as plain data, as its JSON holds it."""
@@ -64,6 +59,20 @@ class Document(Part):
         """Return the result as JSON: finite numbers or null, always the same bytes."""
         return json.dumps(self.document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the result, whole or not at all: as JSON, or as a page to read.
+
+        Args:
+            path: A name that ends in .json, which `taut.load` reads back, or in .html.
+
+        Raises:
+            UsageError: Another ending.
+            LogError: The file cannot be written.
+        """
+        from taut.report.door import save
+
+        save(self, path)
+
     def __str__(self) -> str:
         """The terminal report, without colour."""
         from taut.report.door import report_text
@@ -71,9 +80,7 @@ class Document(Part):
         return report_text(self)
 
     def _repr_html_(self) -> str:
-        from taut.report.door import report_html
-
-        return report_html(self)
+        return html_of(self)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -81,20 +88,21 @@ class Document(Part):
         return cls.model_validate_json(text)
 
 
-def fields_of(record: Any) -> dict[str, Any]:
-    """Return the fields of a slotted record by name."""
-    return {name: getattr(record, name) for name in record.__slots__}
+def html_of(shown: Any) -> str:
+    """Return a result, or a log, as a fragment of HTML for notebooks."""
+    from taut.report.door import report_html
+
+    return report_html(shown)
 
 
-def plain_data(value: Any) -> Any:
-    """Replace what JSON cannot hold: non-finite numbers by None, enums and tuples by plain data."""
-    if isinstance(value, Mapping):
-        return {str(key): plain_data(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_data(item) for item in value]
-    if isinstance(value, StrEnum):
-        return value.value
-    if isinstance(value, float):
-        # -0.0 and 0.0 are one number; bytes must not depend on which one came out.
-        return value + 0.0 if math.isfinite(value) else None
-    return value
+def frame(rows: Sequence[Mapping[str, Any]]) -> "pandas.DataFrame":
+    """Return rows as a table of pandas, a column a key; None becomes NaN in numbers.
+
+    Raises:
+        UsageError: pandas is not installed; taut itself does not need it.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise UsageError("to_frame() needs pandas: pip install pandas.") from error
+    return pandas.DataFrame.from_records([dict(row) for row in rows])

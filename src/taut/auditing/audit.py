@@ -227,18 +227,14 @@ def _target(item: TargetCertificate) -> result.Target:
     )
 
 
-def _log_ratio(ready: Prepared) -> dict | None:
+def _log_ratio(ready: Prepared) -> result.LogRatio | None:
     if ready.data.log_ratio is None:
         return None
-    return {
-        name: value if math.isfinite(value) else None
-        for name, value in describe_log_ratio(
-            ready.data.log_ratio,
-            ready.split.certifying,
-            ready.thresholds.tau,
-            ready.thresholds.tau_negative,
-        ).items()
-    }
+    thresholds = ready.thresholds
+    found = describe_log_ratio(
+        ready.data.log_ratio, ready.split.certifying, thresholds.tau, thresholds.tau_negative
+    )
+    return result.LogRatio(**found)
 
 
 def _settings(ready: Prepared, simultaneous: int) -> result.Settings:

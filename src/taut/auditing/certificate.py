@@ -1,15 +1,18 @@
 """The certificate: an interval for a true objective with its evidence, and its JSON (design §5)."""
 
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from taut.draws.assumptions import Assumption
 from taut.draws.check import Check
-from taut.results import Document, Part
+from taut.results import Document, Part, frame
 from taut.types import Status
 from taut.version import __version__
+
+if TYPE_CHECKING:
+    import pandas
 
 Pair = tuple[float, float]
 
@@ -67,6 +70,10 @@ class Terms(Part):
 
     def __iter__(self):  # type: ignore[override]
         return iter((self.sampling, self.reward_shift, self.kl_clipping))
+
+    def named(self) -> tuple[tuple[str, TermResult], ...]:
+        """Return (name, term) of each, in their order."""
+        return tuple((name, getattr(self, name)) for name in type(self).model_fields)
 
 
 class Target(Part):
@@ -223,6 +230,44 @@ class Comparison(Part):
     status: Status
 
 
+class LogRatio(Part):
+    """The log-ratio itself, nats; prompts weighted equally (theory §4.6). None: not finite.
+
+    Attributes:
+        k1, k2, k3: Estimates of the KL: means of l, l^2 / 2 and e^-l - 1 + l.
+        mean_exp_minus: Mean of e^-l; its expectation is at most 1.
+        max, min: Over the certifying draws.
+        clipped_share_positive, clipped_share_negative: Rollouts beyond tau, probability.
+    """
+
+    k1: float | None
+    k2: float | None
+    k3: float | None
+    mean_exp_minus: float | None
+    max: float | None
+    min: float | None
+    clipped_share_positive: float
+    clipped_share_negative: float
+
+
+class TokenClipping(Part):
+    """What clipping token by token changed: estimates, no guarantee (theory §4.5).
+
+    Attributes:
+        clip: Constant at which token log-ratios were clipped, nats.
+        bias, absolute: Means of l - l^tok and |l - l^tok|, nats.
+        share_changed: Rollouts that it changed, probability.
+        negative_bound: E[length] e^(-1 - clip), which the negative side cannot exceed, nats; None
+            where lengths are unknown.
+    """
+
+    clip: float
+    bias: float
+    absolute: float
+    share_changed: float
+    negative_bound: float | None
+
+
 class LedgerEntry(Part):
     """A random event and the probability that it may fail with."""
 
@@ -288,8 +333,8 @@ class Certificate(Document):
     routes: tuple[RouteEntry, ...]
     paper: Paper
     comparison: Comparison
-    log_ratio: dict[str, float | None] | None
-    token_clipping: dict[str, float | None] | None
+    log_ratio: LogRatio | None
+    token_clipping: TokenClipping | None
     ledger: tuple[LedgerEntry, ...]
     assumptions: tuple[Assumption, ...]
     advice: Advice
@@ -414,6 +459,29 @@ class Certificates(Document):
         """Return the certificates, in the order of the values."""
         return [group.certificate for group in self.groups]
 
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return the certificates as a table of pandas, one row a group.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        return frame([{self.by: group.value, **_row(group.certificate)} for group in self.groups])
+
     def items(self) -> list[tuple[int | str, Certificate]]:
         """Return values and certificates."""
         return [(group.value, group.certificate) for group in self.groups]
+
+
+def _row(found: Certificate) -> dict[str, Any]:
+    """Return a certificate as one row of a table."""
+    return {
+        "target": found.target,
+        "measured": found.targets[found.target].measured,
+        "lower": found.certificate.lower,
+        "upper": found.certificate.upper,
+        "level": found.level,
+        "status": str(found.status),
+        "units": found.certificate.units,
+        "prompts": found.log.prompts,
+        "gold_prompts": found.log.gold_prompts,
+    }

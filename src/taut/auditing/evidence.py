@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from taut.auditing.calibration import Split
-from taut.auditing.certificate import Log, Measured, Paper, PerPrompt
+from taut.auditing.certificate import Log, Measured, Paper, PerPrompt, TokenClipping
 from taut.auditing.prepare import Prepared
 from taut.bounds.kl_clipping import clip_log_ratio, token_clipping
 from taut.bounds.reward_shift import paper_shift
@@ -82,17 +82,18 @@ def paper_bound(ready: Prepared) -> Paper:
     )
 
 
-def token_level(rollouts: Rollouts, blocks: Blocks) -> dict | None:
+def token_level(rollouts: Rollouts, blocks: Blocks) -> TokenClipping | None:
     """Describe what clipping token by token changed, where token lists were read (theory §4.5)."""
     if rollouts.token_clipped_log_ratio is None or rollouts.log_ratio is None:
         return None
-    return token_clipping(
+    found = token_clipping(
         rollouts.log_ratio,
         rollouts.token_clipped_log_ratio,
         rollouts.n_tokens,
         blocks,
         rollouts.token_clip,
     )
+    return TokenClipping(**found)
 
 
 def describe_log(design: Design, split: Split) -> Log:

@@ -84,7 +84,7 @@ def audit(
         found = found.model_copy(
             update={"transport": _transport(rollouts, settings, margin).document}
         )
-    show(found.document, json_path, html_path)
+    show(found, json_path, html_path)
     if require_lower is not None:
         return _gate(certificates, require_lower)
     return 0

@@ -62,11 +62,10 @@ def overoptimise(output, seed, size, plot, quiet, json_path, html_path, **change
     import taut
 
     found = taut.overoptimise(output, size=size, seed=seed, quiet=quiet, **changes)
-    document = found.outcome.model_dump()
-    show(document, json_path, html_path)
+    show(found.outcome, json_path, html_path)
     if plot is not None:
         from taut.lab.picture import draw
         from taut.report.plot import save_plot
 
-        save_plot(draw(document), plot)
+        save_plot(draw(found.outcome), plot)
     return 0

@@ -48,7 +48,7 @@ def check(
     if write_config:
         _propose(rollouts, log[0], name_pairs(mapping))
     found = check_log(rollouts, reward_range=reward_range, **settings)
-    show(found.document, json_path, html_path)
+    show(found, json_path, html_path)
     return EXIT_DATA if any(item.status == "fail" for item in found) else 0
 
 

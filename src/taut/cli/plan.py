@@ -143,14 +143,14 @@ def plan(
     rollouts = read_log(log, mapping, lenient, token_clip, quiet)
     prices = {"prefill": prefill_cost, "label": label_cost, "pair": pair_cost}
     found = make_plan(rollouts, costs=_costs(rollouts, decode_cost, prices, unit), **settings)
-    show(found.document, json_path, html_path)
+    show(found, json_path, html_path)
     if plot_path is not None:
         from taut.report.plot import save_plot
         from taut.report.terminal.budget import draw_plan, plot_panels
 
-        document, panels = found.document, plot_panels(found.document)
+        panels = plot_panels(found)
         size = (9.0, 3.8) if panels == 2 else (6.0, 3.8)
-        save_plot(lambda axes: draw_plan(document, axes), plot_path, size=size, columns=panels)
+        save_plot(lambda axes: draw_plan(found, axes), plot_path, size=size, columns=panels)
     return 0
 
 

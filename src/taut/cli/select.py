@@ -54,7 +54,7 @@ def select(
     names = [str(item.name) for item in selection.candidates]
     if require_best is not None and require_best not in names:
         raise UsageError(f"--require-best {require_best}: no such {by}; found {', '.join(names)}.")
-    show(selection.document, json_path, html_path)
+    show(selection, json_path, html_path)
     refusal = gate_refusal(selection.assumptions)
     if require_best is None or (require_best == str(selection.chosen) and refusal is None):
         return 0

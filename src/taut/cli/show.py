@@ -1,53 +1,42 @@
 """Results on the command line: a report, a page, JSON; files appear whole or not at all."""
 
-import json
-import os
-import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from taut.errors import UsageError
 
+if TYPE_CHECKING:
+    from taut.results import Document
 
-def show(document: dict, json_path: str | None, html_path: str | None) -> None:
-    """Print the report of a document, or its JSON, and write the files that were asked for."""
+
+def show(result: "Document", json_path: str | None, html_path: str | None) -> None:
+    """Print the report of a result, or its JSON, and write the files that were asked for."""
     from taut.report.door import terminal_report
-    from taut.report.terminal import certificate
+    from taut.report.terminal.layout import print_report, report_page
 
-    page = terminal_report(document)
+    page = terminal_report(result)
     if html_path is not None:
-        write_atomically(Path(html_path), certificate.report_page(page, "taut"))
+        write_text(html_path, report_page(page, "taut"))
     if json_path == "-":
-        click.echo(json_text(document), nl=False)
+        click.echo(result.to_json(), nl=False)
         return
     if json_path is not None:
-        write_atomically(Path(json_path), json_text(document))
-    certificate.print_report(page)
+        write_text(json_path, result.to_json())
+    print_report(page)
 
 
-def json_text(document: dict) -> str:
-    """Return a document as JSON: finite numbers or null, never NaN."""
-    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def write_atomically(path: Path, text: str) -> None:
+def write_text(path: str, text: str) -> None:
     """Write a text file that appears whole or not at all.
 
     Raises:
         UsageError: The folder does not exist.
+        LogError: It cannot be written there.
     """
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: the folder does not exist; make it first.") from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    from taut.logs.write import whole_file
+
+    if not Path(path).absolute().parent.is_dir():
+        raise UsageError(f"{path}: the folder does not exist; make it first.")
+    with whole_file(path) as file:
+        file.write(text.encode())

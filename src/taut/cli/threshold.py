@@ -81,11 +81,10 @@ def tau(
         # No token lists: a converted log may hold the sums clipped at this one constant.
         rollouts = read_log(log, mapping, lenient, token_clip, quiet)
     found = clip_threshold(rollouts, prompts=prompts, constants=constants, **settings)
-    document = found.document
     if plot_path is not None:
         from taut.report.plot import save_plot
         from taut.report.terminal.threshold import draw_curve
 
-        save_plot(lambda axes: draw_curve(document, axes), plot_path)
-    show(document, json_path, html_path)
+        save_plot(lambda axes: draw_curve(found, axes), plot_path)
+    show(found, json_path, html_path)
     return 0

@@ -15,7 +15,7 @@ from taut.cli.arguments import (
 )
 from taut.cli.reading import name_pairs
 from taut.cli.root import EXIT_GATE, EXIT_UNDECIDED, cli, complain
-from taut.cli.show import json_text, show, write_atomically
+from taut.cli.show import show, write_text
 from taut.draws.modes import PROMPT_MODES, SAMPLE
 from taut.errors import UsageError
 
@@ -230,9 +230,9 @@ def watch(
         follower = Follower(log, options, mapping=name_pairs(mapping), state=state, ignore=written)
         _follow(follower, _Clock(pause, timeout, idle, once or final), final, quiet, json_path)
     found = follower.result
-    show(found.document, json_path, None)
+    show(found, json_path, None)
     if plot is not None:
-        _plot(found.document, plot)
+        _plot(found, plot)
     if options.width is None and options.require_lower is None:
         return 0
     refusal = _refusal(found)
@@ -293,32 +293,27 @@ def _follow(follower, clock: _Clock, final: bool, quiet: bool, json_path: str | 
     shown = ""
     while True:
         follower.look(final=final)
-        document = follower.document
-        line = watch_line(document)
+        found = follower.result
+        line = watch_line(found)
         if not quiet and (live or line != shown):
             click.echo(f"\r\x1b[K{line}" if live else line, err=True, nl=not live)
             shown = line
         if json_path not in (None, "-"):
-            write_atomically(Path(json_path), json_text(document))
-        rows = document["log"]["rollouts"]
-        if document["decision"] != "continue" or not clock.goes_on(rows):
+            write_text(json_path, found.to_json())
+        if found.decision != "continue" or not clock.goes_on(found.log.rollouts):
             break
     if live and not quiet:
         click.echo("\r\x1b[K", err=True, nl=False)
 
 
-def _plot(document: dict, path: str) -> None:
+def _plot(found, path: str) -> None:
     from taut.report.plot import save_plot
-    from taut.report.terminal.monitor import draw_path
+    from taut.report.terminal.monitor import draw_path, subject
 
-    item = next(
-        (found for found in document["series"] if found["decision"] == "reached"),
-        document["series"][-1] if document["series"] else None,
-    )
-    if item is None or not item["path"]:
+    reached = [item for item in found.series if item.decision == "reached"]
+    item = (reached or found.series or (None,))[0 if reached else -1]
+    if item is None or not item.path:
         # Cron would take the status of a wrong request for a broken watch.
         click.echo(f"taut: --plot {path}: nothing to draw, as no prompt is complete.", err=True)
         return
-    kind = "true" if document["of"] == "gold" else "learned"
-    name = {"reward": "reward", "clipped": "clipped objective"}[document["target"]]
-    save_plot(draw_path(item, f"{kind} {name}"), path)
+    save_plot(draw_path(item, subject(found)), path)

@@ -237,7 +237,7 @@ def _zero_log_ratio(rollouts: Rollouts, whole: Whole) -> Check:
     text = f"{100 * share:.3g}% of the log-ratios are exactly 0"
     if share < 0.5:
         return Check(name, PASS, text)
-    if rollouts.step is not None and (rollouts.step == whole.rollouts.step.min()).all():
+    if _at_the_start(rollouts, whole):
         return Check(name, NOTE, f"{text}: at its first step a policy is still its reference")
     if share < 1:
         noise = float(np.quantile(np.abs(rollouts.log_ratio), 0.95))
@@ -254,6 +254,15 @@ def _zero_log_ratio(rollouts: Rollouts, whole: Whole) -> Check:
         "every log-ratio is exactly 0: policy and reference are the same model",
         "Score with the trained policy, not with a copy of the reference.",
     )
+
+
+def _at_the_start(rollouts: Rollouts, whole: Whole) -> bool:
+    """Whether these are rows of the first of several steps, or recorded to be of the reference."""
+    if rollouts.step is None:
+        return False
+    first = bool((rollouts.step == whole.rollouts.step.min()).all())
+    known = rollouts.facts.starts_at_reference and bool((rollouts.step == 0).all())
+    return known or (first and whole.steps > 1)
 
 
 def _negative_kl(rollouts: Rollouts, blocks: Blocks) -> Check:

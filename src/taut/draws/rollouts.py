@@ -15,6 +15,7 @@ from taut.errors import LogError
 from taut.logs.facts import LogFacts
 from taut.logs.keys import hash_ids, row_keys, scramble
 from taut.logs.origin import Origin
+from taut.results import html_of
 
 # Row columns of Rollouts: name, dtype; one entry per rollout.
 FLOAT_COLUMNS = (
@@ -151,6 +152,10 @@ class Rollouts:
             out[name] = codes.astype(np.int32)
             out[f"{name}_names"] = tuple(names.tolist())
         return cls(**out)
+
+    def _repr_html_(self) -> str:
+        """What the log holds, for notebooks."""
+        return html_of(self)
 
     def value_columns(self) -> list[np.ndarray]:
         """Return the columns of numbers that a log has, each of shape (rollouts,)."""

@@ -2,20 +2,14 @@
 
 from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-)
+from pydantic import Field
+
+from taut.auditing.certificate import Certificate
+from taut.results import Document, Part
+from taut.version import __version__
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Ends(_Record):
+class Ends(Part):
     """An interval, reward units."""
 
     lower: float
@@ -28,7 +22,7 @@ class Certified(Ends):
     status: str
 
 
-class Truth(_Record):
+class Truth(Part):
     """True means at a checkpoint, each with its standard error `_se`, reward units.
 
     Attributes:
@@ -51,7 +45,7 @@ class Truth(_Record):
     objective_se: float
 
 
-class Step(_Record):
+class Step(Part):
     """A checkpoint.
 
     Attributes:
@@ -73,7 +67,7 @@ class Step(_Record):
     covered: dict[str, bool]
 
 
-class Turn(_Record):
+class Turn(Part):
     """Where the truth peaks, and how far it has fallen by the end while the proxy rose.
 
     Attributes:
@@ -91,11 +85,11 @@ class Turn(_Record):
     seen_from: int | None
 
 
-class Choice(_Record):
+class Choice(Part):
     """What `select` chose, what it said of that choice, and what it really lost."""
 
     chosen: int | None
-    remaining: list[int]
+    remaining: tuple[int, ...]
     certified_regret: float | None
     regret: float | None
     best_proxy: int | None
@@ -105,7 +99,7 @@ class Choice(_Record):
     best_kept: bool
 
 
-class Example(_Record):
+class Example(Part):
     """The first response drawn for the truth at a step."""
 
     prompt: str
@@ -115,12 +109,10 @@ class Example(_Record):
     step: int
 
 
-class Outcome(_Record):
-    """The document `taut.lab/1`, which `model_dump()` returns.
+class Outcome(Document):
+    """What an audit said of a run whose truth is known, and whether it was right.
 
     Attributes:
-        name: Its schema.
-        version: Of taut.
         level: 1 - delta, of all certificates together.
         settings: Of the experiment, and the range of the reward.
         reward_model: What held-out comparisons say about it.
@@ -133,23 +125,15 @@ class Outcome(_Record):
         audit: In `taut demo` alone: the certificate of the last checkpoint.
     """
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
-
-    name: Literal["taut.lab/1"] = Field("taut.lab/1", alias="schema")
-    version: str
+    schema_name: Literal["taut.lab/1"] = Field("taut.lab/1", alias="schema")
+    version: str = __version__
     level: float
     settings: dict[str, Any]
     reward_model: dict[str, Any] | None
-    steps: list[Step]
+    steps: tuple[Step, ...]
     turn: Turn
     covered: dict[str, bool]
     shift_correlation: float | None
     selection: Choice
-    examples: list[Example]
-    audit: dict[str, Any] | None = None
-
-    @model_serializer(mode="wrap")
-    def _document(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        found = {"schema": self.name} | handler(self)
-        found.pop("name", None)
-        return found if self.audit is not None else {k: v for k, v in found.items() if k != "audit"}
+    examples: tuple[Example, ...]
+    audit: Certificate | None = None

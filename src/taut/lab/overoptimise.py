@@ -29,7 +29,7 @@ class Experiment(BaseModel):
     Attributes:
         folder: Where everything is.
         log: The audited log: all checkpoints, gold on the labelled prompts only.
-        outcome: What the audit said, and whether it was right; its `model_dump()` is the document
+        outcome: What the audit said, and whether it was right; its `document` is
             `taut.lab/1`.
     """
 
@@ -109,7 +109,7 @@ def run_experiment(folder: Path, settings: Settings, *, quiet: bool = False) -> 
             audited_columns(folder / "run" / "eval", settings), log, facts=audited_facts(settings)
         )
     outcome = judge(read_rollouts(log), measured_truth(folder, settings, quiet=quiet))
-    write_json(folder / "outcome.json", outcome.model_dump())
+    write_json(folder / "outcome.json", outcome.document)
     return Experiment(folder=folder, log=log, outcome=outcome)
 
 

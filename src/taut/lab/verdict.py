@@ -67,7 +67,7 @@ def demonstrate(folder: Path) -> Outcome:
     last = rollouts.take(rollouts.step == rollouts.step.max())
     settings = _audit_settings(truth["settings"])
     certificate = audit(last, **settings, target="clipped")
-    return judge(rollouts, truth).model_copy(update={"audit": certificate.document})
+    return judge(rollouts, truth).model_copy(update={"audit": certificate})
 
 
 def _audit_settings(settings: Mapping) -> dict:
@@ -143,7 +143,7 @@ def _choice(found: Selection, steps: list[Step]) -> Choice:
 
     return Choice(
         chosen=found.chosen,
-        remaining=list(found.remaining),
+        remaining=found.remaining,
         certified_regret=found.regret,
         regret=lost(found.chosen),
         best_proxy=found.best_proxy,

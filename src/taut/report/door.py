@@ -1,52 +1,86 @@
-"""The door to the reports: from a result to its terminal text and its fragment of a notebook."""
+"""The door to the reports: from a result to its terminal report, its page and its notebook view."""
 
-import io
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
+from taut.errors import UsageError
+from taut.logs.write import whole_file
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from taut.draws.rollouts import Rollouts
     from taut.results import Document
 
 
-def terminal_report(document: Mapping) -> RenderableType:
-    """Return the terminal report of a document, by its schema.
+def terminal_report(result: "Document") -> "RenderableType":
+    """Return the terminal report of a result, by its schema.
 
     Raises:
         KeyError: A schema that no report shows.
     """
-    from taut.report.terminal import budget, certificate, lab, monitor, selection, threshold
+    from taut.report.terminal import (
+        budget,
+        certificate,
+        foundations,
+        groups,
+        lab,
+        monitor,
+        selection,
+        threshold,
+    )
 
-    reports: dict[str, Callable[[Mapping], RenderableType]] = {
+    reports: dict[str, Callable[[Any], RenderableType]] = {
         "taut.certificate": certificate.certificate_report,
-        "taut.certificates": certificate.groups_report,
-        "taut.transport": certificate.transport_report,
+        "taut.certificates": groups.groups_report,
+        "taut.health": foundations.health_report,
+        "taut.lab": lab.lab_report,
+        "taut.monitor": monitor.monitor_report,
+        "taut.plan": budget.plan_report,
         "taut.selection": selection.selection_report,
         "taut.threshold": threshold.threshold_report,
-        "taut.plan": budget.plan_report,
+        "taut.transport": certificate.transport_report,
         "taut.watch": monitor.watch_report,
-        "taut.monitor": monitor.monitor_report,
-        "taut.lab": lab.lab_report,
-        "taut.health": lambda found: certificate.health_report(found["health"], found["log"]),
     }
-    return reports[str(document["schema"]).partition("/")[0]](document)
+    return reports[result.document["schema"].partition("/")[0]](result)
 
 
 def report_text(result: "Document", *, width: int = 100) -> str:
-    """Return the report of a result as plain text, without colour."""
-    page = io.StringIO()
-    console = Console(file=page, width=width, highlight=False, emoji=False, no_color=True)
-    console.print(terminal_report(result.document))
-    return page.getvalue().strip("\n")
+    """Return the report of a result as plain text, without colour.
+
+    Args:
+        result: What a verb returned.
+        width: Cells in a line.
+    """
+    from taut.report.terminal.layout import plain_text
+
+    return plain_text(terminal_report(result), width=width)
 
 
-def report_html(result: "Document") -> str:
-    """Return a result as a fragment of HTML, for notebooks."""
-    from html import escape
+def report_html(result: "Document | Rollouts") -> str:
+    """Return a result, or a log, as a fragment of HTML, for notebooks."""
+    from taut.report.notebook import fragment
 
-    from taut.report.notebook import certificate_html
+    return fragment(result)
 
-    if result.document["schema"].startswith("taut.certificate/"):
-        return certificate_html(result.document)
-    return f"<pre>{escape(report_text(result))}</pre>"
+
+def save(result: "Document", path: str | os.PathLike) -> None:
+    """Write a result as JSON or as a page, as the ending of the name says.
+
+    Raises:
+        UsageError: Another ending.
+        LogError: The file cannot be written.
+    """
+    ending = Path(path).suffix.lower()
+    if ending == ".json":
+        text = result.to_json()
+    elif ending in (".html", ".htm"):
+        from taut.report.terminal.layout import report_page
+
+        text = report_page(terminal_report(result), "taut")
+    else:
+        raise UsageError(f"{path}: expected a name that ends in .json or .html.")
+    with whole_file(os.fspath(path)) as file:
+        file.write(text.encode())

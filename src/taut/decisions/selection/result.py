@@ -1,15 +1,18 @@
 """The choice among candidates with its evidence, and its JSON, `taut.selection/2`."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from taut.auditing.certificate import Certificate, LedgerEntry
 from taut.draws.assumptions import Assumption
 from taut.draws.check import Check
-from taut.results import Document, Part
+from taut.results import Document, Part, frame
 from taut.types import Status
 from taut.version import __version__
+
+if TYPE_CHECKING:
+    import pandas
 
 Name = int | str
 
@@ -171,6 +174,29 @@ class Selection(Document):
 
     def __getitem__(self, name: Name) -> Candidate:
         return next(item for item in self.candidates if item.value == name)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return the candidates as a table of pandas, one row each.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        return frame([self._row(item) for item in self.candidates])
+
+    def _row(self, item: Candidate) -> dict[str, Any]:
+        gap = item.comparison
+        return {
+            self.by: item.value,
+            "proxy": item.proxy,
+            "lower": item.lower,
+            "upper": item.upper,
+            "status": str(item.status),
+            "gold_prompts": item.gold_prompts,
+            "chosen": item.value == self.chosen,
+            "excluded_by": None if item.excluded is None else item.excluded.by,
+            "less_leader_lower": None if gap is None else gap.lower,
+            "less_leader_upper": None if gap is None else gap.upper,
+        }
 
     @property
     def remaining(self) -> tuple[Name, ...]:

@@ -5,7 +5,9 @@ holds at all times at once, so that any rule for stopping, this one or yours, le
 """
 
 import math
+import os
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +20,9 @@ from taut.inequalities.concentration import Side, bounded_blocks, from_unit, req
 from taut.inequalities.mean import side_etas
 from taut.types import Interval, Status
 from taut.version import __version__
+
+if TYPE_CHECKING:
+    import pandas
 
 STATE = "taut.monitor-state/1"
 CONTINUE, REACHED, IMPOSSIBLE = "continue", "reached", "impossible"
@@ -455,11 +460,20 @@ class Monitor:
         """The monitor as plain data, schema `taut.monitor/2`: finite numbers or None."""
         return self.result.document
 
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the result: .json or .html (`taut.results.Document.save`)."""
+        self.result.save(path)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return the path as a table of pandas, one row a point."""
+        return self.result.to_frame()
+
     def __str__(self) -> str:
         """The terminal report, without colour."""
-        from taut.report.terminal.monitor import monitor_text
+        return str(self.result)
 
-        return monitor_text(self.document)
+    def _repr_html_(self) -> str:
+        return self.result._repr_html_()
 
 
 def _next_point(n: int) -> int:

@@ -1,15 +1,18 @@
 """Results of a monitor and of `taut watch`, and their JSON: `taut.monitor/2`, `taut.watch/2`."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from taut.auditing.certificate import Pair, StatedSpan
 from taut.draws.assumptions import Assumption
 from taut.draws.check import Check
-from taut.results import Document, Part
+from taut.results import Document, Part, frame
 from taut.types import Status
 from taut.version import __version__
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class Goals(Part):
@@ -65,6 +68,14 @@ class Monitored(Part):
     decided_at: int | None
     forecast: int | None
     path: tuple[Point, ...]
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return the path as a table of pandas, one row a point.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        return frame([point.model_dump() for point in self.path])
 
 
 class MonitorResult(Document, Monitored):

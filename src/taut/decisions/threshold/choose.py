@@ -15,10 +15,26 @@ from taut.auditing.calibration import (
     WidthForecast,
     choose_negative,
 )
+from taut.auditing.certificate import PerPrompt
 from taut.auditing.options import Options
 from taut.auditing.prepare import Prepared, auto_thresholds, prepare
 from taut.bounds.kl_clipping import TAIL_SHARE, clip_log_ratio, forecast_tail, negative_tail
 from taut.bounds.sampling import predicted_half_width
+from taut.decisions.threshold.clip_options import OPTIONS
+from taut.decisions.threshold.result import (
+    ClipThreshold,
+    Draws,
+    LogRatioSpan,
+    NegativeSide,
+    PaperRule,
+    Point,
+    SequenceClip,
+    Sides,
+    ThresholdLog,
+    ThresholdSettings,
+    TokenClip,
+    TrainerLine,
+)
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.errors import LogError, UsageError
 from taut.inequalities.concentration import paper_alpha
@@ -27,185 +43,6 @@ from taut.inequalities.concentration import paper_alpha
 CONSTANTS = (5.0, 10.0, 20.0, 40.0)
 _POINTS = 49  # thresholds on the curve, evenly spaced
 _ROUNDING = 1e-12  # a cumulative share may end this far below what it sums to
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """Half-widths of an interval for the objective at one threshold, reward units.
-
-    Attributes:
-        tau, tau_negative: Thresholds of the measured form, nats; the paper's clips both at tau.
-        sampling, clipping: The measured form: variance-adaptive sampling term and half of what the
-            two tails add. Clipping is None where nothing can be said.
-        paper_sampling, paper_clipping: W alpha and beta E(|l| - tau)_+ of the paper.
-    """
-
-    tau: float
-    tau_negative: float
-    sampling: float
-    clipping: float
-    paper_sampling: float
-    paper_clipping: float
-
-    @property
-    def total(self) -> float:
-        """Sampling and clipping together, the measured form, reward units."""
-        return self.sampling + self.clipping
-
-    @property
-    def paper_total(self) -> float:
-        """Sampling and clipping together, the paper's form, reward units."""
-        return self.paper_sampling + self.paper_clipping
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceClip:
-    """What clipping the sequence's log-ratio at ±constant would do; prompts weighted equally.
-
-    Attributes:
-        constant: Nats.
-        share_above, share_below: Rollouts clipped on each side, probability.
-        bias: beta E[l - clip(l)], reward units: what clipping hides of the KL cost, with its sign.
-        hidden: beta E|l - clip(l)|, reward units.
-        point: The half-widths there, clipped on both sides.
-    """
-
-    constant: float
-    share_above: float
-    share_below: float
-    bias: float
-    hidden: float
-    point: Point
-
-
-@dataclass(frozen=True, slots=True)
-class TokenClip:
-    """What clamping each token's log-ratio at ±constant would do (theory §4.5).
-
-    Attributes:
-        constant: Nats per token.
-        share: Rollouts that it changes, probability.
-        bias, hidden: beta E[l - l^tok] and beta E|l - l^tok|, reward units.
-        negative_bound: The negative side's free bound, beta E[length] e^(-1 - constant), reward
-            units; None where lengths are unknown.
-        longest: Tokens of the longest response seen, which stands in for the longest allowed.
-        sampling, clipping: Half-widths, reward units; the range is constant * longest on each
-            side. None where lengths are unknown.
-    """
-
-    constant: float
-    share: float
-    bias: float
-    hidden: float
-    negative_bound: float | None
-    longest: int | None
-    sampling: float | None
-    clipping: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class PaperRule:
-    """The paper's quantile rule (theory §7.1), and the same with its sides apart (§4.3).
-
-    Attributes:
-        alpha: alpha(n, K, delta) of Theorem 1.
-        prompts, rollouts_per_prompt: The n and the (harmonic mean) K that it was taken for.
-        tau: The smallest minimiser of 2 tau alpha + E(|l| - tau)_+: a (1 - 2 alpha)-quantile of
-            |l|, or 0 if alpha is 1/2 or more. Nats.
-        apart: tau and tau_negative that minimise alpha (tau + tau_negative) + E(l - tau)_+ +
-            e^(-1 - tau_negative), nats.
-    """
-
-    alpha: float
-    prompts: int
-    rollouts_per_prompt: float
-    tau: float
-    apart: tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Draws:
-    """Which draws of prompts spoke, and what leaving them out of a certificate costs.
-
-    Attributes:
-        in_log: Draws of a prompt in the log.
-        choosing: Draws that everything here was computed from.
-        certifying: Draws that the forecast certificate has.
-        apart: The choosing draws do not certify.
-        price: Half-width that they would save if they certified too, reward units; 0 if they do
-            or belong to another log.
-    """
-
-    in_log: int
-    choosing: int
-    certifying: int
-    apart: bool
-    price: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClipThreshold:
-    """Where to clip, and the curve it was chosen on. A forecast: nothing here is guaranteed.
-
-    Attributes:
-        thresholds: What `taut audit --tau auto` takes on this log, with the reason.
-        chosen: The half-widths there.
-        symmetric: The best threshold where both sides must be clipped at one constant.
-        paper: The paper's rule, and `at_paper` its point.
-        curve: Half-widths over tau, ascending.
-        sequence: What common constants would do to sequences.
-        tokens: What they would do token by token; empty without token log-probs.
-        negative: The negative side: nats hidden on average below -tau_negative, `seen`, beside the
-            bound e^(-1 - tau_negative) on it that costs nothing, `bound`.
-        log_probs_sound: No sign that E e^(-l) exceeds 1, which that bound rests on.
-        merged: Prompts recur across steps, so that their rows were put in one draw each.
-        draws, options, reward_range: What the forecast is for.
-    """
-
-    thresholds: Thresholds
-    chosen: Point
-    symmetric: Point
-    paper: PaperRule
-    at_paper: Point
-    curve: tuple[Point, ...]
-    sequence: tuple[SequenceClip, ...]
-    tokens: tuple[TokenClip, ...]
-    negative: dict[str, float]
-    log_probs_sound: bool
-    merged: bool
-    draws: Draws
-    log: dict
-    options: Options
-    reward_range: tuple[float, float]
-    reward_range_declared: bool
-
-    @property
-    def tau(self) -> float:
-        """Positive clip threshold, nats."""
-        return self.thresholds.tau
-
-    @property
-    def tau_negative(self) -> float:
-        """Negative clip threshold, nats."""
-        return self.thresholds.tau_negative
-
-    @property
-    def document(self) -> dict:
-        """The result as plain data, schema `taut.threshold/1`."""
-        from taut.decisions.threshold.document import threshold_document
-
-        return threshold_document(self)
-
-    def __str__(self) -> str:
-        """The terminal report, without colour."""
-        from taut.report.terminal.threshold import threshold_text
-
-        return threshold_text(self.document)
-
-    def _repr_html_(self) -> str:
-        from taut.report.terminal.threshold import threshold_html
-
-        return threshold_html(self.document)
 
 
 def clip_threshold(
@@ -244,41 +81,32 @@ def clip_threshold(
     thresholds = ready.thresholds
     if prompts is not None:  # for another log: every draw of this one chooses
         thresholds = auto_thresholds(ready.data, ready.design.blocks, prompts, ready.delta, options)
-    width = ready.design.units.width
-    forecast = WidthForecast(
-        reward=ready.data.reward,
-        log_ratio=ready.data.log_ratio,
-        beta=ready.data.beta,
-        draws=speaking,
-        certifying_draws=certifying,
-        delta=ready.delta,
-        second_moment=options.log_ratio_second_moment,
-    )
-    paper = _paper_rule(ready, speaking, len(ready.design.blocks) if prompts is None else prompts)
-    judge = _Judge(forecast, paper.alpha, width, options.log_ratio_max)
-    negative = thresholds.tau_negative
-    log_ratio = ready.data.log_ratio
+    meant = len(ready.design.blocks) if prompts is None else prompts
+    judge = _judge(ready, speaking, certifying, meant)
+    paper = _paper_rule(ready, speaking, judge, meant)
+    tokens = _token_clips(rollouts, judge)
+    best_token = _best_token(tokens)
+    draws = _draws(ready, judge, thresholds, prompts, speaking, certifying)
     return ClipThreshold(
-        thresholds=thresholds,
-        chosen=judge.point(thresholds.tau, negative),
-        symmetric=_symmetric(judge, forecast, options.log_ratio_max),
-        paper=paper,
-        at_paper=judge.point(paper.tau, paper.tau),
-        curve=_curve(judge, thresholds, paper),
-        sequence=tuple(_sequence_clip(judge, constant) for constant in sorted(constants)),
-        tokens=_token_clips(rollouts, judge),
-        negative={
-            "seen": _mean(speaking, np.maximum(-log_ratio - negative, 0.0)),
-            "share": _mean(speaking, log_ratio < -negative),
-            "bound": negative_tail(negative).bound,
-        },
-        log_probs_sound=ready.design.log_probs_sound,
-        merged=ready.design.whole.recurs,
-        draws=_draws(ready, judge, thresholds, prompts, speaking, certifying),
+        settings=_settings(ready),
         log=_described(rollouts, ready, speaking),
-        options=options,
-        reward_range=ready.design.units.reward_range,
-        reward_range_declared=ready.design.units.reward_declared,
+        draws=draws,
+        tau=thresholds.tau,
+        tau_negative=thresholds.tau_negative,
+        tau_source=thresholds.source,
+        too_few=draws.choosing < FEWEST_DRAWS
+        or (ready.options.beta != 0 and thresholds.source.startswith("default")),
+        chosen=judge.point(thresholds.tau, thresholds.tau_negative),
+        symmetric=_symmetric(judge),
+        paper=paper,
+        negative=_negative_side(speaking, ready.data.log_ratio, thresholds.tau_negative),
+        log_probs_sound=ready.design.log_probs_sound,
+        merged_steps=ready.design.whole.recurs,
+        curve=_curve(judge, thresholds, paper.tau),
+        sequence=tuple(_sequence_clip(judge, constant) for constant in sorted(constants)),
+        tokens=tokens,
+        token_constant=best_token,
+        options=tuple(_trainer_line(item, thresholds.tau, best_token) for item in OPTIONS),
     )
 
 
@@ -340,17 +168,26 @@ def _speaking(ready: Prepared, prompts: int | None) -> tuple[Blocks, int]:
     return (chosen if len(chosen) else ready.design.blocks), len(ready.split.certifying)
 
 
-def _paper_rule(ready: Prepared, speaking: Blocks, prompts: int) -> PaperRule:
-    sizes = ready.design.blocks.sizes
-    per_prompt = 1 / float(np.mean(1.0 / sizes))
-    alpha = paper_alpha(prompts, per_prompt, ready.delta)
+def _per_prompt(ready: Prepared) -> float:
+    """Harmonic mean of the rollouts a draw."""
+    return 1 / float(np.mean(1.0 / ready.design.blocks.sizes))
+
+
+def _paper_rule(ready: Prepared, speaking: Blocks, judge: "_Judge", prompts: int) -> PaperRule:
+    alpha = judge.alpha
     values, weight = ready.data.log_ratio[speaking.rows], _weights(speaking)
-    apart = (
-        max(0.0, _quantile(values, weight, 1 - alpha)),
-        max(0.0, math.log(1 / alpha) - 1),
-    )
     tau = paper_threshold(np.abs(values), weight, alpha)
-    return PaperRule(alpha, prompts, per_prompt, tau, apart)
+    return PaperRule(
+        alpha=alpha,
+        prompts=prompts,
+        rollouts_per_prompt=_per_prompt(ready),
+        tau=tau,
+        apart=Sides(
+            tau=max(0.0, _quantile(values, weight, 1 - alpha)),
+            tau_negative=max(0.0, math.log(1 / alpha) - 1),
+        ),
+        point=judge.point(tau, tau),
+    )
 
 
 def _weights(draws: Blocks) -> np.ndarray:
@@ -381,30 +218,51 @@ class _Judge:
         covered = self.maximum is not None and tau >= self.maximum
         positive = 0.0 if covered or of.beta == 0 else found.positive
         hidden = _mean(of.draws, np.maximum(np.abs(of.log_ratio) - tau, 0.0))
+        sampling = self.scale * found.sampling
+        clipping = self.scale * (positive + found.negative) / 2
+        paper_sampling = self.scale * (1 + 2 * of.beta * tau) * self.alpha
+        paper_clipping = self.scale * of.beta * hidden
         return Point(
             tau=tau,
             tau_negative=tau_negative,
-            sampling=self.scale * found.sampling,
-            clipping=self.scale * (positive + found.negative) / 2,
-            paper_sampling=self.scale * (1 + 2 * of.beta * tau) * self.alpha,
-            paper_clipping=self.scale * of.beta * hidden,
+            sampling=sampling,
+            clipping=clipping,
+            paper_sampling=paper_sampling,
+            paper_clipping=paper_clipping,
+            total=sampling + clipping,
+            paper_total=paper_sampling + paper_clipping,
         )
 
 
-def _symmetric(judge: _Judge, forecast: WidthForecast, maximum: float | None) -> Point:
+def _judge(ready: Prepared, speaking: Blocks, certifying: int, prompts: int) -> _Judge:
+    forecast = WidthForecast(
+        reward=ready.data.reward,
+        log_ratio=ready.data.log_ratio,
+        beta=ready.data.beta,
+        draws=speaking,
+        certifying_draws=certifying,
+        delta=ready.delta,
+        second_moment=ready.options.log_ratio_second_moment,
+    )
+    alpha = paper_alpha(prompts, _per_prompt(ready), ready.delta)
+    return _Judge(forecast, alpha, ready.design.units.width, ready.options.log_ratio_max)
+
+
+def _symmetric(judge: _Judge) -> Point:
     """Return the best point where one constant clips both sides."""
+    forecast = judge.forecast
     found = set(forecast.candidates())
     found.add(choose_negative(forecast.certifying_draws, forecast.delta))
-    if maximum is not None:
-        found.add(maximum)
+    if judge.maximum is not None:
+        found.add(judge.maximum)
     return min((judge.point(tau, tau) for tau in sorted(found)), key=lambda point: point.total)
 
 
-def _curve(judge: _Judge, thresholds: Thresholds, paper: PaperRule) -> tuple[Point, ...]:
+def _curve(judge: _Judge, thresholds: Thresholds, paper_tau: float) -> tuple[Point, ...]:
     """Return the curve around the thresholds of interest; an outlier does not stretch it."""
     magnitude = np.abs(judge.forecast.log_ratio[judge.forecast.draws.rows])
     most = float(np.quantile(magnitude, 0.9))
-    marked = {thresholds.tau, paper.tau}
+    marked = {thresholds.tau, paper_tau}
     top = 2 * max(*marked, most) or 1.0
     taus = sorted({*np.linspace(0.0, top, _POINTS).tolist(), *marked})
     return tuple(judge.point(tau, thresholds.tau_negative) for tau in taus)
@@ -446,18 +304,22 @@ def _token_clip(
     # Below rounding of the two sums a difference is not a clipped token.
     changed = np.abs(difference) > 1e-6
     difference = np.where(changed, difference, 0.0)
-    found = TokenClip(
+    known = n_tokens is not None and not (n_tokens[of.draws.rows] < 0).any()
+    return TokenClip(
         constant=constant,
         share=_mean(of.draws, changed),
         bias=price * _mean(of.draws, difference),
         hidden=price * _mean(of.draws, np.abs(difference)),
-        negative_bound=None,
-        longest=None,
-        sampling=None,
-        clipping=None,
+        **(_token_widths(n_tokens, clipped, difference, judge, constant) if known else _UNKNOWN),
     )
-    if n_tokens is None or (n_tokens[of.draws.rows] < 0).any():
-        return found
+
+
+_UNKNOWN = dict.fromkeys(("negative_bound", "longest", "sampling", "clipping", "total"))
+
+
+def _token_widths(n_tokens, clipped, difference, judge: _Judge, constant: float) -> dict:
+    """Half-widths where each token is clamped, and what they come from, reward units."""
+    of = judge.forecast
     free = _mean(of.draws, n_tokens) * math.exp(-1 - constant)
     longest = int(n_tokens[of.draws.rows].max())
     reach = of.beta * constant * longest
@@ -469,14 +331,21 @@ def _token_clip(
     above = forecast_tail(
         excess, of.draws, tau=0.0, blocks=of.certifying_draws, delta=TAIL_SHARE * of.delta / 2
     )
-    clipping = of.beta * ((above if excess.any() else 0.0) + free) / 2
-    return replace(
-        found,
-        negative_bound=price * free,
-        longest=longest,
-        sampling=judge.scale * sampling,
-        clipping=judge.scale * clipping,
-    )
+    clipping = judge.scale * (of.beta * ((above if excess.any() else 0.0) + free) / 2)
+    sampling *= judge.scale
+    return {
+        "negative_bound": of.beta * judge.scale * free,
+        "longest": longest,
+        "sampling": sampling,
+        "clipping": clipping,
+        "total": sampling + clipping,
+    }
+
+
+def _best_token(tokens: tuple[TokenClip, ...]) -> float | None:
+    """Return the constant whose half-width is least; the largest of equals hides least."""
+    known = [item for item in tokens if item.total is not None]
+    return min(known, key=lambda item: (item.total, -item.constant)).constant if known else None
 
 
 # --- what is told beside --------------------------------------------------------------------------
@@ -491,32 +360,68 @@ def _draws(ready, judge, thresholds, prompts, speaking, certifying) -> Draws:
             replace(judge.forecast, certifying_draws=len(ready.design.blocks)).at(*here).sampling
         )
         price = judge.scale * (judge.forecast.at(*here).sampling - whole)
-    return Draws(len(ready.design.blocks), len(speaking), certifying, apart, price)
+    return Draws(
+        in_log=len(ready.design.blocks),
+        choosing=len(speaking),
+        certifying=certifying,
+        apart=apart,
+        price=price,
+    )
 
 
-def _described(rollouts: Rollouts, ready: Prepared, speaking: Blocks) -> dict:
+def _described(rollouts: Rollouts, ready: Prepared, speaking: Blocks) -> ThresholdLog:
     sizes = ready.design.blocks.sizes
     values = ready.data.log_ratio[speaking.rows]
-    return {
-        "rollouts": len(rollouts),
-        "prompts": len(ready.design.blocks),
-        "rollouts_per_prompt": {
-            "min": int(sizes.min()),
-            "mean": float(sizes.mean()),
-            "max": int(sizes.max()),
-        },
-        "rejected_rows": rollouts.rejected_rows,
-        "steps": None if rollouts.step is None else len(np.unique(rollouts.step)),
-        "log_ratio": {
-            "min": float(values.min()),
-            "mean": _mean(speaking, ready.data.log_ratio),
-            "max": float(values.max()),
-        },
-    }
+    return ThresholdLog(
+        rollouts=len(rollouts),
+        prompts=len(ready.design.blocks),
+        rollouts_per_prompt=PerPrompt(
+            min=int(sizes.min()), mean=float(sizes.mean()), max=int(sizes.max())
+        ),
+        rejected_rows=rollouts.rejected_rows,
+        steps=None if rollouts.step is None else len(np.unique(rollouts.step)),
+        log_ratio=LogRatioSpan(
+            min=float(values.min()),
+            mean=_mean(speaking, ready.data.log_ratio),
+            max=float(values.max()),
+        ),
+    )
 
 
-def too_few(found: ClipThreshold) -> bool:
-    """Tell whether the log was too small for anything to be chosen from it."""
-    return found.draws.choosing < FEWEST_DRAWS or (
-        found.options.beta != 0 and found.thresholds.source.startswith("default")
+def _settings(ready: Prepared) -> ThresholdSettings:
+    options, units = ready.options, ready.design.units
+    return ThresholdSettings(
+        beta=options.beta,
+        delta=options.delta,
+        reward_range=units.reward_range,
+        reward_range_source="declared" if units.reward_declared else "read off the data",
+        log_ratio_max=options.log_ratio_max,
+        log_ratio_second_moment=options.log_ratio_second_moment,
+        calibration_share=options.calibration,
+        seed=options.seed,
+        held_out=options.held_out,
+    )
+
+
+def _negative_side(draws: Blocks, log_ratio: np.ndarray, tau_negative: float) -> NegativeSide:
+    return NegativeSide(
+        seen=_mean(draws, np.maximum(-log_ratio - tau_negative, 0.0)),
+        share=_mean(draws, log_ratio < -tau_negative),
+        bound=negative_tail(tau_negative).bound,
+    )
+
+
+def _trainer_line(item, tau: float, token: float | None) -> TrainerLine:
+    """Fill in a config line; None where it needs a token constant and there is none."""
+    line = item.line
+    if line is not None:
+        missing = token is None and "{token}" in line
+        shown = "" if token is None else f"{token:g}"
+        line = None if missing else line.format(tau=f"{tau:.4g}", token=shown)
+    return TrainerLine(
+        framework=item.framework,
+        version=item.version,
+        level=item.level,
+        line=line,
+        statement=item.statement,
     )

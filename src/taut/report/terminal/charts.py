@@ -33,6 +33,8 @@ _PLAIN = {
     "‘": "'", "’": "'", "“": '"', "”": '"',
 }  # fmt: skip
 
+LEAST_PICTURE = 8  # cells in which an interval can still be told from a point
+
 UNICODE_MARKS = {
     "certified": "●", "conditional": "◐", "estimated": "○", "vacuous": "×", "pass": "✓",
     "warn": "!", "fail": "×", "not_checked": "·", "point": "◆", "left": "◀", "right": "▶",
@@ -163,7 +165,7 @@ def axis_for(ours: Sequence[float], others: Iterable[float] = (), *, stretch: fl
 class _Picture:
     """A line that fills the width it is given; its children say what stands in each cell."""
 
-    least = 12
+    least = LEAST_PICTURE
 
     def cells(self, width: int) -> list[tuple[str, str]]:
         raise NotImplementedError

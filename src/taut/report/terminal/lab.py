@@ -1,93 +1,95 @@
 """What a person sees of an experiment with a known truth: the turn, the certificates, the choice.
 
-Everything is read from the plain document `taut.lab/1`; nothing is computed here.
+Nothing is computed here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 from taut.report.digits import count, interval, level_text, near, up
-from taut.report.terminal.certificate import (
+from taut.report.terminal.certificate import certificate_lines
+from taut.report.terminal.charts import Axis, Chart, Ink, Line, Ruler, Span
+from taut.report.terminal.layout import (
     LABEL,
     NUMBER,
     PICTURE,
     Report,
-    _certificate,
-    _grid,
-    _heading,
-    _spaced,
+    grid,
+    heading,
+    spaced,
 )
-from taut.report.terminal.charts import Axis, Chart, Ink, Line, Ruler, Span
 
 LEARNED, TRUE, CERTIFIED = "yellow", "bold green", "blue"
 _DIGITS = 3
 
 
-def lab_report(document: Mapping) -> RenderableType:
-    """Return the report of an experiment.
+def lab_report(found: Any) -> RenderableType:
+    """Return the report of an experiment; an audit of one checkpoint in it stands first.
 
     Args:
-        document: The JSON contract `taut.lab/1`; an `audit` of one checkpoint in it stands first.
+        found: A `taut.lab.outcome.Outcome`, which lives above the reports.
     """
-    return Report(lambda ink: _lab(document, ink))
+    return Report(lambda ink: _lab(found, ink))
 
 
-def _lab(document: Mapping, ink: Ink) -> list[RenderableType]:
-    audit = document.get("audit")
-    first = [[_audited(document, ink)], _certificate(audit, ink)] if audit else []
+def _lab(found: Any, ink: Ink) -> list[RenderableType]:
+    first = []
+    if found.audit is not None:
+        first = [[_audited(found, ink)], certificate_lines(found.audit, ink)]
     parts = (_verdict, _chart, _table, _examples, _foundations)
-    return _spaced([*first, *(part(document, ink) for part in parts)])
+    return spaced([*first, *(part(found, ink) for part in parts)])
 
 
-def _audited(document: Mapping, ink: Ink) -> Text:
-    last = document["steps"][-1]["step"]
-    return _heading(ink, f"taut audit, step {last}", "the checkpoint with the best learned reward")
+def _audited(found: Any, ink: Ink) -> Text:
+    last = found.steps[-1].step
+    return heading(ink, f"taut audit, step {last}", "the checkpoint with the best learned reward")
 
 
-def _verdict(document: Mapping, ink: Ink) -> list[RenderableType]:
-    rows, turn = document["steps"], document["turn"]
-    sentences = [_turn(rows, turn), _proof(turn), _choice(document), _coverage(document)]
+def _verdict(found: Any, ink: Ink) -> list[RenderableType]:
+    rows, turn = found.steps, found.turn
+    sentences = [_turn(rows, turn), _proof(turn), _choice(found), _coverage(found)]
     return [
         ink.text(text, "bold" if place == 0 else "") for place, text in enumerate(sentences) if text
     ]
 
 
-def _turn(rows: list[Mapping], turn: Mapping) -> str:
+def _turn(rows: Sequence[Any], turn: Any) -> str:
     first, last = rows[0], rows[-1]
-    learned = f"the learned reward goes from {near(first['proxy'], 2)} to {near(last['proxy'], 2)}"
-    if turn["step"] == last["step"] or turn["fall"] <= 3 * turn["fall_se"]:
-        end = near(last["truth"]["gold"], 2)
+    learned = f"the learned reward goes from {near(first.proxy, 2)} to {near(last.proxy, 2)}"
+    if turn.step == last.step or turn.fall <= 3 * turn.fall_se:
+        end = near(last.truth.gold, 2)
         return f"No turn yet: the true reward is {end} at the end, while {learned}."
     return (
-        f"The true reward turns at step {turn['step']}: from {near(turn['gold'], 2)} it falls to "
-        f"{near(last['truth']['gold'], 2)}, while {learned}."
+        f"The true reward turns at step {turn.step}: from {near(turn.gold, 2)} it falls to "
+        f"{near(last.truth.gold, 2)}, while {learned}."
     )
 
 
-def _proof(turn: Mapping) -> str:
-    if turn["seen_from"] is None:
+def _proof(turn: Any) -> str:
+    if turn.seen_from is None:
         return ""
     return (
-        f"From step {turn['seen_from']} on the log alone proves that the learned reward is too "
+        f"From step {turn.seen_from} on the log alone proves that the learned reward is too "
         "high: it is above the certificate."
     )
 
 
-def _choice(document: Mapping) -> str:
-    found = document["selection"]
-    if found["chosen"] is None:
+def _choice(found: Any) -> str:
+    choice = found.selection
+    if choice.chosen is None:
         return "taut select chooses nothing: no certificate says enough."
-    text = f"taut select chooses step {found['chosen']}: {_lost(found['regret'])}"
-    if found["remaining"] == [found["chosen"]]:
+    text = f"taut select chooses step {choice.chosen}: {_lost(choice.regret)}"
+    if choice.remaining == (choice.chosen,):
         text += ", and it certifies that"
-    elif found["certified_regret"] is not None:
-        text += f" (it certifies at most {up(found['certified_regret'], 2)})"
-    if found["best_proxy"] == found["chosen"]:
+    elif choice.certified_regret is not None:
+        text += f" (it certifies at most {up(choice.certified_regret, 2)})"
+    if choice.best_proxy == choice.chosen:
         return f"{text}. So does the learned reward."
-    other = f"step {found['best_proxy']}, {_lost(found['best_proxy_regret'])}"
+    other = f"step {choice.best_proxy}, {_lost(choice.best_proxy_regret)}"
     return f"{text}. By learned reward it would be {other}."
 
 
@@ -95,10 +97,10 @@ def _lost(regret: float) -> str:
     return "the best" if regret == 0 else f"{near(regret, 2)} below the best"
 
 
-def _coverage(document: Mapping) -> str:
-    rows = document["steps"]
-    inside = sum(row["covered"]["reward"] for row in rows)
-    level = level_text(document["level"])
+def _coverage(found: Any) -> str:
+    rows = found.steps
+    inside = sum(row.covered["reward"] for row in rows)
+    level = level_text(found.level)
     if inside == len(rows):
         return f"The truth is inside the certificate at all {len(rows)} steps (asked for: {level})."
     return (
@@ -107,22 +109,22 @@ def _coverage(document: Mapping) -> str:
     )
 
 
-def _chart(document: Mapping, ink: Ink) -> list[RenderableType]:
-    rows = document["steps"]
-    low, high = document["settings"]["reward_range"]
-    steps = [row["step"] for row in rows]
+def _chart(found: Any, ink: Ink) -> list[RenderableType]:
+    rows = found.steps
+    low, high = found.settings["reward_range"]
+    steps = [row.step for row in rows]
     edge = 0.03 * (steps[-1] - steps[0])
-    ends = [row["certificates"]["reward"] for row in rows]
+    ends = [row.certificates["reward"] for row in rows]
     bars = [
-        Line([(step, end["lower"]), (step, end["upper"])], CERTIFIED)
+        Line([(step, end.lower), (step, end.upper)], CERTIFIED)
         for step, end in zip(steps, ends, strict=True)
     ]
     bands = [
-        Line([(step, end[side]) for step, end in zip(steps, ends, strict=True)], CERTIFIED)
+        Line([(step, getattr(end, side)) for step, end in zip(steps, ends, strict=True)], CERTIFIED)
         for side in ("lower", "upper")
     ]
-    learned = Line([(row["step"], row["proxy"]) for row in rows], LEARNED)
-    true = Line([(row["step"], row["truth"]["gold"]) for row in rows], TRUE)
+    learned = Line([(row.step, row.proxy) for row in rows], LEARNED)
+    true = Line([(row.step, row.truth.gold) for row in rows], TRUE)
     chart = Chart(
         ink,
         Axis(steps[0] - edge, steps[-1] + edge),
@@ -142,12 +144,12 @@ def _legend(ink: Ink) -> Text:
     return text
 
 
-def _table(document: Mapping, ink: Ink) -> list[RenderableType]:
-    axis = Axis(*document["settings"]["reward_range"])
-    chosen = document["selection"]["chosen"]
+def _table(found: Any, ink: Ink) -> list[RenderableType]:
+    axis = Axis(*found.settings["reward_range"])
+    chosen = found.selection.chosen
     titles = ("step", "learned", "true", "certificate", "", "shift", "KL", "truth")
     cells = [[ink.text(title, "dim") for title in titles]]
-    cells += [_row(row, row["step"] == chosen, axis, ink) for row in document["steps"]]
+    cells += [_row(row, row.step == chosen, axis, ink) for row in found.steps]
     rulers = [Ruler(ink, axis, labels=labels) for labels in (False, True)]
     cells += [["", "", "", ruler, "", "", "", ""] for ruler in rulers]
     cells[-1][6] = ink.text("nats", "dim")
@@ -157,58 +159,58 @@ def _table(document: Mapping, ink: Ink) -> list[RenderableType]:
         cells[0][4] = cells[0][3]
         cells = [[row[place] for place in kept] for row in cells[:-2]]
         columns = [columns[place] for place in kept]
-    table = _grid(*columns, expand=not ink.narrow)
+    table = grid(*columns, expand=not ink.narrow)
     for row in cells:
         table.add_row(*row)
     return [table]
 
 
-def _row(row: Mapping, chosen: bool, axis: Axis, ink: Ink) -> list[RenderableType]:
-    end, truth = row["certificates"]["reward"], row["truth"]["gold"]
-    bounds, strong = (end["lower"], end["upper"]), "bold" if chosen else ""
-    shift = (row["shift"]["lower"] + row["shift"]["upper"]) / 2
+def _row(row: Any, chosen: bool, axis: Axis, ink: Ink) -> list[RenderableType]:
+    end, truth = row.certificates["reward"], row.truth.gold
+    bounds, strong = (end.lower, end.upper), "bold" if chosen else ""
+    shift = (row.shift.lower + row.shift.upper) / 2
     return [
-        ink.text(row["step"], strong),
-        ink.text(near(row["proxy"], _DIGITS)),
+        ink.text(row.step, strong),
+        ink.text(near(row.proxy, _DIGITS)),
         ink.text(near(truth, _DIGITS)),
-        Span(ink, axis, bounds, point=truth, guide=row["proxy"], style=CERTIFIED),
+        Span(ink, axis, bounds, point=truth, guide=row.proxy, style=CERTIFIED),
         ink.text(interval(*bounds, _DIGITS), strong),
         ink.text(near(shift, _DIGITS, signed=True)),
-        ink.text(near(row["kl"], 1)),
+        ink.text(near(row.kl, 1)),
         _inside(row, chosen, ink),
     ]
 
 
-def _inside(row: Mapping, chosen: bool, ink: Ink) -> Text:
-    word, style = ("inside", "green") if row["covered"]["reward"] else ("OUTSIDE", "red")
+def _inside(row: Any, chosen: bool, ink: Ink) -> Text:
+    word, style = ("inside", "green") if row.covered["reward"] else ("OUTSIDE", "red")
     text = ink.text(word, style)
     return text.append("  ").append_text(ink.text("chosen", "bold")) if chosen else text
 
 
-def _examples(document: Mapping, ink: Ink) -> list[RenderableType]:
-    found = document.get("examples") or []
-    if not found:
+def _examples(found: Any, ink: Ink) -> list[RenderableType]:
+    examples = found.examples
+    if not examples:
         return []
-    turn = document["turn"]["step"]
-    wanted = [row for row in found if row["step"] in (found[0]["step"], turn, found[-1]["step"])]
-    lines: list[RenderableType] = [_heading(ink, "One response each", "the first that was drawn")]
+    turn = found.turn.step
+    wanted = [row for row in examples if row.step in (examples[0].step, turn, examples[-1].step)]
+    lines: list[RenderableType] = [heading(ink, "One response each", "the first that was drawn")]
     for row in wanted:
-        scores = f"learned {near(row['reward'], 2)}, true {near(row['gold'], 2)}"
-        lines.append(ink.text(f"step {row['step']}, asked “{row['prompt']}”: {scores}", "dim"))
-        lines.append(Padding(ink.text(row["response"] or "(nothing)"), (0, 0, 0, 2)))
+        scores = f"learned {near(row.reward, 2)}, true {near(row.gold, 2)}"
+        lines.append(ink.text(f"step {row.step}, asked “{row.prompt}”: {scores}", "dim"))
+        lines.append(Padding(ink.text(row.response or "(nothing)"), (0, 0, 0, 2)))
     return lines
 
 
-def _foundations(document: Mapping, ink: Ink) -> list[RenderableType]:
-    settings = document["settings"]
-    error = max(row["truth"]["gold_se"] for row in document["steps"])
+def _foundations(found: Any, ink: Ink) -> list[RenderableType]:
+    settings = found.settings
+    error = max(row.truth.gold_se for row in found.steps)
     texts = [
         f"Audited: {count(settings['prompts'], 'prompt')} that nothing was trained on, the same "
         f"for all steps; {count(settings['gold'], 'random one')} with gold labels.",
         f"True: mean over {count(settings['truth_prompts'], 'fresh prompt')} a step, standard "
         f"error at most {up(error, 4)}. The audit never sees it.",
     ]
-    model, rho = document.get("reward_model"), document.get("shift_correlation")
+    model, rho = found.reward_model, found.shift_correlation
     if model:
         texts.append(
             f"Reward model: {count(model['pairs'], 'comparison')}, held-out accuracy "

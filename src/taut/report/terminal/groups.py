@@ -1,0 +1,191 @@
+"""What a person sees of certificates that hold together: one row a group, and which is best."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from taut.auditing.certificate import Certificates, Group
+from taut.draws.assumptions import Assumption, Standing
+from taut.draws.check import FAIL, NOT_CHECKED, NOTE, PASS, WARN, Check
+from taut.report import wording
+from taut.report.digits import decimals_for, down, interval, level_text, near
+from taut.report.names import TARGET_FORMULAS, TARGET_NAMES
+from taut.report.terminal.charts import STATUS_STYLES, Axis, Ink, Ruler, Span, axis_for
+from taut.report.terminal.foundations import assumption_table, health_lines
+from taut.report.terminal.layout import (
+    LABEL,
+    NUMBER,
+    PICTURE,
+    Report,
+    heading,
+    spaced,
+    titled,
+)
+from taut.report.wording import Ends, ends
+from taut.types import Status
+
+_WORST_LAST = (PASS, NOT_CHECKED, NOTE, WARN, FAIL)
+_SOUND = (Status.CERTIFIED, Status.CONDITIONAL)
+
+
+def groups_report(found: Certificates) -> RenderableType:
+    """Return the report of `--by`: one row a group, and which group is best."""
+    return Report(lambda ink: _groups(found, ink))
+
+
+def _groups(found: Certificates, ink: Ink) -> list[RenderableType]:
+    if not found.groups:
+        return [ink.text("No groups to show.", "bold")]
+    rows = [_Row.of(group) for group in found.groups]
+    first, learned = found.groups[0].certificate, _all_learned(rows)
+    name = f"{TARGET_NAMES[first.target]} {TARGET_FORMULAS[first.target]}"
+    if learned:
+        name = f"learned {TARGET_NAMES[first.target]}, not the true one,"
+    level = level_text(1 - found.delta)
+    together = f"All {len(rows)} rows hold together at {level}, so you may choose among them."
+    lines = [ink.text(line, "bold") for line in _best_lines(rows, found.by, learned)]
+    lines += [ink.text(together)]
+    lines += [ink.text(f"{name[:1].upper()}{name[1:]} of each {found.by}", "dim")]
+    table = _table(rows, found.by, ink, wording.units_of(first))
+    return spaced([lines, [table], _shared_foundations(found.groups, ink)])
+
+
+def _shared_foundations(groups: Sequence[Group], ink: Ink) -> list[RenderableType]:
+    """Say what all groups rest on, each assumption as it stands worst, and their health."""
+    order = list(Standing)
+    assumptions: dict[str, Assumption] = {}
+    checks: dict[str, Check] = {}
+    for group in groups:
+        for item in group.certificate.assumptions:
+            known = assumptions.setdefault(item.text, item)
+            if order.index(item.stands) > order.index(known.stands):
+                assumptions[item.text] = item
+        for check in group.certificate.health:
+            known = checks.setdefault(check.check, check)
+            if _WORST_LAST.index(check.status) > _WORST_LAST.index(known.status):
+                checks[check.check] = check
+    table = assumption_table(assumptions.values(), ink)
+    lines: list[RenderableType] = []
+    if table:
+        lines += [heading(ink, "What they rest on", "as it stands in the worst of them"), *table]
+        declare = filter(None, (wording.to_declare(group.certificate) for group in groups))
+        lines += [ink.text(line) for line in [*declare][:1]]
+    return lines + health_lines([*checks.values()], ink)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What one row shows: the group's name, counts, and its certificate.
+
+    A group without labels says nothing of the true reward. Where some groups have labels, its
+    learned reward has no place beside them; where none has, the table is about the learned reward.
+    """
+
+    value: str
+    prompts: int
+    gold: int
+    measured: float | None
+    bounds: Ends | None
+    learned: Ends | None
+    status: Status
+    learned_only: bool
+
+    @classmethod
+    def of(cls, group: Group) -> "_Row":
+        found = group.certificate
+        return cls(
+            value=str(group.value),
+            prompts=found.log.prompts,
+            gold=found.log.gold_prompts,
+            measured=wording.measured_of(found),
+            bounds=ends(found.certificate),
+            learned=ends(wording.proxy_of(found)),
+            status=found.status,
+            learned_only=wording.learned_only(found),
+        )
+
+
+def _all_learned(rows: Iterable[_Row]) -> bool:
+    return all(row.learned_only for row in rows)
+
+
+def _best_lines(rows: Sequence[_Row], by: str, learned: bool) -> list[str]:
+    """Say which group measures best and which has the best lower end."""
+    digits, lines = _decimals(rows), []
+    if learned:
+        lines.append("For the learned reward only. Nothing is known about the true reward yet.")
+    measured = [row for row in rows if row.measured is not None]
+    highest = max(measured, key=lambda row: row.measured, default=None)
+    best, name = _best_floor(rows), by.replace("_", " ").capitalize()
+    if highest is not None:
+        what = "measured learned reward" if learned else "measured value"
+        shown = near(highest.measured, digits)
+        lines.append(f"{name} {highest.value} has the best {what}, {shown}.")
+    if best is not None and best.status != Status.VACUOUS:
+        same = "It also" if best is highest else f"{name} {best.value}"
+        lines.append(
+            f"{same} has the best {best.status} lower end, {down(best.bounds[0], digits)}."
+        )
+    return lines
+
+
+def _best_floor(rows: Sequence[_Row]) -> _Row | None:
+    """Return the row with the best lower end, among those with a guarantee where there are any."""
+    floors = [row for row in rows if row.bounds and not row.learned_only]
+    sound = [row for row in floors if row.status in _SOUND]
+    return max(sound or floors, key=lambda row: row.bounds[0], default=None)
+
+
+def _decimals(rows: Sequence[_Row]) -> int:
+    learned = _all_learned(rows)
+    widths = [bounds[1] - bounds[0] for row in rows if (bounds := _shown(row, learned))]
+    return decimals_for(min((width for width in widths if width > 0), default=None), steps=20)
+
+
+def _shown(row: _Row, learned: bool) -> Ends | None:
+    """The interval that a row shows: the learned reward's only where the table is about it."""
+    if learned:
+        return row.learned
+    return None if row.learned_only else row.bounds
+
+
+def _axis(rows: Sequence[_Row]) -> Axis:
+    learned = _all_learned(rows)
+    numbers = [value for row in rows for value in (*(_shown(row, learned) or ()), row.measured)]
+    return axis_for([value for value in numbers if value is not None] or [0.0, 1.0])
+
+
+def _table(rows: Sequence[_Row], by: str, ink: Ink, units: str) -> Table:
+    axis, best = _axis(rows), _best_floor(rows)
+    counts = "gold" if ink.narrow else "prompts / gold"  # the labelled ones decide the width
+    columns = (
+        (by.replace("_", " "), NUMBER),
+        (counts, NUMBER),
+        ("measured", NUMBER),
+        ("", PICTURE),
+        ("lower to upper", NUMBER),
+        ("status", LABEL),
+    )
+    learned, digits = _all_learned(rows), _decimals(rows)
+    rulers = [
+        ("", "", "", Ruler(ink, axis, labels=False), "", ""),
+        ("", "", "", Ruler(ink, axis, labels=True), ink.text(units, "dim"), ""),
+    ]
+    cells = [_cells(row, axis, _shown(row, learned), digits, row is best, ink) for row in rows]
+    return titled(ink, columns, cells, spare=("", counts), under=rulers)
+
+
+def _cells(
+    row: _Row, axis: Axis, bounds: Ends | None, digits: int, best: bool, ink: Ink
+) -> list[RenderableType]:
+    status, strong = Status.VACUOUS if row.learned_only else row.status, "bold" if best else ""
+    return [
+        ink.text(row.value, strong),
+        ink.text(f"{row.gold:,}" if ink.narrow else f"{row.prompts:,} / {row.gold:,}"),
+        ink.text("–" if row.measured is None else near(row.measured, digits)),
+        Span(ink, axis, bounds, point=row.measured, style=STATUS_STYLES.get(status, "")),
+        ink.text(interval(*bounds, digits) if bounds else "no labels", strong),
+        ink.status(status),
+    ]
