@@ -564,3 +564,21 @@ def test_rows_labelled_one_by_one_say_nothing_where_rollouts_are_missing():
     assert found.status is Status.VACUOUS
     reason = next(item.reason for item in found.routes if item.route == "gold")
     assert "missing='worst'" in reason
+
+
+def test_a_step_that_is_no_whole_number_is_refused():
+    """Steps 0.2 and 0.8 would otherwise be one."""
+    with pytest.raises(LogError, match=r"row 1: 'step' is 0\.8"):
+        log(prompt_id=[1, 2], step=[0.0, 0.8])
+
+
+def test_rows_without_a_label_may_lack_its_chance():
+    """As in a file: whoever was not asked had no chance written down."""
+    rollouts = log(prompt_id=[1, 2, 3], gold=[1.0, 0.0, NAN], label_probability=[0.5, 0.25, NAN])
+    assert designed(rollouts).labels.kind is LabelKind.CHANCES
+
+
+def test_the_range_of_gold_is_not_said_to_be_declared_where_it_is_the_rewards():
+    """Nobody gave --gold-range: the report must not say so."""
+    found = designed(log(**gold_where(TWO % 2 == 0))).assumptions[about.GOLD_RANGE]
+    assert found.by.startswith("that of --reward-range")

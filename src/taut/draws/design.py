@@ -175,7 +175,7 @@ def _assumptions(rollouts, layout, labels, units, declared, whole, findings):
     yield _reward_range(rollouts, units)
     if labels is not None:
         yield _random_labels(labels, declared, facts, findings)
-        yield _range(about.GOLD_RANGE, "gold", units.gold_declared)
+        yield _gold_range(units, declared)
     if rollouts.log_ratio is not None or rollouts.policy_logprob is not None:
         yield _log_probs(rollouts, findings)
 
@@ -302,6 +302,14 @@ def _reward_range(rollouts: Rollouts, units: Units) -> Assumption:
         return found
     by = f"{100 * share:.3g}% of the rewards lie outside it, and are clipped"
     return found.model_copy(update={"stands": Standing.IN_DOUBT, "by": by})
+
+
+def _gold_range(units: Units, declared: Declared) -> Assumption:
+    found = _range(about.GOLD_RANGE, "gold", units.gold_declared)
+    if declared.gold_range is not None or not units.gold_declared:
+        return found
+    by = "that of --reward-range; --gold-range where gold has a scale of its own"
+    return found.model_copy(update={"by": by})
 
 
 def _range(name: str, column: str, declared: bool) -> Assumption:
