@@ -106,6 +106,9 @@ def _reward_data(log, mapping, behaviour, quiet):
         ).behaviour_logprob
         for path in shares
     ]
+    for path, column in zip(shares, columns, strict=True):
+        if column is None:
+            raise UsageError(f"--behaviour {path}: the reward data have no such column.")
     mixed = mixture_logprob(columns, list(shares.values()))
     rows = read_log(log, mapping, None, None, quiet, features=True, format="auto")
     return replace(rows, behaviour_logprob=mixed)

@@ -176,14 +176,45 @@ def _labels(
             yield Tested(about.RANDOM_LABELS, p_value, p_value, text)
     yield from _labels_within(rollouts, together)
     if layout.cell_count > 1 and ((labels.counts > 0) & (labels.counts < sizes)).any():
-        mask = labelled_rows(rollouts.gold)[blocks.rows]
-        test = labels_blind_within(rollouts.reward[blocks.rows], mask, blocks.starts)
-        text = f"labels go with the rewards of rollouts of one prompt ({test.statistic})"
-        yield Tested(about.RANDOM_LABELS, test.p_value, test.p_value, text)
-        log_e = urns.log_e_value_within(layout.cells[blocks.rows], mask, blocks.starts)
-        p_value = e_values.p_of_log_e(log_e)
-        text = "rollouts of some steps, policies or runs are labelled more often than others"
-        yield Tested(about.RANDOM_LABELS, p_value, p_value, text)
+        yield from _labels_across(rollouts, layout, together)
+
+
+def _labels_across(rollouts: Rollouts, layout: Layout, together: Blocks) -> Iterator[Tested]:
+    """Whether, of all rows of a prompt, those of certain cells or rewards are labelled.
+
+    Where the rows of a prompt in one cell are labelled together (all or none of them, or a number
+    of them), they are one unit: as rows they would look far too much alike.
+    """
+    mask, blocks = labelled_rows(rollouts.gold), layout.blocks
+    counts = together.sums(mask.astype(np.int64))
+    values, labelled, cells, starts = (
+        rollouts.reward[blocks.rows],
+        mask[blocks.rows],
+        layout.cells[blocks.rows],
+        blocks.starts,
+    )
+    if _labelled_together(counts, together.sizes):
+        first = together.rows[together.starts[:-1]]
+        owner = np.empty(len(rollouts), dtype=np.int64)
+        owner[blocks.rows] = np.repeat(np.arange(len(blocks)), blocks.sizes)
+        order = np.argsort(owner[first], kind="stable")
+        values, labelled = together.means(rollouts.reward)[order], counts[order] > 0
+        cells = layout.cells[first][order]
+        starts = np.searchsorted(owner[first][order], np.arange(len(blocks) + 1))
+    test = labels_blind_within(values, labelled, starts)
+    text = f"labels go with the rewards of rollouts of one prompt ({test.statistic})"
+    yield Tested(about.RANDOM_LABELS, test.p_value, test.p_value, text)
+    p_value = e_values.p_of_log_e(urns.log_e_value_within(cells, labelled, starts))
+    text = "rollouts of some steps, policies or runs are labelled more often than others"
+    yield Tested(about.RANDOM_LABELS, p_value, p_value, text)
+
+
+def _labelled_together(counts: np.ndarray, sizes: np.ndarray) -> bool:
+    """Say whether labelled rows come by the cell: the same number of each, or all of it."""
+    known = counts > 0
+    same = counts[known]
+    whole = (same == sizes[known]).all() and (same > 1).any()
+    return bool(whole or ((same > 1).all() and (same == same[0]).all()))
 
 
 def _labels_within(rollouts: Rollouts, together: Blocks) -> Iterator[Tested]:
