@@ -598,4 +598,4 @@ def test_rows_that_are_labelled_together_are_one_unit_of_a_test():
     assert doubted == 0
     one_step = np.where((step == 1) & (prompt % 3 > 0), reward, NAN)
     rollouts = log(prompt_id=prompt, step=step, reward=reward, gold=one_step)
-    assert designed(rollouts).assumptions[about.RANDOM_LABELS].stands is Standing.VIOLATED
+    assert designed(rollouts).findings.labels.speaks
