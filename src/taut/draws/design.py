@@ -10,6 +10,7 @@ from taut.draws import assumptions as about
 from taut.draws.assumptions import Assumption, Standing, status_of
 from taut.draws.declared import Declared, standing
 from taut.draws.findings import Findings, look, tests_of_the_whole
+from taut.draws.framework_health import BY_DEFAULT, dropped_by_default
 from taut.draws.health import Check, check_health
 from taut.draws.labels import LabelKind, Labels, describe_labels
 from taut.draws.layout import Layout, Whole, lay_out, settle
@@ -239,6 +240,8 @@ def _complete(
         pass
     elif found.speaks:
         stands, by = found.standing, found.detail
+    elif stands is Standing.ASSUMED and dropped_by_default(rollouts, layout.blocks):
+        stands, by = Standing.IN_DOUBT, BY_DEFAULT
     elif short is not None and stands is not Standing.DECLARED:
         stands, by, settled = Standing.ASSUMED, short, False
     elif rollouts.rejected_rows and stands is not Standing.DECLARED:
@@ -265,8 +268,8 @@ def _short_of(facts: LogFacts | None, rollouts: Rollouts) -> str | None:
     launched = facts.launched_prompts * facts.rollouts_per_prompt
     if len(rollouts) > launched:
         return (
-            f"{launched:,} rollouts were launched and {len(rollouts):,} are here: some stand in the "
-            "log more than once, or belong to another"
+            f"{launched:,} rollouts were launched and {len(rollouts):,} are here: some stand "
+            "in the log more than once, or belong to another"
         )
     if len(rollouts) == launched:
         return None
