@@ -244,3 +244,17 @@ def test_labels_of_another_log_are_refused(log, tmp_path):
     with pytest.raises(UsageError, match="it has labels already"):
         run("label", "merge", merged, labels, "-o", tmp_path / "n.parquet")
     run("label", "merge", merged, labels, "-o", tmp_path / "n.parquet", "--overwrite")
+
+
+def test_width_is_sized_as_a_plan_would(log, tmp_path):
+    """Where the log has labels, the judge's help counts: fewer labels than for half yes."""
+    path, gold = log
+    table = pq.read_table(path)
+    half = [gold[i] if k % 4 == 0 else None for k, i in enumerate(table["rollout_id"].to_pylist())]
+    labelled = tmp_path / "labelled.parquet"
+    pq.write_table(table.append_column("gold", pa.array(half, pa.float64())), labelled)
+    counts = {}
+    for name in (path, labelled):
+        run("label", "draw", name, "--width", 0.2, "-o", tmp_path / "sheet.jsonl")
+        counts[name] = len(read_sheet(tmp_path / "sheet.jsonl").items)
+    assert 50 < counts[labelled] < counts[path] < 200

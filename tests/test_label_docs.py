@@ -1,4 +1,4 @@
-"""The page of the docs does what it says: its label commands are run, in its order."""
+"""The page of the docs does what it says: its commands are run, in its order, and its Python."""
 
 import re
 import shlex
@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import taut
 from test_label_cli import answered, run
 
 PAGE = Path(__file__).parent.parent / "docs/labelling.md"
 
 
 def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
-    """Every `taut label` line in a fence, on a log with words, with a program that answers."""
+    """Every `taut` line in a fence, on a log with words, with a program that answers."""
     monkeypatch.chdir(tmp_path)
     Path("held_out").mkdir()
     rng = np.random.default_rng(0)
@@ -31,10 +32,12 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
     truth = {f"r{i}": int(gold[i]) for i in range(1600)}
     fences = re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
     lines = [line for fence in fences for line in fence.splitlines()]
-    commands = [shlex.split(line)[1:] for line in lines if line.startswith("taut label")]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("taut ")]
     assert len(commands) >= 8
     for command in commands:
-        run(*command)
+        said = run(*command)
+        if command[0] == "audit":
+            assert "CERTIFIED" in said.upper()
         if command[1] != "draw" or "-o" not in command:
             continue
         stem = Path(command[command.index("-o") + 1]).stem
@@ -44,3 +47,7 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
             if sheet.suffix != ".csv" and "labels" not in sheet.name:
                 answered(sheet, Path(name), truth, who=who, slip=0.05)
     assert Path("labelled.parquet").exists() and Path("more.jsonl").exists()
+    names = {"taut": taut}
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    exec(code, names)
+    assert names["certificate"].lower <= gold.mean() <= names["certificate"].upper

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from taut.inequalities.mean import anytime_path, mean_interval
     from taut.inequalities.pac_bayes import pac_bayes_interval
     from taut.lab.overoptimise import overoptimise
+    from taut.labels.onto import with_labels
     from taut.posterior.sgd import kl_gaussian, ou_posterior
     from taut.schemas import load
     from taut.training.pipeline.run import train
@@ -67,6 +68,7 @@ _HOME = {
     "select": "taut.decisions.selection.select",
     "simulate": "taut.worlds",
     "train": "taut.training.pipeline.run",
+    "with_labels": "taut.labels.onto",
 }
 
 __all__ = [
@@ -104,6 +106,7 @@ __all__ = [
     "select",
     "simulate",
     "train",
+    "with_labels",
 ]
 
 

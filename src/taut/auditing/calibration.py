@@ -20,6 +20,7 @@ from taut.bounds.reward_shift import (
 from taut.bounds.sampling import predicted_half_width
 from taut.draws.labels import inclusion_varies, label_counts
 from taut.draws.rollouts import Blocks
+from taut.draws.sheets import SheetLabels
 
 # Used where too few draws are at hand to choose; the constant most trainers clamp at (nats).
 DEFAULT_TAU = 10.0
@@ -56,6 +57,24 @@ def split_draws(blocks: Blocks, gold: np.ndarray | None, share: float) -> Split:
         if few and not inclusion_varies(counts, blocks.sizes):
             candidates = np.flatnonzero(~labelled)
     chosen[candidates[:count]] = True
+    return Split(blocks.subset(chosen), blocks.subset(~chosen))
+
+
+def split_sheet(blocks: Blocks, gold: np.ndarray | None, share: float, sheet: SheetLabels) -> Split:
+    """The same where labels came on a sheet: every label certifies, and blocks stay as dealt.
+
+    Draws in no block choose first; then controls, which a block can lose by position where all
+    draws had one chance of a label. Elsewhere a block's weights count its draws.
+    """
+    heads = blocks.rows[blocks.starts[:-1]]
+    drawn = sheet.missing if gold is None else sheet.missing | ~np.isnan(gold)
+    inside = sheet.unit[heads] >= 0
+    candidates = np.flatnonzero(~inside)
+    if sheet.uniform:
+        control = inside & (blocks.sums(drawn.astype(np.int64)) == 0)
+        candidates = np.concatenate([candidates, np.flatnonzero(control)])
+    chosen = np.zeros(len(blocks), dtype=bool)
+    chosen[candidates[: math.floor(share * len(blocks))]] = True
     return Split(blocks.subset(chosen), blocks.subset(~chosen))
 
 

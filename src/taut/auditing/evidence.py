@@ -29,7 +29,8 @@ def measured_means(ready: Prepared, objective: float | None) -> Measured:
         return math.fsum(blocks.means(values)) / len(blocks)
 
     gold = None
-    if data.gold is not None:
+    sheet = ready.design.rollouts.sheet
+    if data.gold is not None and (sheet is None or sheet.uniform):
         known = labelled_means(data.gold, data.gold, blocks)
         known = known[~np.isnan(known)]
         if len(known):

@@ -12,6 +12,7 @@ from taut.auditing.calibration import (
     choose_negative,
     choose_thresholds,
     split_draws,
+    split_sheet,
 )
 from taut.auditing.options import AUTO, TARGETS, Options
 from taut.auditing.target import UnitData, unit_data
@@ -92,7 +93,10 @@ def prepare(
     data = unit_data(found, options)
     delta = options.delta / simultaneous
     share = _calibration_share(data, found, options, chooses_truncation)
-    split = split_draws(found.blocks, data.gold, share)
+    if found.sheet is None:
+        split = split_draws(found.blocks, data.gold, share)
+    else:
+        split = split_sheet(found.blocks, data.gold, share, found.sheet)
     if len(split.certifying) == 0:
         raise LogError("the log holds no draw to certify with; it needs at least one prompt.")
     return Prepared(
@@ -239,7 +243,7 @@ def _calibration_share(
         return 0.0
     costs = options.target != "reward" and data.beta > 0
     chooses_tau = costs and options.tau == "auto" and options.log_ratio_max is None
-    labelled = 0 if found.labels is None else found.labels.draws
+    labelled = 0 if found.labels is None or found.sheet is not None else found.labels.draws
     chooses_plan = labelled >= FEW_LABELS or (labelled > 0 and costs)
     return options.calibration if chooses_tau or chooses_plan or chooses_truncation else 0.0
 

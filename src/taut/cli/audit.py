@@ -5,6 +5,7 @@ import math
 import click
 
 from taut.cli.arguments import audit_options, html_option, json_option, log_options, range_options
+from taut.cli.labelled import labels_options, read_labelled
 from taut.cli.reading import name_pairs, read_log
 from taut.cli.root import EXIT_GATE, cli, complain
 from taut.cli.show import show
@@ -17,6 +18,7 @@ from taut.errors import UsageError
 @log_options
 @audit_options
 @range_options
+@labels_options
 @click.option(
     "--by",
     type=click.Choice(["step", "policy", "run"]),
@@ -36,6 +38,8 @@ def audit(
     lenient,
     token_clip,
     quiet,
+    labels,
+    label_map,
     by,
     require_lower,
     json_path,
@@ -62,7 +66,9 @@ def audit(
     if require_lower is not None and math.isnan(require_lower):
         raise UsageError("--require-lower is nan, which no end can be below; expected a number.")
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
-    rollouts = read_log(log, mapping, lenient, token_clip, quiet, features=bool(reward_data))
+    rollouts = read_labelled(
+        log, mapping, lenient, token_clip, quiet, labels, label_map, features=bool(reward_data)
+    )
     if reward_data:
         settings["reward_data"] = _reward_data(reward_data, reward_map or mapping, behaviour, quiet)
         if behaviour and rollouts.behaviour_logprob is not None:

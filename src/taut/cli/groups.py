@@ -3,8 +3,8 @@
 import click
 
 _GROUPS = {
-    "The log": "mapping map_value format lenient token_clip sums_only keep labels reward_data "
-    "reward_map behaviour",
+    "The log": "mapping map_value format lenient token_clip sums_only keep labels label_map "
+    "reward_data reward_map behaviour",
     "What is asked": "target by beta tau tau_negative margin width require_lower require_best gold "
     "learned control unlabelled average most",
     "What you declare": "reward_range gold_range gold_scale declare held_out prompts missing "

@@ -5,12 +5,12 @@ from pathlib import Path
 import click
 
 from taut.cli.arguments import html_option, json_option, log_options, range_options
+from taut.cli.labelled import labels_options, read_labelled
 from taut.cli.reading import (
     chosen_format,
     chosen_values,
     name_pairs,
     progress_line,
-    read_log,
     refuse_outputs,
     say_origin,
 )
@@ -27,13 +27,26 @@ from taut.errors import UsageError
     is_flag=True,
     help="Propose a taut.toml beside LOG that says --map and what you vouch for once and for all.",
 )
+@labels_options
 @json_option
 @html_option
-def check(log, mapping, lenient, token_clip, quiet, json_path, html_path, write_config, **settings):
+def check(
+    log,
+    mapping,
+    lenient,
+    token_clip,
+    quiet,
+    labels,
+    label_map,
+    json_path,
+    html_path,
+    write_config,
+    **settings,
+):
     """Check the health of a LOG: what would make a certificate wrong. Exit 1 if a check fails."""
     from taut.auditing.check import check as check_log
 
-    rollouts = read_log(log, mapping, lenient, token_clip, quiet)
+    rollouts = read_labelled(log, mapping, lenient, token_clip, quiet, labels, label_map)
     found = check_log(rollouts, **settings)
     if write_config:
         _write_config(log, rollouts, mapping, settings)

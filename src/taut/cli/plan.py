@@ -11,7 +11,7 @@ from taut.cli.arguments import (
     log_options,
     range_options,
 )
-from taut.cli.reading import read_log
+from taut.cli.labelled import labels_options, read_labelled
 from taut.cli.root import cli
 from taut.cli.show import show
 from taut.errors import UsageError
@@ -105,6 +105,7 @@ from taut.errors import UsageError
     help="Share of prompts that the coming audit sets aside, where it has something to choose.",
 )
 @range_options
+@labels_options
 @json_option
 @html_option
 @click.option(
@@ -119,6 +120,8 @@ def plan(
     lenient,
     token_clip,
     quiet,
+    labels,
+    label_map,
     decode_cost,
     prefill_cost,
     label_cost,
@@ -140,7 +143,9 @@ def plan(
     if settings["budget"] is None and settings["width"] is None:
         raise UsageError("say --budget MONEY (what there is) or --width X (what is wanted).")
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
-    rollouts = read_log(log, mapping, lenient, token_clip, quiet)
+    rollouts = read_labelled(
+        log, mapping, lenient, token_clip, quiet, labels, label_map, plain=True
+    )
     prices = {"prefill": prefill_cost, "label": label_cost, "pair": pair_cost}
     found = make_plan(rollouts, costs=_costs(rollouts, decode_cost, prices, unit), **settings)
     show(found, json_path, html_path)

@@ -3,7 +3,7 @@
 import click
 
 from taut.cli.arguments import audit_options, html_option, json_option, log_options, range_options
-from taut.cli.reading import read_log
+from taut.cli.labelled import labels_options, read_labelled
 from taut.cli.root import EXIT_GATE, cli, complain
 from taut.cli.show import show
 from taut.errors import UsageError
@@ -16,6 +16,7 @@ from taut.errors import UsageError
 @log_options
 @audit_options
 @range_options
+@labels_options
 @click.option(
     "--by",
     type=click.Choice(["step", "policy", "run"]),
@@ -31,7 +32,18 @@ from taut.errors import UsageError
 @json_option
 @html_option
 def select(
-    log, mapping, lenient, token_clip, quiet, by, require_best, json_path, html_path, **settings
+    log,
+    mapping,
+    lenient,
+    token_clip,
+    quiet,
+    labels,
+    label_map,
+    by,
+    require_best,
+    json_path,
+    html_path,
+    **settings,
 ):
     """Choose the best checkpoint in a LOG by certified reward, with the choice itself paid for.
 
@@ -50,7 +62,10 @@ def select(
             "not move with what a log happens to hold."
         )
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
-    selection = select_best(read_log(log, mapping, lenient, token_clip, quiet), by, **settings)
+    rollouts = read_labelled(
+        log, mapping, lenient, token_clip, quiet, labels, label_map, plain=True
+    )
+    selection = select_best(rollouts, by, **settings)
     names = [str(item.name) for item in selection.candidates]
     if require_best is not None and require_best not in names:
         raise UsageError(f"--require-best {require_best}: no such {by}; found {', '.join(names)}.")

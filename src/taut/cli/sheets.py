@@ -62,13 +62,14 @@ def joined_labels(log, labels, label_map, joining, mapping, prompts, quiet, keep
         answers,
         population_from(rollouts, by, prompts),
         names=rollouts.rollout_names,
-        words=None if answers.rollout_id is not None else _word_keys(log, mapping),
+        words=None if answers.rollout_id is not None else word_keys_of(log, mapping),
         joining=joining,
     )
     return joined, rollouts
 
 
-def _word_keys(log, mapping):
+def word_keys_of(log, mapping):
+    """Key of prompt and response of each row of a log."""
     from taut.labels.merge import word_keys
     from taut.labels.sheet import as_text
 
@@ -216,14 +217,15 @@ def _spread(rollouts, scale):
 
 def size_for(rollouts, width, expect, scale) -> int:
     """Return the labels that --width is forecast to take."""
-    from taut.labels.forecast import labels_for_width
+    from taut.labels.forecast import labels_for_width, planned_labels
 
     span = scale.high - scale.low
     if not 0 < width < span:
         raise UsageError(f"--width {width:g}: expected more than 0 and less than {span:g}.")
     known = _spread(rollouts, scale)
     if known and expect is None:
-        return labels_for_width(width / span, mean=known[0], variance=known[1])
+        planned = planned_labels(rollouts, width, gold_range=(scale.low, scale.high))
+        return planned or labels_for_width(width / span, mean=known[0], variance=known[1])
     mean = 0.5 if expect is None else (expect - scale.low) / span
     if not 0 < mean < 1:
         raise UsageError(f"--expect {expect:g}: expected a mean inside the gold range.")

@@ -13,6 +13,7 @@ from taut.cli.arguments import (
     held_out_option,
     json_option,
 )
+from taut.cli.labelled import labeller_of, labels_options
 from taut.cli.reading import name_pairs
 from taut.cli.root import EXIT_GATE, EXIT_UNDECIDED, cli, complain
 from taut.cli.show import show, write_text
@@ -182,6 +183,7 @@ from taut.errors import UsageError
     help="Stop looking when no row has come for this long.",
 )
 @click.option("--quiet", is_flag=True, help="No line after each look.")
+@labels_options
 @json_option
 @click.option("--plot", metavar="PATH", help="Draw the path of the interval (.png, .svg, .pdf).")
 def watch(
@@ -195,6 +197,8 @@ def watch(
     timeout,
     idle,
     quiet,
+    labels,
+    label_map,
     json_path,
     plot,
     declare,
@@ -223,11 +227,25 @@ def watch(
             "--require-lower needs an explicit --target (reward, clipped): a gate says what it is "
             "about."
         )
+    label = None
+    if labels:
+        if not (final and settings["gold"]):
+            raise UsageError(
+                "--labels needs --gold and --final: a sheet is drawn from a log that is finished."
+            )
+        label = labeller_of(log, labels, label_map, mapping, settings["prompts"])
     settings["target"] = settings["target"] or "reward"
     options = WatchOptions(declare=declared_words(declare, held_out=held_out), **settings)
     written = [path for path in (json_path, plot) if path not in (None, "-")]
     with only_watcher(state):
-        follower = Follower(log, options, mapping=name_pairs(mapping), state=state, ignore=written)
+        follower = Follower(
+            log,
+            options,
+            mapping=name_pairs(mapping),
+            state=state,
+            ignore=written,
+            label=label,
+        )
         _follow(follower, _Clock(pause, timeout, idle, once or final), final, quiet, json_path)
     found = follower.result
     show(found, json_path, None)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from taut.draws.assumptions import DECLARABLE, Standing
 from taut.draws.modes import PROMPT_MODES, SAMPLE
+from taut.draws.sheets import came_back_whole, has_equal_chances, uniform_on_record
 from taut.errors import UsageError
 from taut.logs.facts import LogFacts
 
@@ -76,6 +77,8 @@ def standing(name: str, declared: Declared, facts: LogFacts | None) -> tuple[Sta
                 "what the log says of itself."
             )
         return Standing.VIOLATED, f"{who} says {fact} = false"
+    if said is not None and not uniform_on_record(getattr(facts, fact)):
+        return _of_a_sheet(getattr(facts, fact), name in declared.words)
     if facts is not None and said == "recorded":
         return Standing.RECORDED, f"the log's own record ({facts.writer})"
     if name in declared.words:
@@ -83,3 +86,23 @@ def standing(name: str, declared: Declared, facts: LogFacts | None) -> tuple[Sta
     if said == "declared":
         return Standing.DECLARED, "taut.toml"
     return Standing.ASSUMED, f"nobody said so, and no log can show it; say --declare {name}"
+
+
+def _of_a_sheet(fact: object, declared: bool) -> tuple[Standing, str]:
+    """How labels stand, as a plain sample, that came on a sheet but are none by its design."""
+    if not has_equal_chances(fact):
+        return Standing.VIOLATED, (
+            "the sheet drew rows by unequal chances (strata, or where the judge errs), which hold "
+            "for the whole log of one policy alone: audit that with --labels"
+        )
+    if declared:
+        return Standing.DECLARED, "--declare random-labels"
+    if not came_back_whole(fact):
+        return Standing.VIOLATED, (
+            "the sheet came back in part, and which rows did may go with outcomes; in the blocks "
+            "of its whole log they hold: audit that with --labels"
+        )
+    return Standing.IN_DOUBT, (
+        "they came on several sheets, one behind the other; how many may go with outcomes; in the "
+        "blocks of the whole log they hold: audit that with --labels"
+    )

@@ -16,6 +16,7 @@ from taut.draws.labels import LabelKind, Labels, describe_labels
 from taut.draws.layout import Layout, Whole, lay_out, settle
 from taut.draws.modes import LIST, REPLACEMENT
 from taut.draws.rollouts import Blocks, Rollouts
+from taut.draws.sheets import SheetLabels, has_equal_chances
 from taut.draws.units import MOST_CLIPPED, Units, clipped_share, measure_units
 from taut.errors import AssumptionError, LogError
 from taut.logs.facts import LogFacts
@@ -41,6 +42,8 @@ class Design:
         units: Their scales.
         layout: Their draws.
         labels: How they are labelled; None without labels.
+        sheet: The blocks that its labels certify in, where they came on a sheet and these rows
+            are the draws that it dealt, of one law; else None.
         findings: What the tests of the assumptions found.
         checks: Their health.
         assumptions: What a result may rest on, by name.
@@ -55,6 +58,7 @@ class Design:
     findings: Findings
     checks: tuple[Check, ...]
     assumptions: dict[str, Assumption]
+    sheet: SheetLabels | None = None
 
     @property
     def blocks(self) -> Blocks:
@@ -74,6 +78,8 @@ class Design:
     def resting_on(self, *names: str) -> tuple[Assumption, ...]:
         """Return what a number rests on: the layout always, and the named assumptions."""
         wanted = (*_ALWAYS, *names)
+        if about.RANDOM_LABELS in names:
+            wanted = (*wanted, about.LABEL_CHANCES)
         return tuple(self.assumptions[name] for name in wanted if name in self.assumptions)
 
     def status(self, *names: str) -> Status:
@@ -123,7 +129,9 @@ def design(
     )
     layout = lay_out(rollouts, seed=declared.seed, mode=declared.prompts)
     labels = describe_labels(rollouts, layout)
-    findings = look(rollouts, layout, labels, declared, shared=shared, logs=logs, sampler=sampler)
+    sheet = _sheet(rollouts, layout, declared)
+    tested = labels if _compared(rollouts.sheet, sheet) else None
+    findings = look(rollouts, layout, tested, declared, shared=shared, logs=logs, sampler=sampler)
     return Design(
         whole=whole,
         rollouts=rollouts,
@@ -132,12 +140,28 @@ def design(
         layout=layout,
         labels=labels,
         findings=findings,
+        sheet=sheet,
         checks=check_health(rollouts, layout, whole, units, findings),
         assumptions={
             item.name: item
-            for item in _assumptions(rollouts, layout, labels, units, declared, whole, findings)
+            for item in _assumptions(
+                rollouts, layout, labels, units, declared, whole, findings, sheet
+            )
         },
     )
+
+
+def _sheet(rollouts: Rollouts, layout: Layout, declared: Declared) -> SheetLabels | None:
+    """Return the sheet of a log whose blocks are draws of one law here."""
+    sheet = rollouts.sheet
+    if sheet is None or sheet.part or declared.imputed or not layout.one_law:
+        return None
+    return sheet if sheet.has_draws(layout.blocks.rows, layout.blocks.starts) else None
+
+
+def _compared(drawn: SheetLabels | None, sheet: SheetLabels | None) -> bool:
+    """Whether tests of blind labels apply: unequal chances and gaps may go with rewards."""
+    return drawn is None or (drawn.uniform and (drawn.complete or sheet is None))
 
 
 def refuse_clipped_estimate(design: Design) -> None:
@@ -160,7 +184,7 @@ def refuse_clipped_estimate(design: Design) -> None:
         )
 
 
-def _assumptions(rollouts, layout, labels, units, declared, whole, findings):
+def _assumptions(rollouts, layout, labels, units, declared, whole, findings, sheet):
     """Yield every assumption with how it stands (the table of theory §5)."""
     facts = rollouts.facts
     yield _held_out(layout, declared, whole, facts)
@@ -175,7 +199,9 @@ def _assumptions(rollouts, layout, labels, units, declared, whole, findings):
         )
     yield _reward_range(rollouts, units)
     if labels is not None:
-        yield _random_labels(labels, declared, facts, findings)
+        yield _random_labels(labels, declared, rollouts, findings, sheet)
+        if labels.uneven and sheet is None:
+            yield _label_chances()
         yield _gold_range(units, declared)
     if rollouts.log_ratio is not None or rollouts.policy_logprob is not None:
         yield _log_probs(rollouts, findings)
@@ -284,23 +310,50 @@ def _varies(layout: Layout) -> bool:
     return bool((sizes != sizes[0]).any())
 
 
-def _random_labels(labels: Labels, declared: Declared, facts, findings: Findings) -> Assumption:
+def _random_labels(
+    labels: Labels, declared: Declared, rollouts: Rollouts, findings: Findings, sheet
+) -> Assumption:
+    facts = rollouts.facts
     text = "which rollouts carry gold labels is blind to their outcomes"
     stands, by = standing(about.RANDOM_LABELS, declared, facts)
     found = findings.labels
     if labels.kind is LabelKind.ALL:
         stands, by = Standing.CHECKED, "every rollout is labelled"
-    elif labels.uneven:  # weighted by an estimate, whatever tests say
-        stands = Standing.VIOLATED
-        by = (
-            "rollouts were labelled one by one at a rate read off this log, while prompts have "
-            "unequal numbers of rollouts; label whole prompts, or log label_probability"
-        )
+    elif sheet is not None and not (found.speaks and sheet.complete):
+        stands = stands if stands is Standing.DECLARED else Standing.ASSUMED
+        stands, by = (stands if sheet.skipped else Standing.RECORDED), _on_sheet(sheet)
+    elif not has_equal_chances(facts.random_labels):
+        pass  # whatever tests say
     elif found.speaks and stands is not Standing.VIOLATED:
         stands, by = found.standing, found.detail
     elif stands is Standing.ASSUMED:
         by = f"{found.detail}; no test sees every choice: --declare random-labels"
     return Assumption(name=about.RANDOM_LABELS, text=text, stands=stands, by=by)
+
+
+def _label_chances() -> Assumption:
+    """Weights by shares read off the log: nobody said with which chances rows were labelled."""
+    return Assumption(
+        name=about.LABEL_CHANCES,
+        text="prompts were labelled with chances that go by their number of rollouts alone",
+        stands=Standing.ASSUMED,
+        by="read off the log, as it looks like rollouts labelled one by one: label whole prompts "
+        "or one rollout of each, by a sheet of taut, or log label_probability",
+    )
+
+
+def _on_sheet(sheet: SheetLabels) -> str:
+    """Say what came back of a sheet."""
+    rows, blocks = int(sheet.missing.sum()), len(sheet.horizon)
+    if not rows:
+        return f"sheet of taut, complete ({blocks:,} units)"
+    said = f"sheet of taut, the first {sheet.prefix:,} of {blocks:,} units"
+    if not sheet.skipped:
+        return said
+    return (
+        f"{said}; and beyond, {rows:,} rows without a label at their worst, if who left one out "
+        "went by it and earlier ones alone"
+    )
 
 
 def _reward_range(rollouts: Rollouts, units: Units) -> Assumption:

@@ -45,6 +45,11 @@ def join_logs(logs: Mapping[str, Rollouts]) -> Rollouts:
             "'label_probability' is in some of the logs only: rows without it were labelled by a "
             "chance that nobody knows. Record it in all of them, or in none."
         )
+    if any(part.sheet is not None and not part.sheet.uniform for part in parts):
+        raise LogError(
+            "labels were drawn by strata or where the judge errs, which holds for the log of their "
+            "sheet alone; audit that one by itself, or draw a sheet with one chance for all."
+        )
     runs, run_names = _runs(parts)
     return Rollouts(
         **columns,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from taut.draws.sheets import SheetLabels
 from taut.errors import LogError
 from taut.logs.facts import LogFacts
 from taut.logs.keys import hash_ids, row_keys, scramble
@@ -71,6 +72,7 @@ class Rollouts:
         sources: File names, shown in reports.
         origin: The framework that wrote the log; None for a native one.
         facts: What the log knows about itself.
+        sheet: How its labels were drawn, where they came on a sheet that has blocks.
         notes: What the reader did that people should know, one line each.
     """
 
@@ -107,6 +109,7 @@ class Rollouts:
     sources: tuple[str, ...] = field(default=(), compare=False)
     origin: Origin | None = field(default=None, compare=False)
     facts: LogFacts = field(default=LogFacts(), compare=False)
+    sheet: SheetLabels | None = field(default=None, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
@@ -173,7 +176,15 @@ class Rollouts:
             for item in fields(self)
             if isinstance(getattr(self, item.name), np.ndarray)
         }
-        return replace(self, **changes)
+        sheet = None if self.sheet is None else self.sheet.take(rows)
+        return replace(self, **changes, sheet=sheet)
+
+    def plainly_labelled(self) -> "Rollouts":
+        """Return the same rows for what takes labels as a plain sample, not in a sheet's blocks.
+
+        Only a sheet that gave all rows one chance and came back whole is on record there.
+        """
+        return self if self.sheet is None else self.take(np.arange(len(self)))
 
 
 def group_rows(keys: np.ndarray, values: Sequence[np.ndarray], seed: int) -> "Blocks":

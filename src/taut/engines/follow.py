@@ -8,7 +8,7 @@ import glob
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from taut.engines.local import gather
 from taut.engines.tail import Part, Tail, names
 from taut.errors import LogError, UsageError
 from taut.logs.keys import combine, hash_ids
+from taut.logs.reduce import Reduced
 from taut.logs.sources import LOG_SUFFIXES
 from taut.logs.write import refuse_overwrite, whole_file
 
@@ -94,9 +95,10 @@ class Follower:
         mapping: Mapping[str, str] | None = None,
         state: str | None = None,
         ignore: Sequence[str] = (),
+        label: Callable[[Reduced], Reduced] | None = None,
     ) -> None:
         own = [*([] if state is None else [state]), *ignore]
-        self.tail = Tail(sources, mapping=mapping, ignore=own)
+        self.tail = Tail(sources, mapping=mapping, ignore=own, label=label)
         for path in own:
             _check_output(path, self.tail)
         self.watch = Watch(options)

@@ -91,6 +91,7 @@ class Tail:
         sources: Files, globs and folders; they need not exist yet.
         mapping: Native column to column of the log, as for `read_rollouts`.
         ignore: Files that are not part of the log, wherever they lie.
+        label: Gives each piece, which has `rollout_id` for that, gold labels of other files.
 
     Attributes:
         known: Files that were read, by name, in order of appearance.
@@ -106,13 +107,17 @@ class Tail:
         *,
         mapping: Mapping[str, str] | None = None,
         ignore: Sequence[str] = (),
+        label: Callable[[Reduced], Reduced] | None = None,
     ) -> None:
+        self._label = label
         self.sources = [os.fspath(source) for source in sources]
         self._ignored = {os.path.realpath(name) for name in ignore}
         paths = dict(check_mapping(mapping))
         paths.pop("features", None)
         self._request = Request(
-            paths=paths, mapped=frozenset(mapping or ()), wanted=frozenset({"prompt"})
+            paths=paths,
+            mapped=frozenset(mapping or ()),
+            wanted=frozenset({"prompt"} if label is None else {"prompt", "rollout_id"}),
         )
         self.known: dict[str, Known] = {}
         self._first: tuple[str, frozenset[str]] | None = None  # a file, and its columns
@@ -342,7 +347,9 @@ class Tail:
     def _pieces(self, source: Source) -> Iterator[Reduced]:
         threads = min(os.cpu_count() or 1, 8)
         for task, pieces in in_order(tasks(source, self._request), threads):
-            yield from (replace(piece, facts=task.plan.facts) for piece in pieces)
+            for piece in pieces:
+                known = replace(piece, facts=task.plan.facts)
+                yield known if self._label is None else self._label(known)
 
     # --- state -----------------------------------------------------------------------------------
 

@@ -6,7 +6,11 @@ before there is any label, so that the spread of gold is assumed, and said.
 
 import numpy as np
 
+from taut.auditing.options import Options
 from taut.bounds.sampling import end_forecast
+from taut.decisions.budget.forecast import Forecast, Setting
+from taut.decisions.budget.pilot import Clip, Pilot
+from taut.draws.rollouts import Rollouts
 
 
 def forecast_width(
@@ -44,6 +48,35 @@ def labels_for_width(
         else:
             high = middle
     return high
+
+
+def planned_labels(
+    rollouts: Rollouts, width: float, *, gold_range: tuple[float, float], delta: float = 0.05
+) -> int | None:
+    """Return the fewest labels, one a draw, that `taut plan` would take for a width of E r*.
+
+    The log's own labels are the pilot: how gold spreads between and within prompts, and how much
+    of it the judge tells. All draws are there already, and none is set aside.
+
+    Args:
+        rollouts: The log, with gold labels on some draws.
+        width: Gold units.
+        gold_range: Range of gold, its own units.
+        delta: Of the interval.
+
+    Returns:
+        None where too few draws have labels, or where all of the log's draws would not do.
+    """
+    pilot = Pilot(rollouts, Options(beta=None, target="reward", gold_range=gold_range))
+    if not pilot.knows_gold:
+        return None
+    clip = Clip(None, None, "no KL cost")
+    forecast = Forecast(pilot.moments(clip), Setting(delta=delta, calibration=0.0))
+    draws = len(pilot.design.blocks)
+    counts = np.unique(np.geomspace(1, draws, 2000).round())
+    widths = forecast.gold(draws, len(rollouts) / draws, counts)[0]
+    fits = np.flatnonzero(widths * pilot.design.units.target_scale("gold").width <= width)
+    return int(counts[fits[0]]) if len(fits) else None
 
 
 def residual_variance(gold: np.ndarray, judge: np.ndarray) -> float:

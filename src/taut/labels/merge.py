@@ -11,6 +11,7 @@ from taut.labels.annotators import Joining, check_twice, one_each
 from taut.labels.answers import Answers, some
 from taut.labels.design import KEY, SheetDesign
 from taut.labels.draw import Deal, Drawn, Population, check_log, redraw
+from taut.logs.facts import LogFacts
 from taut.logs.keys import combine, hash_ids
 from taut.logs.reduce import Reduced
 
@@ -157,25 +158,34 @@ def add_gold(pieces: Iterable[Reduced], labels: Labels) -> Iterator[Reduced]:
     The facts of a file then say `random_labels`: the design of the sheet and what came back of it,
     as {"taut_sheet": ..., "returned": ...}; and the sheet's `gold_range` where there was none.
     """
-    done, design = 0, labels.design
-    known = {}
-    if design is not None:
-        known = {
-            "random_labels": {
-                KEY: design.model_dump(mode="json", exclude_defaults=True),
-                "returned": labels.returned.model_dump(mode="json"),
-            },
-            "gold_range": (design.scale.low, design.scale.high),
-        }
+    done = 0
     for piece in pieces:
         rows = len(piece.columns["reward"])
-        facts = piece.facts
-        if facts is not None and known:
-            new = {n: v for n, v in known.items() if n != "gold_range" or facts.gold_range is None}
-            facts = replace(facts, **new, recorded=facts.recorded | frozenset(new))
+        facts = None if piece.facts is None else labelled_facts(piece.facts, labels)
         columns = {**piece.columns, "gold": labels.gold[done : done + rows]}
         yield replace(piece, columns=columns, facts=facts)
         done += rows
+
+
+def labelled_facts(facts: LogFacts, labels: Labels) -> LogFacts:
+    """Return the facts of a log with those of its labels: how they were chosen, and their range.
+
+    What a log records of labels that it had does not hold for others that come on no sheet.
+    """
+    design = labels.design
+    if design is None:
+        if "random_labels" not in facts.recorded:
+            return facts
+        return replace(facts, random_labels=None, recorded=facts.recorded - {"random_labels"})
+    known = {
+        "random_labels": {
+            KEY: design.model_dump(mode="json", exclude_defaults=True),
+            "returned": labels.returned.model_dump(mode="json"),
+        }
+    }
+    if facts.gold_range is None:
+        known["gold_range"] = (design.scale.low, design.scale.high)
+    return replace(facts, **known, recorded=facts.recorded | frozenset(known))
 
 
 # --- Which row ------------------------------------------------------------------------------------

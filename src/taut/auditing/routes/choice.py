@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from taut.auditing.options import Options
 from taut.auditing.routes import declared as routes
 from taut.auditing.routes import reward_data as density
+from taut.auditing.routes import sheet
 from taut.auditing.routes.declared import Joined
 from taut.auditing.routes.reward_data import Shift
 from taut.auditing.target import Budget, TargetMean
@@ -114,7 +115,7 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
         labels = mean.data.gold
         if labels is None or not (label_counts(labels, mean.blocks) > 0).any():
             raise CoverageError("needs gold labels on the audited rollouts")
-        return routes.gold(mean, budget, delta)
+        return sheet.gold(mean, budget, delta, plain=routes.gold)
 
     def paper() -> tuple[Joined, float]:
         _needs_one_scale(mean)

@@ -94,7 +94,7 @@ def gold(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]
         np.ones(len(joint.values), dtype=np.int64),
         label_counts(data.gold, blocks) > 0,
     )
-    sampling, shift = _shares(mean, joint.values, interval)
+    sampling, shift = shares_of(mean, joint.values, interval)
     assumes = mean.design.resting_on(about.RANDOM_LABELS, about.GOLD_RANGE)
     joined = Joined(
         interval=interval,
@@ -178,7 +178,9 @@ def _gold_route(plan: GoldPlan, labelled: int) -> str:
     return f"gold labels on {labelled} draws, rectified with weight {plan.weight:g}"
 
 
-def _shares(mean: TargetMean, values: np.ndarray, interval: Interval) -> tuple[Interval, Interval]:
+def shares_of(
+    mean: TargetMean, values: np.ndarray, interval: Interval
+) -> tuple[Interval, Interval]:
     """Show one joint bound as two shares; a display, no second bound.
 
     The shift takes what separates the joined mean from the measured one; the width is shared in

@@ -23,7 +23,7 @@ def place_reward_data(ready: Prepared, reward_data: Rollouts | None) -> Shift | 
     if reward_data is None:
         return None
     options, rollouts = ready.options, ready.design.rollouts
-    whole = settle(reward_data)
+    whole = settle(reward_data.plainly_labelled())
     (mine, theirs), _ = prompt_keys([rollouts, whole.rollouts])
     whole = replace(whole, rollouts=replace(whole.rollouts, prompt=theirs))
     units = ready.design.units

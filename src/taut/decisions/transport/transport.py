@@ -237,7 +237,8 @@ def audit_transport(
     rollouts, reward_data = as_rollouts(rollouts, columns), as_rollouts(reward_data, columns)
     _check_one_policy(rollouts)
     words = declared_words(declare, held_out=held_out)
-    rollouts, reward_data, found = _settled(rollouts, reward_data, gold_range, words, seed)
+    plain = (rollouts.plainly_labelled(), reward_data.plainly_labelled())
+    rollouts, reward_data, found = _settled(*plain, gold_range, words, seed)
     _check_labels(found, reward_data)
     blocks = found.blocks
     roles = _roles(rollouts, blocks, reward_data, seed)
