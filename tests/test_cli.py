@@ -152,6 +152,9 @@ def test_gate_passes_and_fails_by_exit_status(log, monkeypatch, capsys):
     status, _, err = run(monkeypatch, capsys, "audit", log, *estimate, *gate)
     assert status == 2
     assert "needs an explicit --target" in err
+    status, _, err = run(monkeypatch, capsys, "audit", log, *AUDIT, "--require-lower", "nan")
+    assert status == 2
+    assert "is nan" in err
 
 
 def test_a_gate_asks_why_prompts_have_unequal_numbers_of_rollouts(tmp_path, monkeypatch, capsys):

@@ -275,6 +275,7 @@ def test_held_out_is_refuted_by_what_training_looks_like():
     trained = replace(log(prompt_id=np.arange(40)), facts=LogFacts(held_out=False))
     for rollouts in (epochs, steps, trained):
         assert stands(designed(rollouts), "held-out") is Standing.VIOLATED
+    for rollouts in (epochs, steps):
         assert stands(designed(rollouts, words=["held-out"]), "held-out") is Standing.DECLARED
     policies = log(prompt_id=np.arange(40), policy=np.repeat([0, 1], 20))
     assert stands(designed(policies), "held-out") is Standing.ASSUMED
@@ -506,3 +507,96 @@ def test_draws_hold_each_row_once(columns):
     assert len(found.blocks) == len(np.unique(rollouts.prompt)) == found.layout.prompts
     again = lay_out(rollouts, seed=0).blocks
     assert np.array_equal(again.starts, found.blocks.starts)
+
+
+# --- what no log may be taken for -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["held-out", "complete", "random-labels"])
+def test_a_log_that_says_no_of_itself_is_not_one_of_which_nobody_spoke(word):
+    """taut.toml says complete = false: violated, and who declares the contrary is stopped."""
+    facts = LogFacts(**{word.replace("-", "_"): False})
+    rollouts = replace(log(**gold_where(TWO % 2 == 0)), facts=facts)
+    assert stands(designed(rollouts), word) is Standing.VIOLATED
+    with pytest.raises(taut.UsageError, match=r"taut\.toml says .* = false"):
+        designed(rollouts, words=[word])
+
+
+@pytest.mark.parametrize("labelled", [1.0, 0.5])
+def test_groups_dropped_by_their_gold_are_seen_behind_a_graded_reward(labelled):
+    """A length penalty makes every reward another; gold tells that no group is all right."""
+    rng = np.random.default_rng(4)
+    chance = rng.beta(9, 1, 400)
+    gold = (rng.random((400, 8)) < chance[:, None]).astype(float)
+    known = (rng.random(400) < labelled)[:, None]
+    columns = {"reward": 0.95 * gold + 0.05 * rng.random(gold.shape)}
+    columns["gold"] = np.where(known, gold, NAN)
+    columns["prompt_id"] = np.broadcast_to(np.arange(400)[:, None], gold.shape)
+    honest = {name: values.ravel() for name, values in columns.items()}
+    assert not designed(log(**honest)).findings.complete.speaks
+    mixed = (gold.min(axis=1) < gold.max(axis=1)) | ~known[:, 0]
+    dropped = {name: values[mixed].ravel() for name, values in columns.items()}
+    assert designed(log(**dropped)).findings.complete.speaks
+
+
+@pytest.mark.parametrize("scale", [(1e-320, 0.0), (1.0, 1e15), (1.0, 1e200)])
+def test_gold_without_digits_on_the_common_scale_is_refused(scale):
+    """An endless search, a crash and [0, 5e-324] for a mean of a half before."""
+    rollouts = log(**gold_where(TWO % 2 == 0))
+    with pytest.raises(AssumptionError, match="no digits left"):
+        designed(rollouts, gold_range=(0.0, 1.0), gold_scale=scale)
+
+
+def test_an_empty_log_in_memory_is_an_error_that_says_so():
+    """Not one about the type of its ids."""
+    with pytest.raises(LogError, match="no values"):
+        taut.Rollouts.from_arrays(prompt_id=[], reward=[])
+
+
+def test_rows_labelled_one_by_one_say_nothing_where_rollouts_are_missing():
+    """How many rollouts of a prompt are there may go with outcomes, and so may its label."""
+    rng = np.random.default_rng(1)
+    prompts = np.repeat(np.arange(40), 4)
+    there = rng.random(160) < 0.8
+    gold = np.where(rng.random(160) < 0.4, 1.0, NAN)
+    rollouts = log(prompt_id=prompts[there], gold=gold[there])
+    asked = {"target": "reward", "reward_range": (0, 1), "launched": (40, 4), "missing": "worst"}
+    found = taut.audit(rollouts, **asked)
+    assert found.status is Status.VACUOUS
+    reason = next(item.reason for item in found.routes if item.route == "gold")
+    assert "missing='worst'" in reason
+
+
+def test_a_step_that_is_no_whole_number_is_refused():
+    """Steps 0.2 and 0.8 would otherwise be one."""
+    with pytest.raises(LogError, match=r"row 1: 'step' is 0\.8"):
+        log(prompt_id=[1, 2], step=[0.0, 0.8])
+
+
+def test_rows_without_a_label_may_lack_its_chance():
+    """As in a file: whoever was not asked had no chance written down."""
+    rollouts = log(prompt_id=[1, 2, 3], gold=[1.0, 0.0, NAN], label_probability=[0.5, 0.25, NAN])
+    assert designed(rollouts).labels.kind is LabelKind.CHANCES
+
+
+def test_the_range_of_gold_is_not_said_to_be_declared_where_it_is_the_rewards():
+    """Nobody gave --gold-range: the report must not say so."""
+    found = designed(log(**gold_where(TWO % 2 == 0))).assumptions[about.GOLD_RANGE]
+    assert found.by.startswith("that of --reward-range")
+
+
+def test_rows_that_are_labelled_together_are_one_unit_of_a_test():
+    """All 16 rows of a prompt at a step or none: taken one by one some look chosen."""
+    rng = np.random.default_rng(8)
+    step, prompt = np.repeat(np.arange(3), 320), np.tile(np.repeat(np.arange(20), 16), 3)
+    reward = rng.random(len(step))
+    doubted = 0
+    for _ in range(40):
+        known = (rng.random((3, 20)) < 0.4)[step, prompt]
+        gold = np.where(known, reward, NAN)
+        rollouts = log(prompt_id=prompt, step=step, reward=reward, gold=gold)
+        doubted += designed(rollouts).findings.labels.speaks
+    assert doubted == 0
+    one_step = np.where((step == 1) & (prompt % 3 > 0), reward, NAN)
+    rollouts = log(prompt_id=prompt, step=step, reward=reward, gold=one_step)
+    assert designed(rollouts).findings.labels.speaks

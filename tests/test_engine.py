@@ -342,7 +342,9 @@ def test_the_arena_log_is_read_through_a_mapping(tmp_path):
         row["base_policy_logprob"] - other for row, other in zip(raw, target, strict=True)
     ]
     convert(ARENA, tmp_path / "a.parquet", mapping=ARENA_MAP)
-    assert same(read, replace(read_rollouts(tmp_path / "a.parquet"), sources=read.sources))
+    found = read_rollouts(tmp_path / "a.parquet")
+    assert found.facts.mapping == ARENA_MAP  # a converted log knows where its columns came from
+    assert same(read, replace(found, sources=read.sources, facts=read.facts))
 
 
 def test_features_are_read_on_request_from_either_format(tmp_path):

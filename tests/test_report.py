@@ -512,6 +512,20 @@ def test_failed_assumption_does_not_read_as_confirmed(stands, words):
     assert f"{words}: which rollouts carry gold labels" in notebook(document).lower()
 
 
+def test_an_estimate_says_what_is_violated_and_not_what_is_merely_assumed():
+    """The reason is the test that failed; what nobody can look at makes no estimate."""
+    document = estimated()
+    labels, rest = document["assumptions"][2], document["assumptions"][0]
+    labels.update(stands="violated", by="labels go with rewards, p = 1e-09")
+    rest.update(stands="assumed", by="nobody said so")
+    document["terms"]["reward_shift"].update(
+        status="estimated", assumes=[rest["text"], labels["text"]]
+    )
+    text = flat(shown(page(document)))
+    assert f"Why: this is violated: {labels['text']} – labels go with rewards" in text
+    assert f"assumes that {rest['text']}" not in text
+
+
 def test_what_is_merely_assumed_says_what_to_declare():
     """One line names the words that --declare takes."""
     document = certified()

@@ -1,5 +1,7 @@
 """`taut audit`: a certificate for a log."""
 
+import math
+
 import click
 
 from taut.cli.arguments import audit_options, html_option, json_option, log_options, range_options
@@ -57,6 +59,8 @@ def audit(
             "--require-lower needs an explicit --target (reward, clipped, objective): a gate must "
             "not move with what a log happens to hold."
         )
+    if require_lower is not None and math.isnan(require_lower):
+        raise UsageError("--require-lower is nan, which no end can be below; expected a number.")
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
     rollouts = read_log(log, mapping, lenient, token_clip, quiet, features=bool(reward_data))
     if reward_data:
@@ -102,6 +106,9 @@ def _reward_data(log, mapping, behaviour, quiet):
         ).behaviour_logprob
         for path in shares
     ]
+    for path, column in zip(shares, columns, strict=True):
+        if column is None:
+            raise UsageError(f"--behaviour {path}: the reward data have no such column.")
     mixed = mixture_logprob(columns, list(shares.values()))
     rows = read_log(log, mapping, None, None, quiet, features=True, format="auto")
     return replace(rows, behaviour_logprob=mixed)

@@ -61,9 +61,21 @@ def declared_words(words: Iterable[str] | str, *, held_out: bool = False) -> fro
 
 
 def standing(name: str, declared: Declared, facts: LogFacts | None) -> tuple[Standing, str]:
-    """Return how a declarable assumption stands before any test looked, and who says so."""
+    """Return how a declarable assumption stands before any test looked, and who says so.
+
+    Raises:
+        UsageError: What is declared contradicts what the log says of itself.
+    """
     fact = name.replace("-", "_")
-    said = facts.stands(fact) if facts is not None and getattr(facts, fact) else None
+    said = facts.stands(fact) if facts is not None else None
+    if said is not None and getattr(facts, fact) is False:
+        who = "the log's own record" if said == "recorded" else "taut.toml"
+        if name in declared.words:
+            raise UsageError(
+                f"--declare {name}, but {who} says {fact} = false: leave the word out, or correct "
+                "what the log says of itself."
+            )
+        return Standing.VIOLATED, f"{who} says {fact} = false"
     if facts is not None and said == "recorded":
         return Standing.RECORDED, f"the log's own record ({facts.writer})"
     if name in declared.words:

@@ -10,6 +10,7 @@ from taut.draws import assumptions as about
 from taut.draws.assumptions import Assumption, Standing, status_of
 from taut.draws.declared import Declared, standing
 from taut.draws.findings import Findings, look, tests_of_the_whole
+from taut.draws.framework_health import BY_DEFAULT, dropped_by_default
 from taut.draws.health import Check, check_health
 from taut.draws.labels import LabelKind, Labels, describe_labels
 from taut.draws.layout import Layout, Whole, lay_out, settle
@@ -175,7 +176,7 @@ def _assumptions(rollouts, layout, labels, units, declared, whole, findings):
     yield _reward_range(rollouts, units)
     if labels is not None:
         yield _random_labels(labels, declared, facts, findings)
-        yield _range(about.GOLD_RANGE, "gold", units.gold_declared)
+        yield _gold_range(units, declared)
     if rollouts.log_ratio is not None or rollouts.policy_logprob is not None:
         yield _log_probs(rollouts, findings)
 
@@ -191,9 +192,7 @@ def _held_out(layout: Layout, declared: Declared, whole: Whole, facts) -> Assump
             "before"
         )
     stands, by = standing(about.HELD_OUT, declared, facts)
-    if stands is Standing.ASSUMED and facts is not None and facts.held_out is False:
-        stands, by = Standing.VIOLATED, "the log records that its policy was trained on them"
-    elif stands is Standing.ASSUMED and whole.recurs:
+    if stands is Standing.ASSUMED and whole.recurs:
         stands = Standing.VIOLATED
         by = (
             "prompts recur across steps, as training epochs do: a policy trained or chosen on them "
@@ -237,8 +236,12 @@ def _complete(
         stands, by = Standing.DECLARED, "--launched, and --missing worst for what is not there"
     elif origin is not None and origin.chosen:
         stands, by = Standing.VIOLATED, "the file says that draws of equal rewards were dropped"
+    elif stands is Standing.VIOLATED:  # the log says so itself: no test makes it better
+        pass
     elif found.speaks:
         stands, by = found.standing, found.detail
+    elif stands is Standing.ASSUMED and dropped_by_default(rollouts, layout.blocks):
+        stands, by = Standing.IN_DOUBT, BY_DEFAULT
     elif short is not None and stands is not Standing.DECLARED:
         stands, by, settled = Standing.ASSUMED, short, False
     elif rollouts.rejected_rows and stands is not Standing.DECLARED:
@@ -259,11 +262,16 @@ def _complete(
 
 
 def _short_of(facts: LogFacts | None, rollouts: Rollouts) -> str | None:
-    """Say where fewer rollouts are in the log than it records to have been launched."""
+    """Say where other rollouts are in the log than it records to have been launched."""
     if facts is None or facts.launched_prompts is None or facts.rollouts_per_prompt is None:
         return None
     launched = facts.launched_prompts * facts.rollouts_per_prompt
-    if len(rollouts) >= launched:
+    if len(rollouts) > launched:
+        return (
+            f"{launched:,} rollouts were launched and {len(rollouts):,} are here: some stand "
+            "in the log more than once, or belong to another"
+        )
+    if len(rollouts) == launched:
         return None
     return (
         f"{launched:,} rollouts were launched and {len(rollouts):,} are here; --declare complete "
@@ -288,7 +296,7 @@ def _random_labels(labels: Labels, declared: Declared, facts, findings: Findings
             "rollouts were labelled one by one at a rate read off this log, while prompts have "
             "unequal numbers of rollouts; label whole prompts, or log label_probability"
         )
-    elif found.speaks:
+    elif found.speaks and stands is not Standing.VIOLATED:
         stands, by = found.standing, found.detail
     elif stands is Standing.ASSUMED:
         by = f"{found.detail}; no test sees every choice: --declare random-labels"
@@ -302,6 +310,14 @@ def _reward_range(rollouts: Rollouts, units: Units) -> Assumption:
         return found
     by = f"{100 * share:.3g}% of the rewards lie outside it, and are clipped"
     return found.model_copy(update={"stands": Standing.IN_DOUBT, "by": by})
+
+
+def _gold_range(units: Units, declared: Declared) -> Assumption:
+    found = _range(about.GOLD_RANGE, "gold", units.gold_declared)
+    if declared.gold_range is not None or not units.gold_declared:
+        return found
+    by = "that of --reward-range; --gold-range where gold has a scale of its own"
+    return found.model_copy(update={"by": by})
 
 
 def _range(name: str, column: str, declared: bool) -> Assumption:

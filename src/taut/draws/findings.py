@@ -176,14 +176,45 @@ def _labels(
             yield Tested(about.RANDOM_LABELS, p_value, p_value, text)
     yield from _labels_within(rollouts, together)
     if layout.cell_count > 1 and ((labels.counts > 0) & (labels.counts < sizes)).any():
-        mask = labelled_rows(rollouts.gold)[blocks.rows]
-        test = labels_blind_within(rollouts.reward[blocks.rows], mask, blocks.starts)
-        text = f"labels go with the rewards of rollouts of one prompt ({test.statistic})"
-        yield Tested(about.RANDOM_LABELS, test.p_value, test.p_value, text)
-        log_e = urns.log_e_value_within(layout.cells[blocks.rows], mask, blocks.starts)
-        p_value = e_values.p_of_log_e(log_e)
-        text = "rollouts of some steps, policies or runs are labelled more often than others"
-        yield Tested(about.RANDOM_LABELS, p_value, p_value, text)
+        yield from _labels_across(rollouts, layout, together)
+
+
+def _labels_across(rollouts: Rollouts, layout: Layout, together: Blocks) -> Iterator[Tested]:
+    """Whether, of all rows of a prompt, those of certain cells or rewards are labelled.
+
+    Where the rows of a prompt in one cell are labelled together (all or none of them, or a number
+    of them), they are one unit: as rows they would look far too much alike.
+    """
+    mask, blocks = labelled_rows(rollouts.gold), layout.blocks
+    counts = together.sums(mask.astype(np.int64))
+    values, labelled, cells, starts = (
+        rollouts.reward[blocks.rows],
+        mask[blocks.rows],
+        layout.cells[blocks.rows],
+        blocks.starts,
+    )
+    if _labelled_together(counts, together.sizes):
+        first = together.rows[together.starts[:-1]]
+        owner = np.empty(len(rollouts), dtype=np.int64)
+        owner[blocks.rows] = np.repeat(np.arange(len(blocks)), blocks.sizes)
+        order = np.argsort(owner[first], kind="stable")
+        values, labelled = together.means(rollouts.reward)[order], counts[order] > 0
+        cells = layout.cells[first][order]
+        starts = np.searchsorted(owner[first][order], np.arange(len(blocks) + 1))
+    test = labels_blind_within(values, labelled, starts)
+    text = f"labels go with the rewards of rollouts of one prompt ({test.statistic})"
+    yield Tested(about.RANDOM_LABELS, test.p_value, test.p_value, text)
+    p_value = e_values.p_of_log_e(urns.log_e_value_within(cells, labelled, starts))
+    text = "rollouts of some steps, policies or runs are labelled more often than others"
+    yield Tested(about.RANDOM_LABELS, p_value, p_value, text)
+
+
+def _labelled_together(counts: np.ndarray, sizes: np.ndarray) -> bool:
+    """Say whether labelled rows come by the cell: the same number of each, or all of it."""
+    known = counts > 0
+    same = counts[known]
+    whole = (same == sizes[known]).all() and (same > 1).any()
+    return bool(whole or ((same > 1).all() and (same == same[0]).all()))
 
 
 def _labels_within(rollouts: Rollouts, together: Blocks) -> Iterator[Tested]:
@@ -220,20 +251,40 @@ def _codes(*columns: np.ndarray) -> np.ndarray:
 
 
 def _equal_rewards(rollouts: Rollouts, together: Blocks) -> Iterator[Tested]:
-    """Whether draws of equal rewards were dropped (theory §2).
+    """Whether draws of equal rewards, or of equal gold, were dropped (theory §2).
 
-    That K goes with the rewards of a prompt proves nothing: it may hang on what the prompt is.
+    Gold is looked at too: a trainer that drops groups by a verifier's 0/1 may log a reward with a
+    length penalty on top, which is never equal. That K goes with the rewards of a prompt proves
+    nothing: it may hang on what the prompt is.
     """
-    if (together.sizes > 1).any() and not _group_relative(rollouts.reward, together):
-        first = together.rows[together.starts[:-1]]
-        test = equal_rewards_kept(
-            rollouts.reward[together.rows],
-            together.starts,
-            keys=rollouts.prompt[first],
-            cells=np.unique(cell_keys(rollouts)[first], return_inverse=True)[1],
-        )
+    if _comparable(rollouts.reward, together):
+        p_value = _equal_kept(rollouts, rollouts.reward, together)
         text = "prompts whose rewards are all equal seem to have been dropped"
-        yield Tested(about.COMPLETE, test.p_value, test.p_value, text)
+        yield Tested(about.COMPLETE, p_value, p_value, text)
+    gold = rollouts.gold
+    if gold is None or np.array_equal(gold, rollouts.reward):
+        return
+    known = together.sums(labelled_rows(gold).astype(np.int64)) == together.sizes
+    whole = together.subset(known)
+    if known.any() and _comparable(gold, whole):
+        p_value = _equal_kept(rollouts, gold, whole)
+        text = "prompts whose gold labels are all equal seem to have been dropped"
+        yield Tested(about.COMPLETE, p_value, p_value, text)
+
+
+def _comparable(values: np.ndarray, together: Blocks) -> bool:
+    """Say whether some draw has several rows, with values that are draws of one law each."""
+    return bool((together.sizes > 1).any()) and not _group_relative(values, together)
+
+
+def _equal_kept(rollouts: Rollouts, values: np.ndarray, together: Blocks) -> float:
+    first = together.rows[together.starts[:-1]]
+    return equal_rewards_kept(
+        values[together.rows],
+        together.starts,
+        keys=rollouts.prompt[first],
+        cells=np.unique(cell_keys(rollouts)[first], return_inverse=True)[1],
+    ).p_value
 
 
 _UNLIKELY = 10.0  # nats: log-probs of copies are looked at in steps of this size
@@ -276,7 +327,7 @@ def _group_relative(rewards: np.ndarray, together: Blocks) -> bool:
     They are no draws of one law each, and never all equal unless all are that number's share.
     """
     sums = together.sums(rewards)
-    spread = max(float(np.abs(rewards).max()), 1e-300) * float(together.sizes.max())
+    spread = max(float(np.abs(rewards[together.rows]).max()), 1e-300) * float(together.sizes.max())
     return bool(np.abs(sums - sums[0]).max() <= 1e-6 * spread)
 
 

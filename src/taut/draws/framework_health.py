@@ -3,7 +3,7 @@
 import numpy as np
 
 from taut.draws.check import NOT_CHECKED, PASS, WARN, Check
-from taut.draws.rollouts import Rollouts
+from taut.draws.rollouts import Blocks, Rollouts
 from taut.logs.keys import combine
 from taut.logs.origin import FRAMEWORKS, Origin
 
@@ -16,6 +16,27 @@ def framework_checks(rollouts: Rollouts) -> tuple[Check, ...]:
     if rollouts.origin.format == "trl":
         checks.append(_kept_batches(rollouts))
     return tuple(checks)
+
+
+BY_DEFAULT = (
+    "no prompt has rewards that are all equal, and open-instruct drops such prompts by default "
+    "(filter_zero_std_samples)"
+)
+
+
+def dropped_by_default(rollouts: Rollouts, blocks: Blocks) -> bool:
+    """Say whether a framework that drops draws of equal rewards unless told otherwise left none.
+
+    Rewards without any ties would have none anyway.
+    """
+    origin, several = rollouts.origin, blocks.sizes >= 2
+    if origin is None or origin.format != "open-instruct" or not several.any():
+        return False
+    part = blocks.subset(several)
+    rewards = rollouts.reward[part.rows]
+    highest = np.maximum.reduceat(rewards, part.starts[:-1])
+    lowest = np.minimum.reduceat(rewards, part.starts[:-1])
+    return bool((highest > lowest).all()) and len(np.unique(rewards)) < len(rewards)
 
 
 def _log_format(rollouts: Rollouts, origin: Origin) -> Check:

@@ -8,7 +8,7 @@ import numpy as np
 
 from taut.draws.check import FAIL, NOT_CHECKED, NOTE, PASS, WARN, Check
 from taut.draws.findings import Finding, Findings
-from taut.draws.framework_health import framework_checks
+from taut.draws.framework_health import BY_DEFAULT, dropped_by_default, framework_checks
 from taut.draws.layout import Layout, Whole
 from taut.draws.modes import REPLACEMENT
 from taut.draws.rollouts import Blocks, Rollouts
@@ -158,6 +158,8 @@ def _chosen_by_reward(rollouts: Rollouts, blocks: Blocks, finding: Finding) -> C
     if rollouts.origin is not None and rollouts.origin.chosen:
         text = "the file says that draws of equal rewards were dropped"
         return Check(name, FAIL, text, remedy)
+    if not finding.speaks and dropped_by_default(rollouts, blocks):
+        return Check(name, WARN, BY_DEFAULT, remedy)
     return _found(name, finding, len(blocks) < len(rollouts), remedy)
 
 

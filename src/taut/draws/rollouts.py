@@ -144,10 +144,11 @@ class Rollouts:
         if "group" in given:
             out["group"] = hash_ids(given["group"])
         if "label_probability" in given:
-            out["label_probability"] = _finite("label_probability", given["label_probability"])
+            chances = given["label_probability"]
+            out["label_probability"] = _finite("label_probability", chances, nan_allowed=True)
         for name, dtype in _PLAIN_COLUMNS:
             if name in given:
-                out[name] = np.asarray(given[name], dtype=dtype)
+                out[name] = _plain(name, given[name], dtype)
         if "features" in given:
             out["features"] = np.asarray(given["features"], dtype=np.float64)
         for name in {"policy", "run"} & given.keys():
@@ -239,12 +240,24 @@ def _check_shape(given: Mapping[str, Sequence[Any]]) -> None:
     if "prompt_id" not in given and "prompt" not in given:
         raise LogError(f"expected a column 'prompt_id' or 'prompt', found {sorted(given)}; add it.")
     rows = len(given["reward"])
+    if rows == 0:
+        raise LogError("'reward' has no values; expected one for every rollout, and at least one.")
     for name, values in given.items():
         if len(values) != rows:
             raise LogError(
                 f"'{name}' has {len(values)} values, 'reward' {rows}; "
                 "every column needs one value per rollout."
             )
+
+
+def _plain(name: str, values: Sequence[Any], dtype: type[Any]) -> np.ndarray:
+    """Return a column of whole numbers or flags; a step of 0.5 must not become one of 0."""
+    array = np.asarray(values)
+    if dtype is np.int64 and array.dtype.kind == "f":
+        bad = np.flatnonzero(~(np.isfinite(array) & (array == np.rint(array))))
+        if len(bad):
+            raise LogError(f"row {bad[0]}: '{name}' is {array[bad[0]]}; expected a whole number.")
+    return array.astype(dtype)
 
 
 def _finite(name: str, values: Sequence[Any], *, nan_allowed: bool = False) -> np.ndarray:

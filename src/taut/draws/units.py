@@ -5,6 +5,7 @@ where that differs, everything that needs e = r^ - r* needs a declared map from 
 Nothing is stretched in silence.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from taut.inequalities.rounding import outward
 from taut.types import Interval
 
 MOST_CLIPPED = 0.2  # a range that cuts more of the estimate off than this is refused
+_MOST_UNLIKE = 1e9  # times: gold on a narrower part of the common range loses its digits
 _BEYOND = 1e150  # squares and sums of larger numbers leave the doubles
 
 
@@ -158,6 +160,7 @@ def measure_units(
     if scale is not None:
         p, q = scale
         common = min(reward_range[0], p * own[0] + q), max(reward_range[1], p * own[1] + q)
+        _refuse_unlike(scale, own, common)
     return Units(
         reward_range=reward_range,
         reward_declared=declared,
@@ -165,6 +168,26 @@ def measure_units(
         gold_declared=gold_range is not None or declared,
         gold_scale=scale,
         common=common,
+    )
+
+
+def _refuse_unlike(
+    scale: tuple[float, float], gold: tuple[float, float], common: tuple[float, float]
+) -> None:
+    """Stop where gold has no digits left on the scale that it shares with the reward.
+
+    Raises:
+        AssumptionError: The map puts gold on a sliver of it, or far beyond the reward.
+    """
+    p, q = scale
+    width, reach = p * (gold[1] - gold[0]), max(map(abs, common))
+    if math.isfinite(reach) and width >= reach / _MOST_UNLIKE:
+        return
+    raise AssumptionError(
+        f"--gold-scale {p:g},{q:g} maps gold from [{gold[0]:g}, {gold[1]:g}] to "
+        f"[{p * gold[0] + q:g}, {p * gold[1] + q:g}]; with the reward's range that makes "
+        f"[{common[0]:g}, {common[1]:g}], on which gold has no digits left. Is it P,Q for "
+        "gold * P + Q? Without it E r* can be had all the same."
     )
 
 

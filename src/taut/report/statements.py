@@ -54,6 +54,14 @@ def _threshold_parts(settings: Settings) -> list[str]:
     return [f"{text} ({settings.tau_source})" if settings.tau_source else text]
 
 
+def estimand_text(log: Log) -> str:
+    """Say what is averaged, where a log holds several steps, policies or runs."""
+    return (
+        f"About the average over {count(log.prompts, 'prompt')}: each counts once, with all its "
+        f"rollouts at {log.cells} steps, policies and runs."
+    )
+
+
 def log_text(log: Log) -> str:
     """Return what was read, in one line."""
     return counts_text(

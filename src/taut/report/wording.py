@@ -32,6 +32,8 @@ from taut.types import Status
 
 Ends = tuple[float, float]
 
+_OF_THE_LOG = (*DECLARABLE, LOG_PROBS)
+
 
 class HasEnds(Protocol):
     """Anything with two ends, each of which may be open."""
@@ -219,12 +221,18 @@ def _estimated_sentence(found: Certificate) -> str:
 def _estimated_reasons(found: Certificate) -> Iterator[str]:
     if found.settings.reward_range_source == "read off the data":
         yield "Why: the reward range was read off the data, not declared (--reward-range)."
+    violated = [item for item in found.assumptions if item.stands is Standing.VIOLATED]
+    for item in violated:
+        yield f"Why: this is violated: {item.text} – {item.by}."
+    # What is merely assumed makes a result conditional, and is not why this one is less.
+    told = {item.text for item in violated}
+    told |= {item.text for item in found.assumptions if item.name in _OF_THE_LOG}
     for name, term in found.terms.named():
         if term.status != Status.ESTIMATED:
             continue
-        assumes = [text.rstrip(".") for text in term.assumes]
         # The reward range has its own sentence above.
-        assumes = [text for text in assumes if "read off the data" not in text] or assumes[1:]
+        assumes = [text.rstrip(".") for text in term.assumes if text not in told]
+        assumes = [text for text in assumes if "read off the data" not in text]
         if assumes:
             yield f"Why: {TERM_NAMES[name]} assumes that {'; '.join(assumes)}."
         elif not term.assumes:

@@ -129,6 +129,7 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
     def paper() -> tuple[Joined, float]:
         _needs_one_scale(mean)
         if coverage is not None and options.reward_mse is None and shift is not None:
+            _needs_data(shift)
             found = density.paper(mean, shift, budget, delta, coverage)
             return found, density.paper_forecast(mean, shift, coverage, delta)
         if coverage is None or options.reward_mse is None:
@@ -184,6 +185,8 @@ def _needs_labels(mean: TargetMean) -> None:
 
 
 def _needs_data(shift: Shift | None) -> None:
+    if shift is not None and len(shift.data.blocks) == 0:
+        raise CoverageError("needs reward data on prompts that do not all choose: too few are left")
     if shift is None:
         raise CoverageError("needs reward data (--reward-data)")
 

@@ -43,6 +43,11 @@ def gold(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]
                 "missing='worst'"
             )
         return _by_chances(mean, budget, delta)
+    if mean.missing is not None and mean.design.labels.uneven:
+        raise CoverageError(
+            "needs whole prompts labelled, or one number of rollouts of each: where rollouts are "
+            "missing (missing='worst'), rows labelled one by one go with how many are there"
+        )
     if not learns(mean):
         return _by_fixed_weight(mean, budget, delta)
     _, half_width = _gold_plan(mean, delta)

@@ -177,7 +177,7 @@ def describe_coverage(shift: Shift | None, audited: Blocks, delta: float) -> dic
 
     Source: theory §3.7.
     """
-    if shift is None or shift.data.weight is None:
+    if shift is None or shift.data.weight is None or len(shift.data.blocks) == 0:
         return None
     weight, blocks = shift.data.weight, shift.data.blocks
     mass, _ = weight_bounds(

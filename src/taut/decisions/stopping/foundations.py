@@ -157,9 +157,7 @@ def _item(name: str, stands: Standing, by: str, text: str | None = None) -> Assu
 
 def _held_out(options: WatchOptions, seen: Seen) -> Assumption:
     stands, by = standing(about.HELD_OUT, options.declared, seen.facts)
-    if stands is Standing.ASSUMED and seen.facts is not None and seen.facts.held_out is False:
-        stands, by = Standing.VIOLATED, "the log records that its policy was trained on them"
-    elif stands is Standing.ASSUMED and seen.recurs:
+    if stands is Standing.ASSUMED and seen.recurs:
         stands = Standing.VIOLATED
         by = (
             "prompts recur across steps, as training epochs do: a policy trained or chosen on them "

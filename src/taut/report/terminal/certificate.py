@@ -61,6 +61,8 @@ def _verdict(found: Certificate, ink: Ink) -> list[RenderableType]:
     lines: list[RenderableType] = [ink.text(verdict.sentence, "bold")]
     lines.append(_standing(found, verdict, ink))
     lines += [ink.text(detail) for detail in verdict.details]
+    if found.log.cells > 1:
+        lines.append(ink.text(statements.estimand_text(found.log)))
     return lines + flow(statements.log_text(found.log), ink)
 
 
