@@ -307,7 +307,8 @@ def test_reward_data_open_a_route(log, reward_data, monkeypatch, capsys):
     document = json.loads(out)
     assert (status, err) == (0, "")
     assert document["terms"]["reward_shift"]["route"].startswith("importance weights")
-    assert len(document["routes"]) == 7
+    assert len(document["routes"]) == 8
+    assert [item["noise"] for item in document["sensitivity"]] == [0.1, 0.5]
     assert document["coverage"]["draws"] > 0
 
 

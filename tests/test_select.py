@@ -12,6 +12,7 @@ import pytest
 import taut
 from check import assert_misses_at_most, misses_more_than
 from taut import cli
+from taut.auditing.options import Options
 from taut.decisions.selection import select as checkpoint
 from taut.draws.layout import draw_keys
 from taut.draws.rollouts import Rollouts
@@ -115,13 +116,58 @@ def test_the_check_rejects_comparisons_not_corrected_for_choosing(monkeypatch):
     """Planted mistake: comparisons at delta / 2 each, however many candidates there are."""
     honest = checkpoint.paired_difference
 
-    def uncorrected(one, other, *, eta, **settings):
-        return honest(one, other, eta=0.2, **settings)
+    def uncorrected(one, other, *, etas, **settings):
+        return honest(one, other, etas=(0.2, 0.2), **settings)
 
     monkeypatch.setattr(checkpoint, "paired_difference", uncorrected)
     worlds = equal_worlds("coin", 20, 7)
     found = count_failures(60, lambda seed: worlds, 60, 60, 0.2)
     assert misses_more_than(found["best kept"], 60, 0.2), found
+
+
+# --- a leader named beforehand --------------------------------------------------------------------
+
+
+def upper_reach(found, leader):
+    """How far above its mean the comparisons of others with the leader end, on average."""
+    others = [item for item in found.candidates if item.name != leader]
+    return np.mean([item.comparison.upper - item.comparison.mean for item in others])
+
+
+def test_shares_of_the_comparisons_sum_to_half_of_delta_whoever_is_best():
+    """For every candidate that may be the best one, with a leader and without."""
+    log = hard_and_easy(5, 40)
+    for leader in (None, 0, 3):
+        contest, _, half = checkpoint._enter(
+            log, "step", Options(beta=None, target="reward", **held_out()), leader
+        )
+        for best in contest.place:
+            spent = sum(contest.eta(best, other) for other in contest.place if other != best)
+            assert spent == pytest.approx(half, rel=1e-12)
+
+
+def test_a_right_leader_makes_comparisons_cheap_and_a_wrong_one_little_dearer():
+    """Of 20 candidates: what separates the others from the best, by who was named before."""
+    log = hard_and_easy(20, 60, gap=0.005)
+    settings = {"target": "reward", **held_out()}
+    plain, right, wrong = (taut.select(log, leader=leader, **settings) for leader in (None, 19, 0))
+    assert plain.leader == right.leader == wrong.leader == 19
+    assert upper_reach(right, 19) <= 0.78 * upper_reach(plain, 19)
+    assert upper_reach(wrong, 19) <= 1.1 * upper_reach(plain, 19)
+    assert (plain.settings.leader, right.settings.leader) == (None, 19)
+
+
+@pytest.mark.parametrize("leader", [100, 1000])
+def test_claims_rarely_fail_whoever_is_named(leader):
+    worlds = equal_worlds("coin", 10, 7)
+    found = count_failures(80, lambda seed: worlds, 20, 20, 0.2, leader=leader)
+    for what, misses in found.items():
+        assert_misses_at_most(misses, 80, 0.2, f"leader {leader}: {what}")
+
+
+def test_a_leader_that_is_not_there_is_refused():
+    with pytest.raises(taut.UsageError, match="leader is 7; no such step: the log holds 0, 1"):
+        taut.select(hard_and_easy(2, 20), leader=7, target="reward", **held_out())
 
 
 # --- what pairing brings, and when it cannot be had -----------------------------------------------
@@ -274,7 +320,7 @@ def test_trained_on_prompts_make_everything_an_estimate(turned):
     assert found.leader == 200
     assert found.remaining == (100, 200, 300)
     assert found[300].excluded.status is Status.ESTIMATED
-    assert found.remaining_by_estimate == (100, 200)
+    assert found.remaining_by_estimate == (200,)
     assert all(item.certificate.status is Status.ESTIMATED for item in found.candidates)
     text = " ".join(str(found).split())
     assert "Nothing can be chosen with a guarantee" in text

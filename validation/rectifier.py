@@ -19,6 +19,9 @@ from pathlib import Path
 import numpy as np
 from tests.check import misses_more_than
 
+import taut
+from taut.draws.layout import lay_out, settle
+from taut.draws.rollouts import Rollouts
 from taut.inequalities.label_designs import LabelledDraws, fixed_blocks, labelled_blocks
 from taut.inequalities.mean import mean_interval
 from taut.inequalities.rectifier import joint_interval, rectified_interval
@@ -100,11 +103,12 @@ def run_world(draw: Callable[[np.random.Generator], Log], logs: int, seed: int) 
     ours = np.zeros((len(LABELS), logs))
     oracle = np.zeros((len(LABELS), len(WEIGHTS), logs))
     misses = np.zeros(len(LABELS), dtype=int)
+    ids = ids_in_draw_order(DRAWS)
     for log in range(logs):
         drawn = draw(rng)
         for at, labels in enumerate(LABELS):
-            found = _interval(_with_judge(drawn, labels))
-            ours[at, log] = found.width
+            found = audited(drawn, labels, ids)
+            ours[at, log] = found.upper - found.lower
             misses[at] += not found.lower <= 0.5 <= found.upper
             oracle[at, :, log] = [
                 _interval(_with_oracle(drawn, labels, weight)).width for weight in WEIGHTS
@@ -124,6 +128,25 @@ def run_world(draw: Callable[[np.random.Generator], Log], logs: int, seed: int) 
         )
         for at, labels in enumerate(LABELS)
     ]
+
+
+def ids_in_draw_order(draws: int) -> np.ndarray:
+    """Return ids that an audit puts in the order of the rows: the oracle bets in that order."""
+    ids = np.arange(draws)
+    rollouts = Rollouts.from_arrays(prompt_id=ids, reward=np.zeros(draws))
+    return ids[lay_out(settle(rollouts).rollouts, seed=0).blocks.rows]
+
+
+def audited(log: Log, labels: int, ids: np.ndarray) -> taut.Certificate:
+    """Audit a log of which the first rows are labelled."""
+    gold = np.where(np.arange(len(ids)) < labels, log.gold, np.nan)
+    return taut.audit(
+        Rollouts.from_arrays(prompt_id=ids, reward=log.judge, gold=gold),
+        target="reward",
+        reward_range=(0, 1),
+        delta=DELTA,
+        declare="held-out,complete,random-labels",
+    )
 
 
 def _with_judge(log: Log, labels: int):
@@ -228,8 +251,8 @@ def page(cells: list[Cell], joint: dict, alone: dict) -> tuple[str, list[str]]:
         "# Gold labels beside a judge",
         "",
         f"Mean widths at δ = {DELTA}, {cells[0].logs} logs of {DRAWS:,} draws a world, labels "
-        "nested on the same logs. The oracle knows E[r\\* | judge] and, in hindsight, the best "
-        "constant weight of it; it makes the same bets.",
+        "nested on the same logs, through `taut.audit`. The oracle knows E[r\\* | judge] and, in "
+        "hindsight, the best constant weight of it; it makes the same bets.",
         "",
         "| judge | labels | width | oracle (weight) | / oracle | labels alone | / alone | misses |",
         "|" + "---|" * 8,

@@ -461,6 +461,13 @@ _EXPLANATION = (
                 "conditional",
             ],
             [
+                "`joint`",
+                "gold labels on the audited log and weighted reward data in one fortune; only "
+                "where asked for (`--route joint`), on prompts that the two logs do not share",
+                "gold on both, log-probs",
+                "conditional",
+            ],
+            [
                 "`score`",
                 "errors linear in the score, by the shift of its mean",
                 "gold",
@@ -476,6 +483,10 @@ _EXPLANATION = (
     "Mass of the policy that reward data never show costs its own size: it makes `truncated` and "
     "`importance` wide, never wrong. M and the form are chosen on the calibration splits; the "
     "form with the learned reward as control variate needs 200 certifying draws in each log.",
+    "",
+    "Where the route taken uses weights and no `--log-prob-noise` is declared, the report also "
+    "shows the certificate as it would be if log-ratios and log-weights were off by up to .1 and "
+    ".5 nats a sequence (`sensitivity`).",
     "",
     "A route is refused, with the reason, where columns are missing, fewer than two labelled draws "
     "certify, rows of draws of unequal size were labelled one by one, the mean weight on reward "

@@ -46,7 +46,7 @@ def _more_data(ready: Prepared, main: TargetCertificate) -> Advice:
     shift, sampling = main.terms.reward_shift, main.terms.sampling
     draws = len(ready.design.blocks)
     labelled = 0 if ready.design.labels is None else ready.design.labels.draws
-    gold = shift.source == "theory §3.6"
+    gold = shift.source in ("theory §3.6", "theory §2.4b")  # labels, in blocks or alone
     if sampling.lower is None or shift.lower is None:
         by_labels, width = True, main.upper - main.lower
     else:

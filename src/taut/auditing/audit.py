@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from taut.auditing.evidence import describe_log, measured_means, paper_bound, to
 from taut.auditing.options import (
     TARGETS,
     By,
+    GoldKind,
     Method,
     Options,
     Prompts,
@@ -35,6 +37,7 @@ from taut.engines.tables import Data, as_rollouts
 from taut.errors import AssumptionError, LogError, UsageError
 from taut.types import Interval, Status
 
+_NOISES = (0.1, 0.5)  # nats a sequence; kernels differ by about the first
 BY_COLUMNS = ("step", "policy", "run")
 
 
@@ -66,6 +69,7 @@ def audit(
     missing: Literal["worst"] | None = None,
     launched: tuple[int, int] | None = None,
     log_prob_noise: float | None = None,
+    gold_kind: GoldKind = None,
 ) -> Certificate:
     """Certify what a log of rollouts says about the true objective.
 
@@ -78,6 +82,7 @@ def audit(
             policy and of the behaviour policy that made them, and gold where it is known.
         reward_range, gold_range: (low, high), reward units and units of gold, fixed before the
             data. Without a reward range one is read off the data and the result is "estimated".
+        gold_kind: "binary": every label is one of the two ends of gold's range.
         gold_scale: (p, q): gold * p + q is in reward units. Needed for J* where gold has a range of
             its own; E r* stays in units of gold.
         tau: Clip threshold in nats, "auto" (chosen on the calibration split) or None (no clip).
@@ -87,8 +92,8 @@ def audit(
             (E[r* - beta l^tau]) or "reward" (E r*).
         method: "betting", "bernstein", "hoeffding" or "paper".
         side: "both", or all of delta for the "lower" or the "upper" end.
-        route: How to bound the reward shift: "auto" (forecast narrowest), "gold", "paper",
-            "centred", "truncated", "importance", "score" or "trivial".
+        route: How to bound the reward shift: "auto" (forecast narrowest), "gold", "joint",
+            "paper", "centred", "truncated", "importance", "score" or "trivial".
         reward_mse, coverage: Declared L (squared reward units) and C = sqrt(1 + chi-square).
         log_ratio_max: Declared upper bound on the log-ratio, nats.
         log_ratio_second_moment: Declared bound on E l^2, nats squared.
@@ -144,6 +149,7 @@ def audit_by(
     missing: Literal["worst"] | None = None,
     launched: tuple[int, int] | None = None,
     log_prob_noise: float | None = None,
+    gold_kind: GoldKind = None,
 ) -> Certificates:
     """Certify each step, policy or run of a log; all certificates hold together at 1 - delta.
 
@@ -264,8 +270,46 @@ def certify_ready(
         ),
         assumptions=main.assumptions,
         advice=advise(ready, main),
+        sensitivity=_sensitivity(ready, reward_data, main),
         health=design_.checks,
     )
+
+
+def _sensitivity(
+    ready: Prepared, reward_data: Rollouts | None, main: TargetCertificate
+) -> tuple[result.Sensitivity, ...]:
+    """Certify again with noise of log-probs that nobody declared (theory §3.7).
+
+    Where the route taken uses weights; labels alone, and the trivial bound, do not.
+    """
+    if reward_data is None or ready.options.log_prob_noise is not None:
+        return ()
+    if any(not item.reason and item.route in ("gold", "trivial") for item in main.routes):
+        return ()
+    if reward_data.policy_logprob is None or reward_data.behaviour_logprob is None:
+        return ()
+    found = []
+    for noise in _NOISES:
+        declared = replace(ready.design.declared, log_prob_noise=noise)
+        noisy = replace(
+            ready,
+            options=replace(ready.options, log_prob_noise=noise),
+            design=replace(ready.design, declared=declared),
+        )
+        try:
+            item = certify(ready.options.target, noisy, place_reward_data(noisy, reward_data))
+        except (AssumptionError, UsageError):
+            continue  # the route that was named is not open under noise
+        found.append(
+            result.Sensitivity(
+                noise=noise,
+                lower=item.lower,
+                upper=item.upper,
+                status=item.status,
+                route=item.terms.reward_shift.route,
+            )
+        )
+    return tuple(found)
 
 
 def _comparison(normal: Interval) -> result.Comparison:
@@ -327,6 +371,7 @@ def _settings(ready: Prepared, simultaneous: int) -> result.Settings:
         missing=options.missing,
         launched=options.launched,
         log_prob_noise=options.log_prob_noise,
+        gold_kind=options.gold_kind,
         coverage=options.coverage,
         reward_mse=options.reward_mse,
         log_ratio_max=options.log_ratio_max,

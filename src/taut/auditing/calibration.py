@@ -14,17 +14,15 @@ from taut.bounds.kl_clipping import (
     next_record,
     second_moment_tail,
 )
-from taut.bounds.reward_shift import (
-    FEW_LABELS,
-)
 from taut.bounds.sampling import predicted_half_width
-from taut.draws.labels import inclusion_varies, label_counts
+from taut.draws.labels import label_counts
 from taut.draws.rollouts import Blocks
 from taut.draws.sheets import SheetLabels
 
 # Used where too few draws are at hand to choose; the constant most trainers clamp at (nats).
 DEFAULT_TAU = 10.0
 FEWEST_DRAWS = 5
+_DEAREST = 2.0  # sampling widths of the reward alone that a clipped objective may cost
 _GRID = 24  # thresholds tried, half as many again evenly spaced
 
 
@@ -39,22 +37,20 @@ class Split:
 def split_draws(blocks: Blocks, gold: np.ndarray | None, share: float) -> Split:
     """Set the first draws of the draw order aside for calibration.
 
-    Few labels are all kept for certifying where enough unlabelled draws are at hand: which rows
-    are labelled is blind to outcomes, so this costs nothing (theory §3.6).
+    Labels are kept for certifying where enough unlabelled draws are at hand: which rows are
+    labelled is blind to outcomes, so this costs nothing (theory §3.6).
 
     Args:
         blocks: All draws, in draw order.
-        gold: Labels with NaN gaps, shape (rollouts,), or None.
+        gold: Labels to keep, with NaN gaps, shape (rollouts,), or None; of draws of one chance.
         share: Share of the draws for calibration, in [0, 1).
     """
     count = math.floor(share * len(blocks))
     chosen = np.zeros(len(blocks), dtype=bool)
     candidates = np.arange(len(blocks))
     if gold is not None:
-        counts = label_counts(gold, blocks)
-        labelled = counts > 0
-        few = 0 < labelled.sum() < FEW_LABELS and (~labelled).sum() >= 2 * count
-        if few and not inclusion_varies(counts, blocks.sizes):
+        labelled = label_counts(gold, blocks) > 0
+        if labelled.any() and (~labelled).sum() >= 2 * count:
             candidates = np.flatnonzero(~labelled)
     chosen[candidates[:count]] = True
     return Split(blocks.subset(chosen), blocks.subset(~chosen))
@@ -97,6 +93,7 @@ def choose_thresholds(
     delta: float,
     maximum: float | None,
     second_moment: float | None,
+    target: str = "objective",
 ) -> Thresholds:
     """Choose both clip thresholds by predicted certificate width on the calibration split.
 
@@ -111,6 +108,7 @@ def choose_thresholds(
         certifying_draws: How many draws will.
         delta: Error probability.
         maximum, second_moment: Declared E-sure bound (nats) and E l^2 (nats squared), or None.
+        target: For "clipped" the threshold is part of what is certified; see `WidthForecast.best`.
 
     Source: theory §7.2, §4.3.
     """
@@ -130,7 +128,7 @@ def choose_thresholds(
         delta=delta,
         second_moment=second_moment,
     )
-    tau = min(forecast.candidates(), key=lambda tau: forecast.at(tau, tau_negative).width)
+    tau = forecast.best(tau_negative, clipped=target == "clipped")
     return Thresholds(tau, tau_negative, "narrowest predicted interval on the calibration split")
 
 
@@ -191,6 +189,20 @@ class WidthForecast:
             positive=self.beta * self._positive_tail(tau),
             negative=self.beta * negative_tail(tau_negative).bound,
         )
+
+    def best(self, tau_negative: float, *, clipped: bool) -> float:
+        """Return the threshold of the narrowest forecast, nats (theory §7.2).
+
+        The clipped objective pays no tail: a larger threshold only brings it nearer to J*, and the
+        tail is charged here as what it is away from it. With a tail of infinite mean that charge
+        never ends, so that the price in sampling is bounded: no more than twice the width that the
+        smallest threshold has.
+        """
+        found = [(tau, self.at(tau, tau_negative)) for tau in self.candidates()]
+        most = _DEAREST * found[0][1].sampling if clipped else math.inf
+        return min((item for item in found if item[1].sampling <= most), key=lambda x: x[1].width)[
+            0
+        ]
 
     def candidates(self) -> list[float]:
         """Return thresholds worth trying, nats, ascending.

@@ -140,6 +140,7 @@ class Settings(Part):
     missing: str | None
     launched: tuple[int, int] | None
     log_prob_noise: float | None
+    gold_kind: str | None = None
     coverage: float | None
     reward_mse: float | None
     log_ratio_max: float | None
@@ -276,6 +277,19 @@ class LedgerEntry(Part):
     delta: float
 
 
+class Sensitivity(Part):
+    """What the certificate would be if log-ratios and log-weights were off by up to `noise` nats.
+
+    Ends in the units of the target; None where nothing bounds that end.
+    """
+
+    noise: float
+    lower: float | None
+    upper: float | None
+    status: Status
+    route: str | None
+
+
 class Advice(Part):
     """The one thing that would tighten the certificate most."""
 
@@ -316,6 +330,7 @@ class Certificate(Document):
         targets: All three, each on its own at the same level.
         terms, ledger, routes, comparison: Of the target.
         assumptions: What it rests on, each with how it stands.
+        sensitivity: With reward data and no declared noise of log-probs, at noises of .1 and .5.
         transport: A document `taut.transport/2`, where a margin was declared.
     """
 
@@ -339,6 +354,7 @@ class Certificate(Document):
     ledger: tuple[LedgerEntry, ...]
     assumptions: tuple[Assumption, ...]
     advice: Advice
+    sensitivity: tuple[Sensitivity, ...] = ()
     health: tuple[Check, ...]
     transport: dict[str, Any] | None = None
 

@@ -18,10 +18,24 @@ Target = Literal["auto", "objective", "clipped", "reward"]
 Threshold = float | Literal["auto"] | None
 Method = Literal["betting", "bernstein", "hoeffding", "paper"]
 Side = Literal["both", "lower", "upper"]
-Route = Literal["auto", "gold", "paper", "centred", "truncated", "importance", "score", "trivial"]
+Route = Literal[
+    "auto", "gold", "joint", "paper", "centred", "truncated", "importance", "score", "trivial"
+]
+GoldKind = Literal["binary"] | None
 Prompts = Literal["sample", "list", "with-replacement"]
 By = Literal["step", "policy", "run"]
-ROUTES = ("auto", "gold", "paper", "centred", "truncated", "importance", "score", "trivial")
+ROUTES = (
+    "auto",
+    "gold",
+    "joint",
+    "paper",
+    "centred",
+    "truncated",
+    "importance",
+    "score",
+    "trivial",
+)
+GOLD_KINDS = (None, "binary")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +65,7 @@ class Options:
     missing: str | None = None
     launched: tuple[int, int] | None = None
     log_prob_noise: float | None = None
+    gold_kind: GoldKind = None
 
     def __post_init__(self) -> None:
         _one_of("target", self.target, (AUTO, *TARGETS))
@@ -60,6 +75,7 @@ class Options:
         object.__setattr__(self, "held_out", "held-out" in words)
         _one_of("method", self.method, METHODS)
         _one_of("side", self.side, SIDES)
+        _one_of("gold_kind", self.gold_kind, GOLD_KINDS)
         _one_of("route", self.route, ROUTES)
         _between("delta", self.delta, 0, 1, "a probability above 0 and below 1", open_low=True)
         _between("calibration", self.calibration, 0, 1, "a share, 0 or more and below 1")

@@ -19,7 +19,7 @@ from taut.auditing.target import UnitData, unit_data
 from taut.bounds.coverage import log_e_value_of_mean
 from taut.bounds.reward_shift import FEW_LABELS
 from taut.draws.design import Design, design, refuse_clipped_estimate
-from taut.draws.labels import label_counts
+from taut.draws.labels import LabelKind, label_counts
 from taut.draws.layout import Whole
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.errors import AssumptionError, LogError, UsageError
@@ -94,7 +94,7 @@ def prepare(
     delta = options.delta / simultaneous
     share = _calibration_share(data, found, options, chooses_truncation)
     if found.sheet is None:
-        split = split_draws(found.blocks, data.gold, share)
+        split = split_draws(found.blocks, _spared(data, found, options), share)
     else:
         split = split_sheet(found.blocks, data.gold, share, found.sheet)
     if len(split.certifying) == 0:
@@ -125,6 +125,7 @@ def enter(
     unavailable = _unavailable(found, options)
     options, reason = _with_target(found, options, unavailable)
     _check_declared(found, options)
+    _check_gold_kind(found, options)
     return Entered(design=found, options=options, target_reason=reason, unavailable=unavailable)
 
 
@@ -225,6 +226,21 @@ def _check_declared(found: Design, options: Options) -> None:
         )
 
 
+def _check_gold_kind(found: Design, options: Options) -> None:
+    """Stop where gold is declared to be of two values and is not."""
+    gold = found.rollouts.gold
+    if options.gold_kind != "binary" or gold is None:
+        return
+    low, high = found.units.gold_range
+    wrong = np.flatnonzero(~np.isnan(gold) & (gold != low) & (gold != high))
+    if len(wrong):
+        raise AssumptionError(
+            f"row {wrong[0]}: gold is {gold[wrong[0]]:g}, and --gold-kind binary says that every "
+            f"label is {low:g} or {high:g}, the ends of its range; declare the range that holds "
+            "(--gold-range), or leave --gold-kind out."
+        )
+
+
 # --- the calibration split ------------------------------------------------------------------------
 
 
@@ -245,7 +261,29 @@ def _calibration_share(
     chooses_tau = costs and options.tau == "auto" and options.log_ratio_max is None
     labelled = 0 if found.labels is None or found.sheet is not None else found.labels.draws
     chooses_plan = labelled >= FEW_LABELS or (labelled > 0 and costs)
+    if _learns(found, options) or (found.labels and found.labels.kind is LabelKind.CHANCES):
+        chooses_plan = False  # what the judge is worth is learned as bets are made, or not used
     return options.calibration if chooses_tau or chooses_plan or chooses_truncation else 0.0
+
+
+def _learns(found: Design, options: Options) -> bool:
+    """Whether bets learn from labels, so that every label that is not set aside certifies."""
+    if found.labels is None or options.method != "betting" or options.missing is not None:
+        return False
+    return found.one_law and found.labels.one_chance
+
+
+def _spared(data: UnitData, found: Design, options: Options) -> np.ndarray | None:
+    """Return labels whose draws should certify, where others can be set aside; None for none.
+
+    With unequal chances of a label, setting unlabelled draws aside would leave draws of another
+    law.
+    """
+    labels = found.labels
+    if labels is None or not labels.one_chance:
+        return None
+    few = labels.draws < FEW_LABELS
+    return data.gold if few or _learns(found, options) else None
 
 
 def _thresholds(data: UnitData, split: Split, options: Options, delta: float) -> Thresholds | None:
@@ -276,6 +314,7 @@ def auto_thresholds(
         delta=delta,
         maximum=options.log_ratio_max,
         second_moment=options.log_ratio_second_moment,
+        target=options.target,
     )
     if options.tau_negative is None:
         return chosen

@@ -68,6 +68,7 @@ class TargetMean:
         draws: r - cost per draw, in draw order; `low` and `high` are its range.
         method, source: The sampling bound that fits: order-free where draws differ in law, and an
             estimate where nothing is clipped and the range is infinite.
+        gold_kind, gold_ends: As declared, and the ends of gold's range.
         missing: What was launched and is not there, where that is to be counted at its worst.
         rests_on: What any interval of it rests on.
         status: What an interval by that method is worth.
@@ -95,6 +96,8 @@ class TargetMean:
         # Rounding of a block mean may leave the range by an ulp.
         self.draws = np.clip(self.blocks.means(data.reward - self.cost), self.low, self.high)
         unbounded = math.isinf(self.high - self.low)
+        self.gold_kind = options.gold_kind
+        self.gold_ends: tuple[float, float] = design.units.gold_ends
         self.missing = None
         if options.missing is not None:
             self.missing = count_missing(self.blocks, options.launched)

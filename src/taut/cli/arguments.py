@@ -239,7 +239,17 @@ audit_options = _stack(
     click.option(
         "--route",
         type=click.Choice(
-            ["auto", "gold", "paper", "centred", "truncated", "importance", "score", "trivial"]
+            [
+                "auto",
+                "gold",
+                "joint",
+                "paper",
+                "centred",
+                "truncated",
+                "importance",
+                "score",
+                "trivial",
+            ]
         ),
         default="auto",
         show_default=True,
@@ -275,10 +285,16 @@ audit_options = _stack(
         help="Declared bound on the error of a log-ratio or log-weight, nats a sequence.",
     ),
     click.option(
+        "--gold-kind",
+        type=click.Choice(["binary"]),
+        help="Every label is one of the two ends of gold's range: exact binomial intervals where "
+        "they are narrower.",
+    ),
+    click.option(
         "--calibration",
         type=float,
         default=0.2,
         show_default=True,
-        help="Share of the prompts that choose tau and weights, where there is a choice.",
+        help="Share of the prompts that choose tau and fixed weights, where there is a choice.",
     ),
 )

@@ -7,9 +7,9 @@ _GROUPS = {
     "reward_data reward_map behaviour",
     "What is asked": "target by beta tau tau_negative margin width require_lower require_best gold "
     "learned control unlabelled average most",
-    "What you declare": "reward_range gold_range gold_scale declare held_out prompts missing "
-    "launched per_prompt one_policy whole_batches log_ratio_max log_ratio_second_moment coverage "
-    "reward_mse log_prob_noise",
+    "What you declare": "reward_range gold_range gold_scale gold_kind declare held_out prompts "
+    "missing leader launched per_prompt one_policy whole_batches log_ratio_max "
+    "log_ratio_second_moment coverage reward_mse log_prob_noise",
     "How it is bounded": "delta method side route calibration seed",
     "Money": "budget decode_cost prefill_cost label_cost pair_cost unit rm_curve pairs_at_hand "
     "most_rollouts step",

@@ -29,6 +29,12 @@ from taut.errors import UsageError
     metavar="VALUE",
     help="Exit 3 unless this step, policy or run is the choice, with a guarantee.",
 )
+@click.option(
+    "--leader",
+    metavar="VALUE",
+    help="The one expected to be best, named before this log was looked at: comparisons with it "
+    "get half of what comparisons may spend. Any name is valid; a right one pays.",
+)
 @json_option
 @html_option
 def select(

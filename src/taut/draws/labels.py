@@ -47,6 +47,11 @@ class Labels:
     draws: int
     uneven: bool
 
+    @property
+    def one_chance(self) -> bool:
+        """Whether every draw had the same chance of a label."""
+        return self.kind is not LabelKind.CHANCES and not self.uneven
+
 
 def labelled_rows(gold: np.ndarray) -> np.ndarray:
     """Return a mask of the rows that carry a gold label, shape (rollouts,)."""

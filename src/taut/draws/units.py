@@ -69,6 +69,12 @@ class Units:
         refuse_outside(gold, self.gold_range)
         return to_unit(self.in_reward_units(gold), *self.common)
 
+    @property
+    def gold_ends(self) -> tuple[float, float]:
+        """Ends of gold's range on the unit scale, as `unit_gold` maps labels that lie there."""
+        low, high = self.unit_gold(np.array(self.gold_range))
+        return float(low), float(high)
+
     def in_reward_units(self, gold: np.ndarray) -> np.ndarray:
         """Map gold by the declared map; the identity where both have one scale."""
         p, q = self.gold_scale or (1.0, 0.0)

@@ -36,6 +36,7 @@ ROUTE_NAMES = {
 
 ROUTE_LABELS = {
     "gold": "gold labels",
+    "joint": "labels and data",
     "paper": "paper, C √L",
     "centred": "centred",
     "truncated": "truncated",

@@ -17,7 +17,7 @@ from taut.auditing.certificate import (
 )
 from taut.decisions.transport.result import Transport
 from taut.draws.check import FAIL, NOT_CHECKED, NOTE, PASS, WARN, Check
-from taut.report.digits import count, percent, short
+from taut.report.digits import count, decimals_for, interval, percent, short
 from taut.report.names import CHECK_NAMES, ROUTE_NAMES
 from taut.report.wording import ends
 
@@ -97,6 +97,17 @@ def counts_text(
         parts.append(count(gold, "gold label") if gold else "no gold labels")
     if rejected:
         parts.append(f"{count(rejected, 'row')} rejected")
+    return " · ".join(parts)
+
+
+def sensitivity_text(found: Certificate) -> str:
+    """Return what the certificate would be under noise of the log-probs that nobody declared."""
+    parts = []
+    for item in found.sensitivity:
+        if item.lower is not None and item.upper is not None:
+            digits = decimals_for(item.upper - item.lower)
+            ends = interval(item.lower, item.upper, digits)
+            parts.append(f"{ends} if log-probs are {short(item.noise)} nats off")
     return " · ".join(parts)
 
 

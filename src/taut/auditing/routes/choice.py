@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from taut.auditing.options import Options
 from taut.auditing.routes import declared as routes
+from taut.auditing.routes import gold as labels
 from taut.auditing.routes import reward_data as density
 from taut.auditing.routes import sheet
 from taut.auditing.routes.declared import Joined
+from taut.auditing.routes.joint import joint as joint_route
 from taut.auditing.routes.reward_data import Shift
 from taut.auditing.target import Budget, TargetMean
 from taut.bounds.reward_shift import (
@@ -39,6 +41,8 @@ class Route:
     reason: str
     forecast: float
 
+
+_ASKED = ("score", "joint")  # taken only where they are named
 
 # A route and the width that the calibration splits forecast for it.
 _Build = Callable[[], tuple[Joined, float]]
@@ -73,7 +77,7 @@ def _narrowest(found: list[Route]) -> Route:
 
     Without one, labels whose weights had to be estimated; without those, the trivial bound.
     """
-    open_ones = [item for item in found if item.joined is not None and item.name != "score"]
+    open_ones = [item for item in found if item.joined is not None and item.name not in _ASKED]
     trivial = open_ones[-1]
 
     def rank(item: Route) -> tuple[int, float]:
@@ -91,6 +95,8 @@ def _explained(item: Route, taken: Route) -> Route:
     if item.joined is None or item is taken:
         return item
     reason = f"open; {taken.name} was forecast to be narrower"
+    if item.name == "joint":
+        reason = "open to those who ask (--route joint): it rests on the weights too"
     if item.joined.status is Status.VACUOUS:
         reason = "open to all, and says nothing"
     elif item.joined.status is Status.ESTIMATED:
@@ -112,10 +118,14 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
     coverage = options.coverage
 
     def gold() -> tuple[Joined, float]:
-        labels = mean.data.gold
-        if labels is None or not (label_counts(labels, mean.blocks) > 0).any():
-            raise CoverageError("needs gold labels on the audited rollouts")
-        return sheet.gold(mean, budget, delta, plain=routes.gold)
+        _needs_labels(mean)
+        return sheet.gold(mean, budget, delta, plain=labels.gold)
+
+    def joint() -> tuple[Joined, float]:
+        _needs_labels(mean)
+        _needs_data(shift)
+        found = joint_route(mean, shift, budget)
+        return found, math.inf  # rests on weights: never in place of the labels unasked
 
     def paper() -> tuple[Joined, float]:
         _needs_one_scale(mean)
@@ -159,6 +169,7 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
 
     return {
         "gold": gold,
+        "joint": joint,
         "paper": paper,
         "centred": centred,
         "truncated": truncated,
@@ -166,6 +177,12 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
         "score": score,
         "trivial": trivial,
     }
+
+
+def _needs_labels(mean: TargetMean) -> None:
+    labelled = mean.data.gold
+    if labelled is None or not (label_counts(labelled, mean.blocks) > 0).any():
+        raise CoverageError("needs gold labels on the audited rollouts")
 
 
 def _needs_data(shift: Shift | None) -> None:

@@ -1,25 +1,17 @@
-"""Routes from the learned reward to the true one: gold labels, declared constants, or nothing.
+"""Routes from the learned reward to the true one: declared constants, or nothing.
 
 Each route joins sampling and reward shift into one interval on the unit scale (theory §3, §5).
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from taut.auditing.options import Options
 from taut.auditing.target import Budget, Event, TargetMean, exact_mean
-from taut.bounds.reward_shift import (
-    GoldPlan,
-    choose_gold_plan,
-    gold_blocks,
-)
-from taut.bounds.sampling import predicted_half_width
 from taut.draws import assumptions as about
-from taut.draws.assumptions import Assumption, Standing, status_of
-from taut.draws.labels import LabelKind, label_counts, labelled_rows
-from taut.errors import CoverageError
+from taut.draws.assumptions import Assumption, Standing
 from taut.types import Interval, Status
 
 
@@ -55,154 +47,6 @@ def both_ends(what: str, budget: Budget) -> tuple[Event, ...]:
     return (
         Event(f"lower end of the mean of {what}", budget.lower),
         Event(f"upper end of the mean of {what}", budget.upper),
-    )
-
-
-def gold(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]:
-    """Gold labels on audited rollouts, joined with the learned reward (theory §3.6).
-
-    Returns:
-        The route, and the width that it was forecast to have on the calibration split.
-    """
-    data, blocks = mean.data, mean.blocks
-    if mean.design.labels.kind is LabelKind.CHANCES:
-        if mean.missing is not None:
-            raise CoverageError(
-                "needs labels of one chance: recorded chances are not weighed together with "
-                "missing='worst'"
-            )
-        return _by_chances(mean, budget, delta)
-    if mean.missing is not None and mean.design.labels.uneven:
-        raise CoverageError(
-            "needs whole prompts labelled, or one number of rollouts of each: where rollouts are "
-            "missing (missing='worst'), rows labelled one by one go with how many are there"
-        )
-    labelled = int((label_counts(data.gold, blocks) > 0).sum())
-    parts = {
-        "reward": data.reward,
-        "gold": data.gold,
-        "kl_cost": mean.cost,
-        "kl_range": mean.cost_range,
-    }
-    plan, half_width = _gold_plan(mean, delta)
-    joint = gold_blocks(plan, **parts, blocks=blocks)
-    interval = mean.interval(
-        joint.values,
-        joint.low,
-        joint.high,
-        budget,
-        np.ones(len(joint.values), dtype=np.int64),
-        label_counts(data.gold, blocks) > 0,
-    )
-    sampling, shift = shares_of(mean, joint.values, interval)
-    assumes = mean.design.resting_on(about.RANDOM_LABELS, about.GOLD_RANGE)
-    joined = Joined(
-        interval=interval,
-        sampling=sampling,
-        shift=shift,
-        events=both_ends("gold blocks", budget),
-        status=status_of(assumes),
-        assumes=assumes,
-        route=_gold_route(plan, labelled),
-        source="theory §3.6",
-        values=joint.values,
-        guaranteed=joint.exact,
-    )
-    return joined, 2 * half_width
-
-
-def _by_chances(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]:
-    """Rows labelled one by one with recorded chances: inverse weights (theory §3.6).
-
-    Both ends are lower ends of means that no weight makes negative: of r* - cost, and of
-    1 - r* + cost. So no largest weight enters a bound, only the scale of its bets.
-    """
-    blocks, data = mean.blocks, mean.data
-    known = labelled_rows(data.gold)
-    chance = np.where(known, mean.design.rollouts.label_probability, 1.0)
-    weight = np.where(known, 1.0 / chance, 0.0)
-    most = float((1.0 / chance[blocks.rows]).max())
-    gold = np.where(known, data.gold, 0.0)
-    ends, spent = [], (budget.lower, budget.upper)
-    shown = None
-    for upper in (False, True):
-        part = (1 - gold if upper else gold) * weight
-        cost = mean.cost if upper else -mean.cost
-        low, high = mean.cost_range if upper else (-mean.cost_range[1], -mean.cost_range[0])
-        values = np.clip(blocks.means(part + cost), low, most + high)
-        shown = values if shown is None else shown
-        found = mean.interval(values, low, most + high, Budget(spent[upper], 0.0, 0.0))
-        ends.append(found.lower)
-    interval = Interval(ends[0], 1 - ends[1])
-    measured, centre = exact_mean(mean.draws), exact_mean(shown)
-    assumes = mean.design.resting_on(about.RANDOM_LABELS, about.GOLD_RANGE)
-    joined = Joined(
-        interval=interval,
-        sampling=Interval(interval.lower - centre, interval.upper - centre),
-        shift=Interval(centre - measured, centre - measured),
-        events=both_ends("gold weighted by the chances of its labels", budget),
-        status=status_of(assumes),
-        assumes=assumes,
-        route=f"gold labels on {int(known[blocks.rows].sum())} rollouts, by recorded chances",
-        source="theory §3.6",
-        values=shown,
-    )
-    width = predicted_half_width(
-        shown, low=mean.low, high=most + mean.high, blocks=len(shown), delta=delta
-    )
-    return joined, 2 * width
-
-
-def _gold_plan(mean: TargetMean, delta: float) -> tuple[GoldPlan, float]:
-    labelled = int((label_counts(mean.data.gold, mean.blocks) > 0).sum())
-    plan, half_width = choose_gold_plan(
-        reward=mean.data.reward,
-        gold=mean.data.gold,
-        kl_cost=mean.cost,
-        kl_range=mean.cost_range,
-        calibration=mean.split.calibration,
-        labelled=labelled,
-        unlabelled=len(mean.blocks) - labelled,
-        delta=delta,
-    )
-    if math.isinf(mean.high - mean.low):
-        plan = replace(plan, own=1.0)
-    if mean.missing is not None:
-        plan = GoldPlan(0.0, 1.0)  # what is missing of other draws would enter a group
-    return plan, half_width
-
-
-def _gold_route(plan: GoldPlan, labelled: int) -> str:
-    if plan.own == 1.0:
-        return f"gold labels on {labelled} draws alone"
-    return f"gold labels on {labelled} draws, rectified with weight {plan.weight:g}"
-
-
-def shares_of(
-    mean: TargetMean, values: np.ndarray, interval: Interval
-) -> tuple[Interval, Interval]:
-    """Show one joint bound as two shares; a display, no second bound.
-
-    The shift takes what separates the joined mean from the measured one; the width is shared in
-    proportion to the standard errors of the learned reward's mean and of the labelled residuals.
-    """
-    measured, centre = exact_mean(mean.draws), exact_mean(values)
-    residual = gold_blocks(
-        GoldPlan(0.0, 1.0),
-        reward=mean.data.reward,
-        gold=mean.data.gold - mean.data.reward,
-        kl_cost=np.zeros_like(mean.cost),
-        kl_range=(-math.inf, math.inf),
-        blocks=mean.blocks,
-    ).values
-    ours = float(mean.draws.std()) / math.sqrt(len(mean.draws))
-    theirs = float(residual.std()) / math.sqrt(len(residual))
-    part = ours / (ours + theirs) if ours > 0 and theirs > 0 else 0.5
-    below, above = interval.lower - centre, interval.upper - centre
-    moved = centre - measured
-    return (
-        Interval(part * below, part * above),
-        Interval(moved + (1 - part) * below, moved + (1 - part) * above),
     )
 
 

@@ -250,6 +250,33 @@ def importance(mean: TargetMean, shift: Shift, learned: Interval, budget: Budget
     )
 
 
+def weighted_ends(
+    mean: TargetMean, shift: Shift, audited: Blocks, budget: Budget
+) -> tuple[tuple[EndBlocks, EndBlocks], str, tuple[Assumption, ...]]:
+    """Return blocks that bound E[r* - cost], and 1 - E[r* - cost], from below; their name; and
+    what they rest on.
+
+    Args:
+        audited: The audited draws that no other bound of the same event uses.
+
+    Raises:
+        CoverageError: As for `importance`; or no audited draw where the form or a cost needs one.
+
+    Source: theory §3.4.
+    """
+    check_weights(mean, shift)
+    check_labels(shift)
+    forms = [form for form in _forms(mean, shift) if len(audited) or not form[1]]
+    if mean.beta and not len(audited):
+        raise CoverageError("needs unlabelled draws in the audited log, for the KL cost")
+    form = min(forms, key=lambda form: _forecast(mean, shift, form, budget))
+    ends = tuple(
+        _end_blocks(mean, shift, form, upper, shift.data.blocks, audited) for upper in (False, True)
+    )
+    assumes = (_TRUSTED, _REACH, _UNSEEN, *shift.rests_on)
+    return ends, f"reward data with weights cut at {form[0]:g}", assumes
+
+
 def _forms(mean: TargetMean, shift: Shift) -> list[tuple[float, bool]]:
     """Truncations and forms (with the learned reward as control variate, or pure)."""
     largest = float(shift.data.weight[shift.data.calibration.rows].max(initial=1.0))

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from taut.auditing.routes.declared import Joined, both_ends, shares_of
+from taut.auditing.routes.declared import Joined, both_ends
+from taut.auditing.routes.gold import shares_of
 from taut.auditing.target import Budget, TargetMean
 from taut.draws import assumptions as about
 from taut.draws.assumptions import status_of

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from taut.bounds.reward_shift import FEW_LABELS
 from taut.decisions.budget.costs import TOKENS, Costs
 from taut.decisions.budget.forecast import FEWEST_LABELLED
 
@@ -90,12 +89,11 @@ def _labels(pilot, costs: Costs, priced):
         )
     else:
         yield Basis("measured", f"spread of gold and its errors, on {pilot.labelled:,} prompts")
-    few = priced.labelled < FEW_LABELS
     how = "chosen at random, blind to outcomes"
     yield Basis(
         "assumed",
         f"labels go to {priced.labelled:,} prompts {how}, {priced.labels // priced.labelled} of "
-        "the rollouts of each" + ("; so few are not split" if few and pilot.has_cost else ""),
+        "the rollouts of each",
     )
 
 

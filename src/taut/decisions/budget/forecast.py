@@ -12,11 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from taut.auditing.calibration import FEWEST_DRAWS
-from taut.bounds.reward_shift import (
-    FEW_LABELS,
-    WEIGHTS,
-)
+from taut.bounds.reward_shift import WEIGHTS
 from taut.bounds.sampling import end_forecast
 from taut.decisions.budget.components import (
     FEWEST_REPLICATED,
@@ -28,8 +24,6 @@ from taut.decisions.budget.components import (
 from taut.draws.labels import label_counts, labelled_rows
 from taut.draws.rollouts import Blocks
 
-# Labels that an audit needs in its calibration split to choose lambda by.
-BLIND = FEW_LABELS // 5
 # With fewer labelled draws in the pilot the learned reward stands in for gold.
 FEWEST_LABELLED = 5
 
@@ -166,42 +160,18 @@ class Setting:
         delta: Error probability.
         cost_range: Lowest and highest value of beta l^tau; (0, 0) for the target "reward".
         trivial: What is true without data: an end is never worse.
-        calibration: Share of draws that the audit sets aside, where there is something to choose.
         tail: The two tails of the KL cost; zero unless the target is "objective".
     """
 
     delta: float
     cost_range: tuple[float, float] = (0.0, 0.0)
     trivial: tuple[float, float] = (0.0, 1.0)
-    calibration: float = 0.2
     tail: TailForecast = TailForecast()
 
     @property
     def has_cost(self) -> bool:
         """Whether the target has a KL cost."""
         return self.cost_range != (0.0, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """Who certifies: float counts, as labels fall into the calibration split by chance."""
-
-    labelled: np.ndarray
-    unlabelled: np.ndarray
-    calibrated: np.ndarray  # draws set aside
-    blind: np.ndarray  # too few labels set aside to choose lambda by
-
-
-def certifying_shares(draws: np.ndarray, labelled: np.ndarray, setting: Setting) -> Shares:
-    """Say how many draws of a plan will certify, by the audit's own rules (theory §5, §3.6)."""
-    draws, labelled = np.asarray(draws, float), np.asarray(labelled, float)
-    chooses = (labelled >= FEW_LABELS) | ((labelled > 0) & setting.has_cost)
-    enough = setting.calibration * draws >= FEWEST_DRAWS
-    aside = np.where(chooses & enough, setting.calibration, 0.0) * draws
-    few = (labelled < FEW_LABELS) & (draws - labelled >= 2 * aside)
-    known = np.where(few, 0.0, labelled * aside / np.maximum(draws, 1e-300))
-    ours = labelled - known
-    return Shares(ours, np.maximum(draws - aside - ours, 0.0), aside, known < BLIND - 1e-9)
 
 
 class Forecast:
@@ -231,7 +201,7 @@ class Forecast:
     def gold(self, draws, rollouts, labelled, each=1.0) -> np.ndarray:
         """Width with gold labels on some prompts, `each` rows a prompt (theory §3.6).
 
-        The audit's choice of lambda and grouping is the narrowest of those that are open to it.
+        The audit's bets learn what the judge is worth: as the best constant lambda and grouping.
         """
         return self._options(draws, rollouts, labelled, each).min(axis=1)
 
@@ -246,22 +216,16 @@ class Forecast:
             *(np.asarray(item, float) for item in (draws, rollouts, labelled, each))
         )
         parts, weights = self._parts, self._parts.weights[:, None]
-        shares = certifying_shares(draws, labelled, self.setting)
-        certifying = shares.labelled + shares.unlabelled
-        share = np.minimum(shares.labelled / np.maximum(certifying, 1e-300), 1.0)
+        share = np.minimum(labelled / np.maximum(draws, 1e-300), 1.0)
         residual, own, spread = parts.variances(rollouts, each)
         # Draws labelled whole: lambda cancels on them where no others enter.
         reach = np.where(each == rollouts, 0.0, weights)
-        blind = shares.blind & (weights > 0)
         best = math.inf
-        for extra, span, closed in (
-            (own, reach, blind),
-            (share * np.maximum(spread, 0.0), weights, blind | (shares.calibrated == 0)),
-        ):
+        for extra, span in ((own, reach), (share * np.maximum(spread, 0.0), weights)):
             variance = np.maximum(residual + extra, 0.0)
             low, high = self._range(span)
-            width = self._width(parts.mean, variance, low, high, shares.labelled, certifying)
-            best = np.minimum(best, np.where(closed, math.inf, width))
+            width = self._width(parts.mean, variance, low, high, labelled, draws)
+            best = np.minimum(best, width)
         return best
 
     def _range(self, weight):

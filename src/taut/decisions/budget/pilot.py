@@ -125,12 +125,11 @@ class Pilot:
         """Return what the audit will be told, on the unit scale."""
         options, beta = self.options, self.data.beta
         if not self.has_cost:
-            return Setting(delta=options.delta, calibration=options.calibration)
+            return Setting(delta=options.delta)
         setting = Setting(
             delta=options.delta,
             cost_range=(-beta * clip.tau_negative, beta * clip.tau),
             trivial=(-beta * clip.tau, 1 + beta * clip.tau_negative),
-            calibration=options.calibration,
         )
         if options.target == "clipped":
             return setting

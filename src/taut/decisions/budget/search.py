@@ -1,12 +1,9 @@
 """The best plan in integers, exactly: no plan that the budget allows has a narrower forecast.
 
 What makes it fast is monotony. At a given K the forecast falls in the number of prompts n and in
-the number of labels g (or of pairs m), apart from a few places where the audit changes its ways:
-where the log is large enough for a calibration split, where labels are enough to be split, where
-enough of them are set aside to choose lambda. Between such places a box [g, g'] of label counts has
-width at least that of (n(g), g'), where n(g) is what the budget leaves for prompts: a bound that
-lets whole boxes be dropped. The rest is cut until single counts are left. Beside the jumps
-themselves single candidates suffice. Tests hold all this against brute force.
+the number of labels g (or of pairs m). So a box [g, g'] of label counts has width at least that of
+(n(g), g'), where n(g) is what the budget leaves for prompts: a bound that lets whole boxes be
+dropped. The rest is cut until single counts are left. Tests hold all this against brute force.
 """
 
 import math
@@ -15,10 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taut.auditing.calibration import FEWEST_DRAWS
-from taut.bounds.reward_shift import FEW_LABELS
 from taut.decisions.budget.costs import Costs
-from taut.decisions.budget.forecast import BLIND, Forecast, Setting
+from taut.decisions.budget.forecast import Forecast
 
 _PARTS = 6  # pieces that a box is cut into
 
@@ -168,60 +163,18 @@ def best_gold(
             width = forecast.gold(n, k, p, each)[0]
             best.offer(width, cost, k, n, labelled=p, each=each)
 
-    jumps = _Jumps(forecast.setting)
     rollouts = rollouts[costs.affordable(budget, rollouts) >= 1].astype(np.float64)
     if len(rollouts) == 0:
         return None
     # The least of all, for budgets that buy nothing better than it.
     one = np.ones(1)
     offer(rollouts[:1], one, one, one)
-    _offer_all(costs, budget, rollouts, jumps, offer, several)
-    _offer_small(costs, budget, rollouts, jumps, offer)
-    _offer_boxes(forecast, costs, budget, rollouts, jumps, offer, best)
+    _offer_all(costs, budget, rollouts, offer, several)
+    _offer_boxes(forecast, costs, budget, rollouts, offer, best)
     return best.found
 
 
-class _Jumps:
-    """Counts at which the audit changes its ways (see `certifying_shares`)."""
-
-    def __init__(self, setting: Setting):
-        share = setting.calibration
-        self.share = share
-        # From so many draws on a calibration split is made; from so many labels lambda is chosen.
-        self.draws = math.ceil(FEWEST_DRAWS / share - 1e-9) if share else None
-        self.labels = math.ceil(BLIND / share - 1e-9) if share else None
-
-    @property
-    def ends(self) -> list[int]:
-        """Last counts before a jump, where all prompts are labelled."""
-        known = [item - 1 for item in (self.draws, self.labels) if item is not None]
-        return sorted({FEW_LABELS - 1, *known} - {0})
-
-    def split_from(self, labels: np.ndarray) -> np.ndarray:
-        """Fewest draws with which so few labels are all kept for certifying; none from .5 on."""
-        if not self.share < 0.5:
-            return np.full_like(labels, math.inf)
-        return np.ceil(labels / (1 - 2 * self.share) - 1e-9)
-
-
-def _offer_small(costs, budget, rollouts, jumps: _Jumps, offer) -> None:
-    """Prompts kept just below a jump, where more of them would cost more than they give."""
-    price, draw = costs.label, costs.draw(rollouts)
-    if jumps.draws:
-        # Too few prompts for a split, and then all the labels that there is money for.
-        n = np.minimum(costs.affordable(budget, rollouts), jumps.draws - 1.0)
-        spare = np.maximum(budget - n * draw, 0.0)
-        p = n if price == 0 else np.minimum(n, np.floor(spare / price + 1e-6))
-        offer(rollouts, n, p, np.ones_like(p))
-    if jumps.labels and jumps.labels < FEW_LABELS:
-        # Lambda can be chosen with so few labels if they are split: below the count that keeps all.
-        k, g = np.meshgrid(rollouts, np.arange(1.0, FEW_LABELS), indexing="ij")
-        k, g = k.ravel(), g.ravel()
-        n = np.minimum(costs.affordable(budget - g * price, k), jumps.split_from(g) - 1)
-        offer(k, n, g, np.ones_like(k))
-
-
-def _offer_all(costs, budget, rollouts, jumps: _Jumps, offer, several: bool) -> None:
+def _offer_all(costs, budget, rollouts, offer, several: bool) -> None:
     """Every prompt labelled, one row or more of each."""
     k, each = np.meshgrid(
         rollouts, np.arange(1.0, rollouts.max() + 1 if several else 2.0), indexing="ij"
@@ -229,33 +182,20 @@ def _offer_all(costs, budget, rollouts, jumps: _Jumps, offer, several: bool) -> 
     k, each = k[each <= k], each[each <= k]
     n = np.floor(np.maximum(budget, 0) / (costs.draw(k) + each * costs.label) + 1e-6)
     offer(k, n, n, each)
-    for end in jumps.ends:
-        less = end < n
-        offer(k[less], end, end, each[less])
 
 
-def _offer_boxes(forecast, costs, budget, rollouts, jumps: _Jumps, offer, best: Best) -> None:
-    """One label a prompt: boxes of counts between jumps, dropped where they cannot be best."""
+def _offer_boxes(forecast, costs, budget, rollouts, offer, best: Best) -> None:
+    """One label a prompt: boxes of counts, dropped where they cannot be best."""
     price, draw = costs.label, costs.draw(rollouts)
     most = np.floor(budget / (draw + price) + 1e-6)  # labels and prompts alike
-    counts = np.arange(1.0, FEW_LABELS)
-    kept = costs.affordable(budget - counts[:, None] * price, rollouts)
-    kept = kept >= jumps.split_from(counts)[:, None]
-    # The more labels, the fewer prompts: up to some count all labels are kept, beyond it not.
-    cuts = [np.cumprod(kept, axis=0).sum(axis=0) + 1.0]
-    cuts += [np.full(len(rollouts), float(start)) for start in (1, FEW_LABELS, jumps.labels or 1)]
-    if jumps.draws and price > 0:
-        cuts.append(np.floor((budget - jumps.draws * draw) / price + 1e-6) + 1)
-    edges = np.sort(np.clip(np.stack([*cuts, most + 1]), 1, np.maximum(most + 1, 1)), axis=0)
-    for low, high in zip(edges[:-1], edges[1:] - 1, strict=True):
-        _halve(
-            rollouts,
-            low,
-            high,
-            best,
-            lambda k, g: offer(k, costs.affordable(budget - g * price, k), g, np.ones_like(k)),
-            lambda k, a, b: forecast.gold(costs.affordable(budget - a * price, k), k, b)[0],
-        )
+    _halve(
+        rollouts,
+        np.ones_like(most),
+        most,
+        best,
+        lambda k, g: offer(k, costs.affordable(budget - g * price, k), g, np.ones_like(k)),
+        lambda k, a, b: forecast.gold(costs.affordable(budget - a * price, k), k, b)[0],
+    )
 
 
 def _halve(rollouts, low, high, best: Best, offer, least) -> None:

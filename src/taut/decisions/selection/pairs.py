@@ -19,6 +19,8 @@ from taut.bounds.reward_shift import (
 from taut.bounds.sampling import block_interval
 from taut.draws.labels import inclusion_varies, label_counts, labelled_means
 from taut.draws.rollouts import Blocks, Rollouts, group_rows
+from taut.inequalities.label_designs import LabelledDraws, difference_blocks, labelled_blocks
+from taut.inequalities.rectifier import RectifierBlocks, rectified_interval
 from taut.types import Interval
 
 GOLD, PROXY = "gold", "proxy"
@@ -101,20 +103,20 @@ def paired_difference(
     other: Draws,
     *,
     cost_range: tuple[float, float],
-    eta: float,
+    etas: tuple[float, float],
     method: str,
     calibration: float,
 ) -> Difference | None:
     """Bound E f(one) - E f(other) by blocks of differences on shared draws.
 
-    A difference lies in [-1, 1] before the KL cost; (1 + difference) / 2 takes the place of a
-    reward in the rectifier blocks of theory §3.6, whose mean is then (1 + E difference) / 2. The
-    weight of the learned reward is chosen on a calibration share of the shared draws.
+    Bets learn from earlier shared draws what the learned reward is worth (theory §3.6). For
+    order-free bounds its weight is chosen on a calibration share of them: there (1 + difference)/2
+    takes the place of a reward, whose mean is then (1 + E difference) / 2.
 
     Args:
         one, other: Draws of two candidates.
         cost_range: Lowest and highest possible beta l^tau, finite.
-        eta: Probability with which each end may miss.
+        etas: Probability with which the lower and the upper end may miss.
         method: Sampling bound, as for `block_interval`.
         calibration: Share of the shared draws that choose, where there is a choice.
 
@@ -131,23 +133,49 @@ def paired_difference(
     cost = (one.cost[mine] - other.cost[theirs]) / 2
     reach = (cost_range[1] - cost_range[0]) / 2
     labelled = int((~np.isnan(gold)).sum())
-    if labelled >= FEWEST_SHARED:
-        kind = GOLD
-        values, low, high = _rectified(reward, gold, cost, reach, 2 * eta, calibration)
+    kind = GOLD if labelled >= FEWEST_SHARED else PROXY
+    if kind == GOLD and method == "betting":
+        sides = ((one, mine), (other, theirs))
+        blocks = (_aligned(side, at, ~np.isnan(gold), cost_range) for side, at in sides)
+        learned = rectified_interval(
+            difference_blocks(*blocks), delta_lower=etas[0], delta_upper=etas[1]
+        )
+        found, centre = learned.interval, learned.estimate
     else:
-        kind, low, high = PROXY, -reach, 1 + reach
-        values = np.clip(reward - cost, low, high)
-    found = block_interval(
-        values, low=low, high=high, delta_lower=eta, delta_upper=eta, method=method
-    )
+        if kind == GOLD:
+            values, low, high = _rectified(reward, gold, cost, reach, sum(etas), calibration)
+        else:
+            low, high = -reach, 1 + reach
+            values = np.clip(reward - cost, low, high)
+        half = block_interval(
+            values, low=low, high=high, delta_lower=etas[0], delta_upper=etas[1], method=method
+        )
+        found = Interval(2 * half.lower - 1, 2 * half.upper - 1)
+        centre = 2 * math.fsum(values) / len(values) - 1
     return Difference(
         kind=kind,
-        mean=2 * math.fsum(values) / len(values) - 1,
-        interval=Interval(2 * found.lower - 1, 2 * found.upper - 1),
+        mean=centre,
+        interval=found,
         shared=len(mine),
         labelled=labelled,
         partly=len(mine) < max(len(one.key), len(other.key)),
         exact=not (one.uneven or other.uneven),
+    )
+
+
+def _aligned(
+    side: Draws, at: np.ndarray, labelled: np.ndarray, cost_range: tuple[float, float]
+) -> RectifierBlocks:
+    """Blocks of one candidate on the shared draws, one value a draw; labelled where both are."""
+    return labelled_blocks(
+        LabelledDraws(
+            gold=np.where(labelled, side.gold[at], math.nan),
+            starts=np.arange(len(at) + 1),
+            judge=side.reward[at],
+            cost=side.cost[at],
+            cost_range=cost_range,
+        ),
+        labelled_share=1.0,
     )
 
 

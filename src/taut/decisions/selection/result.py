@@ -117,6 +117,7 @@ class SelectionSettings(Part):
     reward_mse: float | None
     log_ratio_max: float | None
     log_ratio_second_moment: float | None
+    leader: Name | None = None
     draws_set_aside: int
 
 

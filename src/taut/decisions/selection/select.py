@@ -14,8 +14,13 @@ eta = delta / (2 (M - 1)), for each other k. With probability at least 1 - delta
 M - 1 bounds fails. Then, whichever pairs are looked at and in which order, k excludes c only if
 U(c - k) < 0, and for c = b that would say f(b) < f(k): so b stays. And whatever k is chosen,
 f(b) - f(k) <= U(b - k) <= the largest U(c - k) over the c that stay. No union over ordered pairs
-is needed, and no leader fixed beforehand. An interval of f(c) - f(k) for a c that is not best is
+is needed. An interval of f(c) - f(k) for a c that is not best is
 not part of these claims: it holds on its own.
+
+A leader L named beforehand (by an earlier log, say) moves the shares: U(b - L) gets delta / 4 and
+each other U(b - k) delta / (4 (M - 2)), while U(L - k) keeps delta / (2 (M - 1)). For each b the
+M - 1 shares still sum to delta / 2, so the proof stands as it is, whoever is named; a right name
+makes the comparisons that decide cost little more than a single one.
 
 U(c - k) may also be the upper end of c less the lower end of k: that event is paid in (1).
 """
@@ -32,6 +37,7 @@ from taut.auditing.calibration import DEFAULT_TAU, FEWEST_DRAWS, choose_negative
 from taut.auditing.certificate import Certificate, LedgerEntry
 from taut.auditing.options import (
     By,
+    GoldKind,
     Method,
     Options,
     Prompts,
@@ -104,6 +110,7 @@ def select(
     *,
     columns: Mapping[str, str] | None = None,
     beta: float | None = None,
+    leader: Name | None = None,
     reward_range: Range | None = None,
     gold_range: Range | None = None,
     gold_scale: Range | None = None,
@@ -126,6 +133,7 @@ def select(
     missing: Literal["worst"] | None = None,
     launched: tuple[int, int] | None = None,
     log_prob_noise: float | None = None,
+    gold_kind: GoldKind = None,
 ) -> Selection:
     """Choose among checkpoints, policies or runs by what is certified of each.
 
@@ -134,6 +142,8 @@ def select(
             `taut.audit` takes. Every candidate that was looked at must be in it: M is what the
             choice is paid by.
         by: "step", "policy" or "run"; a mapping is compared by its names.
+        leader: Candidate expected to be best, named before this log was looked at: the learned
+            reward of the same draws must not name it. Any name is valid; a right one pays.
 
     The other arguments are those of `taut.audit`, but for reward data, which speak of one policy.
 
@@ -153,7 +163,7 @@ def select(
         log, by = join_logs(named), "policy"
     else:
         log = as_rollouts(rollouts, columns)
-    contest, clip, half = _enter(log, by, options)
+    contest, clip, half = _enter(log, by, options, leader)
     options, names = contest.options, tuple(contest.certificates)
     found = _decide(contest, names)
     return Selection(
@@ -271,13 +281,17 @@ def _settings(contest: "_Contest", clip: "_Clip", options: Options) -> Selection
         reward_mse=options.reward_mse,
         log_ratio_max=options.log_ratio_max,
         log_ratio_second_moment=options.log_ratio_second_moment,
+        leader=contest.expected,
         draws_set_aside=0 if clip.aside is None else len(clip.aside),
     )
 
 
-def _enter(log: Rollouts, by: str, options: Options) -> tuple["_Contest", "_Clip", float]:
+def _enter(
+    log: Rollouts, by: str, options: Options, leader: Name | None
+) -> tuple["_Contest", "_Clip", float]:
     """Fix the threshold, split delta, certify; return the part of delta for comparisons too."""
     names, code = _candidates(log, by)
+    leader = _named(leader, names, by)
     whole = settled(log)
     entered = enter(whole.rollouts, options, whole=whole)
     whole, units, options = entered.design.whole, entered.design.units, entered.options
@@ -295,8 +309,7 @@ def _enter(log: Rollouts, by: str, options: Options) -> tuple["_Contest", "_Clip
     clipped = replace(options, tau=clip.tau, tau_negative=clip.tau_negative)
     pays = clip.tau is not None and _pairs_are_labelled(log, keys, code)
     half = options.delta / 2 if pays else 0.0
-    eta = half / (len(names) - 1)
-    contest = _Contest(log, keys, code, names, clipped, units, eta, whole)
+    contest = _Contest(log, keys, code, names, clipped, units, (half, leader), whole)
     contest.certify(options.delta - half)
     return contest, clip, half
 
@@ -324,6 +337,17 @@ def _candidates(log: Rollouts, by: str) -> tuple[tuple[Name, ...], np.ndarray]:
     place = np.empty(len(names), dtype=np.uint64)
     place[order] = np.arange(len(names), dtype=np.uint64)
     return tuple(names[index] for index in order), place[code]
+
+
+def _named(leader: Name | None, names: tuple[Name, ...], by: str) -> Name | None:
+    """Return the candidate of that name, which the command line gives as text."""
+    if leader is None:
+        return None
+    found = [name for name in names if str(name) == str(leader)]
+    if not found:
+        known = ", ".join(map(str, names))
+        raise UsageError(f"leader is {leader!r}; no such {by}: the log holds {known}.")
+    return found[0]
 
 
 def _require(log: Rollouts, options: Options) -> None:
@@ -395,6 +419,7 @@ def _common_clip(log: Rollouts, keys: np.ndarray, options: Options, units: Units
         delta=options.delta,
         maximum=None,
         second_moment=options.log_ratio_second_moment,
+        target=options.target,
     )
     return _Clip(chosen.tau, negative, "narrowest forecast on draws set aside for this", aside)
 
@@ -433,9 +458,10 @@ def _pairs_are_labelled(log: Rollouts, keys: np.ndarray, code: np.ndarray) -> bo
 class _Contest:
     """What comparisons are made from. Rows stay in the log; draws are made when asked for."""
 
-    def __init__(self, log, keys, code, names, options, units, eta, whole):
+    def __init__(self, log, keys, code, names, options, units, comparing, whole):
         self.log, self.keys, self.options = log, keys, options
-        self.units, self.eta, self.whole = units, eta, whole
+        self.units, self.whole = units, whole
+        self.half, self.expected = comparing
         self.certificates: dict[Name, Certificate] = {}
         self.statuses: dict[Name, Status] = {}
         self.varied: dict[Name, bool] = {}
@@ -445,7 +471,16 @@ class _Contest:
         tau = (options.tau, options.tau_negative)
         self.beta = 0.0 if options.target == "reward" else options.beta / units.width
         self.tau = tau if self.beta else (0.0, 0.0)
-        self.paired = eta > 0
+        self.paired = self.half > 0
+
+    def eta(self, one: Name, other: Name) -> float:
+        """Probability that the upper bound on f(one) - f(other) may miss: see the module."""
+        rivals = len(self.place) - 1
+        if self.expected is None or rivals == 1 or one == self.expected:
+            return self.half / rivals
+        if other == self.expected:
+            return self.half / 2
+        return self.half / (2 * (rivals - 1))
 
     @property
     def units_name(self) -> str:
@@ -510,7 +545,7 @@ def _compare(contest: _Contest, name: Name, against: Name, theirs) -> Compared:
             one,
             other,
             cost_range=(-contest.beta * contest.tau[1], contest.beta * contest.tau[0]),
-            eta=contest.eta,
+            etas=(contest.eta(against, name), contest.eta(name, against)),
             method=method,
             calibration=contest.options.calibration,
         )

@@ -140,7 +140,8 @@ def _routes(found: Certificate, ink: Ink) -> list[RenderableType]:
     lines = [heading(ink, "Ways to the true reward", "each would hold on its own"), table]
     if found.coverage is None:
         return lines
-    return [*lines, *flow(statements.coverage_text(found.coverage), ink)]
+    lines += flow(statements.coverage_text(found.coverage), ink)
+    return [*lines, *flow(statements.sensitivity_text(found), ink)]
 
 
 def _transport(found: Certificate, ink: Ink) -> list[RenderableType]:
