@@ -92,7 +92,8 @@ def page(found: dict, logs: int, methods: dict, missing: list[str]) -> str:
         "",
         f"Nominal 95%, {logs} logs a world of {DRAWS:,} draws each, the first of them labelled: "
         "mean width, and misses in brackets. Worlds are those of `validation/rectifier.py`. Only "
-        "taut's intervals have a guarantee at these numbers of labels.",
+        "taut's intervals have a guarantee at these numbers of labels. glide-py needs a newer "
+        "Python than ours and is not compared.",
         "",
     ]
     lines += [f"Not compared, as not installed: {', '.join(missing)}.", ""] if missing else []

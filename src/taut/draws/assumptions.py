@@ -24,6 +24,7 @@ HELD_OUT = "held-out"
 ONE_LAW = "one-law"
 COMPLETE = "complete"
 RANDOM_LABELS = "random-labels"
+LABEL_CHANCES = "label-chances"
 REPLACEMENT = "replacement"
 REWARD_RANGE = "reward-range"
 GOLD_RANGE = "gold-range"
@@ -49,6 +50,7 @@ _QUANTITY = {
     for standing in Standing
 }
 _TABLE = {
+    LABEL_CHANCES: _RANGE,
     REWARD_RANGE: _RANGE,
     GOLD_RANGE: _RANGE,
     LOG_PROBS: _QUANTITY,

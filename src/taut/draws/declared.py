@@ -1,6 +1,6 @@
 """What the user declared of a log, beside what the log records of itself (theory §5)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from taut.draws.assumptions import DECLARABLE, Standing
@@ -97,7 +97,7 @@ def _of_a_sheet(fact: object, declared: bool) -> tuple[Standing, str]:
         )
     if declared:
         return Standing.DECLARED, "--declare random-labels"
-    if not came_back_whole(fact):
+    if isinstance(fact, Mapping) and not came_back_whole(fact):
         return Standing.VIOLATED, (
             "the sheet came back in part, and which rows did may go with outcomes; in the blocks "
             "of its whole log they hold: audit that with --labels"

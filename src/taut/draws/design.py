@@ -78,6 +78,8 @@ class Design:
     def resting_on(self, *names: str) -> tuple[Assumption, ...]:
         """Return what a number rests on: the layout always, and the named assumptions."""
         wanted = (*_ALWAYS, *names)
+        if about.RANDOM_LABELS in names:
+            wanted = (*wanted, about.LABEL_CHANCES)
         return tuple(self.assumptions[name] for name in wanted if name in self.assumptions)
 
     def status(self, *names: str) -> Status:
@@ -198,6 +200,8 @@ def _assumptions(rollouts, layout, labels, units, declared, whole, findings, she
     yield _reward_range(rollouts, units)
     if labels is not None:
         yield _random_labels(labels, declared, rollouts, findings, sheet)
+        if labels.uneven and sheet is None:
+            yield _label_chances()
         yield _gold_range(units, declared)
     if rollouts.log_ratio is not None or rollouts.policy_logprob is not None:
         yield _log_probs(rollouts, findings)
@@ -320,17 +324,22 @@ def _random_labels(
         stands, by = (stands if sheet.skipped else Standing.RECORDED), _on_sheet(sheet)
     elif not has_equal_chances(facts.random_labels):
         pass  # whatever tests say
-    elif labels.uneven:  # weighted by an estimate, whatever tests say
-        stands = Standing.VIOLATED
-        by = (
-            "rollouts were labelled one by one at a rate read off this log, while prompts have "
-            "unequal numbers of rollouts; label whole prompts, or log label_probability"
-        )
     elif found.speaks and stands is not Standing.VIOLATED:
         stands, by = found.standing, found.detail
     elif stands is Standing.ASSUMED:
         by = f"{found.detail}; no test sees every choice: --declare random-labels"
     return Assumption(name=about.RANDOM_LABELS, text=text, stands=stands, by=by)
+
+
+def _label_chances() -> Assumption:
+    """Weights by shares read off the log: nobody said with which chances rows were labelled."""
+    return Assumption(
+        name=about.LABEL_CHANCES,
+        text="prompts were labelled with chances that go by their number of rollouts alone",
+        stands=Standing.ASSUMED,
+        by="read off the log, as it looks like rollouts labelled one by one: label whole prompts "
+        "or one rollout of each, by a sheet of taut, or log label_probability",
+    )
 
 
 def _on_sheet(sheet: SheetLabels) -> str:
