@@ -543,7 +543,6 @@ def test_undeclared_tails_are_forecast_as_estimates():
         ({"budget": -1}, "budget is -1"),
         ({"budget": 0.5}, "buys not one prompt"),
         ({"budget": 1e300}, "more prompts than can be counted"),
-        ({"method": "paper"}, "default method"),
         ({"most_rollouts": 0}, "most_rollouts"),
         ({"target": "clipped", "beta": 0.1, "tau": None}, "tau none"),
     ],

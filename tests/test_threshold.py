@@ -420,7 +420,7 @@ def test_errors_say_what_to_do_in_one_line(change, settings, error, text):
 
 def test_an_empty_log_is_refused():
     """No rows, no threshold."""
-    with pytest.raises(LogError, match="no rollouts"):
+    with pytest.raises(LogError, match="at least one"):
         taut.clip_threshold(log_of([]), **SETTINGS)
 
 

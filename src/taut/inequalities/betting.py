@@ -277,7 +277,7 @@ def mixture_bets(n: int, eta: float) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         AssumptionError: n below 1, or eta outside (0, 1).
     """
-    if not (n >= 1 and 0.0 < eta < 1.0):
+    if not (1 <= n < 2**63 and 0.0 < eta < 1.0):
         raise AssumptionError(f"expected n >= 1 and eta in (0, 1), found {n} and {eta}.")
     steps = 1 + max(1, math.ceil(0.5 * math.log2(n)))
     widest = math.sqrt(8.0 * (1.0 - math.log(eta)) / n)
