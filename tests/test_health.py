@@ -95,7 +95,7 @@ DEFECTS = [
     (
         "duplicate_rows",
         {k: np.r_[v, v[:3]] for k, v in sound_log().items()},
-        "warn",
+        "note",
     ),
     ("reward_range", with_(reward=LOG["reward"] * 1.1), "warn"),
     ("reward_range", with_(reward=LOG["reward"] * 2), "fail"),

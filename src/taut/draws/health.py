@@ -202,9 +202,10 @@ def _duplicates(rollouts: Rollouts) -> Check:
         return Check(name, PASS, "no two rows are the same")
     return Check(
         name,
-        WARN,
-        f"{count} rows repeat another row of the same prompt in every value",
-        "Was a file read twice, or was sampling greedy? Remove copies; they fake precision.",
+        NOTE,
+        f"{count} rows repeat another row of the same prompt in every value, as short responses "
+        "and greedy sampling make them",
+        "Was a file read twice? Copies of likely good rows would bias the mean of a prompt.",
     )
 
 

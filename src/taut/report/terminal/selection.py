@@ -6,9 +6,11 @@ from rich.console import RenderableType
 
 from taut.auditing.certificate import LedgerEntry
 from taut.decisions.selection.result import Candidate, Comparison, Name, Selection
+from taut.report import wording
 from taut.report.digits import count, decimals_for, down, interval, level_text, near, up
 from taut.report.names import TARGET_NAMES
 from taut.report.terminal.charts import STATUS_STYLES, Axis, Ink, Ruler, Span, axis_for
+from taut.report.terminal.foundations import assumption_table, health_lines
 from taut.report.terminal.layout import (
     LABEL,
     NUMBER,
@@ -36,7 +38,7 @@ def selection_report(found: Selection) -> RenderableType:
 
 
 def _selection(found: Selection, ink: Ink) -> list[RenderableType]:
-    sections = (_verdict, _table, _differences, _trained_on, _foundations)
+    sections = (_verdict, _table, _differences, _trained_on, _foundations, _health)
     return spaced([section(found, ink) for section in sections])
 
 
@@ -251,9 +253,19 @@ def _foundations(found: Selection, ink: Ink) -> list[RenderableType]:
     aside = settings.draws_set_aside
     words += [f"{aside} draws set aside to choose τ"] if aside else []
     words.append(f"prompts {'' if settings.held_out else 'not '}declared held out")
-    lines: list[RenderableType] = [heading(ink, "What it rests on")]
+    note = "as it stands in the worst of them"
+    lines: list[RenderableType] = [heading(ink, "What it rests on", note)]
+    lines += assumption_table(found.assumptions, ink)
+    if found.leader is not None and (
+        declare := wording.to_declare(found[found.leader].certificate)
+    ):
+        lines.append(ink.text(declare))
     return lines + flow(" + ".join(parts), ink, " + ") + flow(" · ".join(words), ink)
 
 
 def _delta(entries: Iterable[LedgerEntry]) -> str:
     return f"{sum(item.delta for item in entries):.3g}"
+
+
+def _health(found: Selection, ink: Ink) -> list[RenderableType]:
+    return health_lines(found.health, ink)
