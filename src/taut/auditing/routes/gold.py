@@ -198,7 +198,10 @@ def _by_chances(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined,
         values, low, high = _weighted(mean, mean.blocks, chance, most, upper=upper)
         ends.append(mean.interval(values, low, high, Budget(spent, 0.0, 0.0)).lower)
     shown, low, high = _weighted(mean, mean.blocks, chance, most, upper=False)
-    interval = Interval(ends[0], 1 - ends[1])
+    # The two ends are of two samples and may cross where one of them misses: what lies between
+    # holds no less often than nothing at all.
+    between = sorted((ends[0], math.nextafter(1 - ends[1], math.inf)))
+    interval = Interval(*between)
     measured, centre = exact_mean(mean.draws), exact_mean(shown)
     assumes = mean.design.resting_on(about.RANDOM_LABELS, about.GOLD_RANGE)
     joined = Joined(
