@@ -12,23 +12,11 @@ from taut.auditing.advice import advise
 from taut.auditing.certificate import Certificate, Certificates, Group
 from taut.auditing.compose import TargetCertificate, certify
 from taut.auditing.evidence import describe_log, measured_means, paper_bound, token_level
-from taut.auditing.options import (
-    TARGETS,
-    By,
-    GoldKind,
-    Method,
-    Options,
-    Prompts,
-    Range,
-    Route,
-    Side,
-    Target,
-    Threshold,
-    options_of,
-)
+from taut.auditing.options import TARGETS, GoldKind, Options, Prompts, Range, Threshold, options_of
 from taut.auditing.prepare import Prepared, prepare, targets_to_certify
 from taut.auditing.routes.placing import place_reward_data
 from taut.auditing.routes.reward_data import describe_coverage
+from taut.auditing.words import BY_COLUMNS, By, Method, Route, Side, Target
 from taut.bounds.kl_clipping import describe_log_ratio
 from taut.draws.design import settled
 from taut.draws.layout import Whole, settle
@@ -38,7 +26,6 @@ from taut.errors import AssumptionError, LogError, UsageError
 from taut.types import Interval, Status
 
 _NOISES = (0.1, 0.5)  # nats a sequence; kernels differ by about the first
-BY_COLUMNS = ("step", "policy", "run")
 
 
 def audit(

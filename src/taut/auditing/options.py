@@ -5,36 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from taut.bounds.sampling import METHODS
+from taut.auditing.words import METHODS, ROUTES, SIDES
 from taut.draws.declared import Declared, declared_words
 from taut.draws.modes import LIST, PROMPT_MODES, SAMPLE
 from taut.errors import UsageError
 
 TARGETS = ("reward", "clipped", "objective")
 AUTO = "auto"
-SIDES = ("both", "lower", "upper")
 Range = tuple[float, float]
-Target = Literal["auto", "objective", "clipped", "reward"]
 Threshold = float | Literal["auto"] | None
-Method = Literal["betting", "bernstein", "hoeffding", "paper"]
-Side = Literal["both", "lower", "upper"]
-Route = Literal[
-    "auto", "gold", "joint", "paper", "centred", "truncated", "importance", "score", "trivial"
-]
 GoldKind = Literal["binary"] | None
 Prompts = Literal["sample", "list", "with-replacement"]
-By = Literal["step", "policy", "run"]
-ROUTES = (
-    "auto",
-    "gold",
-    "joint",
-    "paper",
-    "centred",
-    "truncated",
-    "importance",
-    "score",
-    "trivial",
-)
 GOLD_KINDS = (None, "binary")
 
 

@@ -8,8 +8,6 @@ from taut.inequalities.concentration import paper_alpha
 from taut.inequalities.mean import ordered_mean_interval
 from taut.types import Interval
 
-METHODS = ("betting", "bernstein", "hoeffding", "paper")
-
 
 def block_interval(
     values: np.ndarray,

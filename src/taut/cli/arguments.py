@@ -2,6 +2,7 @@
 
 import click
 
+from taut.auditing.words import METHODS, ROUTES, SIDES, TARGET_CHOICES
 from taut.draws.modes import PROMPT_MODES, SAMPLE
 from taut.logs.origin import FORMATS
 
@@ -170,7 +171,7 @@ audit_options = _stack(
     beta_option,
     click.option(
         "--target",
-        type=click.Choice(["auto", "objective", "clipped", "reward"]),
+        type=click.Choice(TARGET_CHOICES),
         default="auto",
         show_default=True,
         help="J* = E[r* - beta l], E[r* - beta l^tau], or E r*; auto is the strongest that the log "
@@ -198,14 +199,14 @@ audit_options = _stack(
     ),
     click.option(
         "--method",
-        type=click.Choice(["betting", "bernstein", "hoeffding", "paper"]),
+        type=click.Choice(METHODS),
         default="betting",
         show_default=True,
         help="Sampling bound.",
     ),
     click.option(
         "--side",
-        type=click.Choice(["both", "lower", "upper"]),
+        type=click.Choice(SIDES),
         default="both",
         show_default=True,
         help="Spend all of delta on one end, where only that end is needed.",
@@ -238,19 +239,7 @@ audit_options = _stack(
     ),
     click.option(
         "--route",
-        type=click.Choice(
-            [
-                "auto",
-                "gold",
-                "joint",
-                "paper",
-                "centred",
-                "truncated",
-                "importance",
-                "score",
-                "trivial",
-            ]
-        ),
+        type=click.Choice(ROUTES),
         default="auto",
         show_default=True,
         help="How to bound the reward shift; auto takes the one forecast to be narrowest.",

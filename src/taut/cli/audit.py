@@ -4,6 +4,7 @@ import math
 
 import click
 
+from taut.auditing.words import BY_COLUMNS
 from taut.cli.arguments import audit_options, html_option, json_option, log_options, range_options
 from taut.cli.labelled import labels_options, read_labelled
 from taut.cli.reading import name_pairs, read_log
@@ -21,7 +22,7 @@ from taut.errors import UsageError
 @labels_options
 @click.option(
     "--by",
-    type=click.Choice(["step", "policy", "run"]),
+    type=click.Choice(BY_COLUMNS),
     help="Audit each one; all intervals hold together.",
 )
 @click.option(

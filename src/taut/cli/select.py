@@ -2,6 +2,7 @@
 
 import click
 
+from taut.auditing.words import BY_COLUMNS
 from taut.cli.arguments import audit_options, html_option, json_option, log_options, range_options
 from taut.cli.labelled import labels_options, read_labelled
 from taut.cli.root import EXIT_GATE, cli, complain
@@ -19,7 +20,7 @@ from taut.errors import UsageError
 @labels_options
 @click.option(
     "--by",
-    type=click.Choice(["step", "policy", "run"]),
+    type=click.Choice(BY_COLUMNS),
     default="step",
     show_default=True,
     help="The column that tells candidates apart.",

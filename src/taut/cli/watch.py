@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from taut.auditing.words import BY_COLUMNS
 from taut.cli.arguments import (
     NumberPair,
     beta_option,
@@ -130,7 +131,7 @@ from taut.errors import UsageError
 )
 @click.option(
     "--by",
-    type=click.Choice(["step", "policy", "run"]),
+    type=click.Choice(BY_COLUMNS),
     help="Watch each one; all hold together; the first that reaches the goal decides.",
 )
 @click.option(

@@ -9,11 +9,9 @@ HELP_STATUS = {
     "vacuous": "True, but it says nothing: the data leave every possible value open.",
 }
 
-TARGETS = ("reward", "clipped", "objective")
 TARGET_NAMES = {"reward": "reward", "clipped": "clipped objective", "objective": "objective"}
 TARGET_FORMULAS = {"reward": "E[r*]", "clipped": "E[r* − β clip(ℓ)]", "objective": "E[r* − β ℓ]"}
 
-TERMS = ("sampling", "reward_shift", "kl_clipping")
 TERM_NAMES = {
     "sampling": "sampling",
     "reward_shift": "reward shift",

@@ -36,7 +36,6 @@ _COLOURS = {
     "warn": "#b26a00",
     "fail": "#b3261e",
 }
-_MOST_ROWS = 12
 _NONE = "–"
 
 

@@ -8,7 +8,8 @@ import math
 import os
 from collections.abc import Mapping
 
-from taut.auditing.options import Options, Prompts, Range, Target, Threshold, options_of
+from taut.auditing.options import Options, Prompts, Range, Threshold, options_of
+from taut.auditing.words import Target
 from taut.decisions.budget.costs import Costs, measured_costs
 from taut.decisions.budget.describe import describe
 from taut.decisions.budget.learning_curve import LearningCurve, read_learning_curve

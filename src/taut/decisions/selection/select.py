@@ -32,24 +32,13 @@ from typing import Literal
 
 import numpy as np
 
-from taut.auditing.audit import BY_COLUMNS, audit_part, certify_ready
+from taut.auditing.audit import audit_part, certify_ready
 from taut.auditing.calibration import DEFAULT_TAU, FEWEST_DRAWS, choose_negative, choose_thresholds
 from taut.auditing.certificate import Certificate, LedgerEntry
-from taut.auditing.options import (
-    By,
-    GoldKind,
-    Method,
-    Options,
-    Prompts,
-    Range,
-    Route,
-    Side,
-    Target,
-    Threshold,
-    options_of,
-)
+from taut.auditing.options import GoldKind, Options, Prompts, Range, Threshold, options_of
 from taut.auditing.prepare import enter, prepare
 from taut.auditing.target import UnitData
+from taut.auditing.words import BY_COLUMNS, By, Method, Route, Side, Target
 from taut.decisions.selection.pairs import (
     FEWEST_SHARED,
     GOLD,

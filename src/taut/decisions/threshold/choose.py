@@ -17,8 +17,9 @@ from taut.auditing.calibration import (
     choose_negative,
 )
 from taut.auditing.certificate import PerPrompt
-from taut.auditing.options import Options, Range, Target, options_of
+from taut.auditing.options import Options, Range, options_of
 from taut.auditing.prepare import Prepared, auto_thresholds, prepare
+from taut.auditing.words import Target
 from taut.bounds.kl_clipping import TAIL_SHARE, clip_log_ratio, forecast_tail, negative_tail
 from taut.bounds.sampling import predicted_half_width
 from taut.decisions.threshold.clip_options import OPTIONS
