@@ -65,7 +65,7 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,train,report]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,train,report,ray,remote,docs]'
 	@touch $@ $(VENV)/.core
 
 $(VENV)-oldest/.test: pyproject.toml constraints-oldest.txt
