@@ -279,7 +279,12 @@ def _way_on(native: str, path: str, found: pa.DataType) -> str | None:
 
 
 def batch_chunk(
-    name: str, plan: Plan, fields: dict[str, Field], batch: pa.RecordBatch, start: int
+    name: str,
+    plan: Plan,
+    fields: dict[str, Field],
+    batch: pa.RecordBatch,
+    start: int,
+    given: Mapping[str, Values] | None = None,
 ) -> Chunk:
     """Return a batch as raw columns.
 
@@ -289,10 +294,14 @@ def batch_chunk(
         fields: Where each name's path leads.
         batch: Some rows; other columns may be among them.
         start: Rows of the file before them.
+        given: Columns of these rows that are not in the batch.
     """
     problems = Problems()
-    columns = {}
+    columns: dict[str, Values] = {}
     for native in plan.read:
+        if given is not None and native in given:
+            columns[native] = given[native]
+            continue
         array = _at(batch, fields[native])
         if native in plan.raw or column(native).kind == "any":
             columns[native] = _raw(array)

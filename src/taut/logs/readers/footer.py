@@ -1,8 +1,8 @@
-"""The footer of a Parquet file, read by ourselves: how large columns are, which hold nothing.
+"""The footer of a Parquet file, read by ourselves: where columns lie, which hold nothing.
 
 PyArrow's own view of a column chunk ends the whole process where a column is encrypted or its
 histograms do not fit (parquet::ParquetException across Cython, seen in PyArrow 26). What its
-reader refuses by an error, this file never asks for: it walks the footer itself and needs six
+reader refuses by an error, this file never asks for: it walks the footer itself and needs a few
 numbers of it.
 
 Source: the Parquet format, parquet.thrift and the Thrift compact protocol.
@@ -28,11 +28,19 @@ class Sizes:
         values: Values, those in lists and nulls counted.
         bytes: Uncompressed bytes of its pages.
         nulls: Values that are null; None where the writer did not say.
+        codec: Number of the codec of its pages; -1 where they lie in another file.
+        start: Where its first page begins, bytes from the start of the file.
+        stored: Bytes of its pages as stored, their headers among them.
+        levels: Repetition and definition levels that were counted, 0 where they were not.
     """
 
     values: int
     bytes: int
     nulls: int | None
+    codec: int = -1
+    start: int = 0
+    stored: int = 0
+    levels: tuple[int, int] = (0, 0)
 
 
 def column_sizes(path: str, name: str) -> list[dict[str, Sizes]]:
@@ -84,9 +92,26 @@ def _sizes(footer: Mapping[int, Any], name: str) -> list[dict[str, Sizes]]:
                 )
             about = chunk[3]
             column = b".".join(about[3]).decode("utf-8", "replace")
-            found[column] = Sizes(about[5], about[6], about.get(12, {}).get(3))
+            found[column] = _of_chunk(about, elsewhere=1 in chunk)
         out.append(found)
     return out
+
+
+def _of_chunk(about: Mapping[int, Any], *, elsewhere: bool) -> Sizes:
+    numbers = [about[field] for field in (4, 5, 6, 7, 9)] + [about.get(11, 0)]
+    if not all(isinstance(number, int) for number in numbers):
+        raise ValueError("a size that is no number")
+    codec, values, size, stored, start, dictionary = numbers
+    counted = about.get(16, {})
+    return Sizes(
+        values=values,
+        bytes=size,
+        nulls=about.get(12, {}).get(3),
+        codec=-1 if elsewhere else codec,
+        start=dictionary if 0 < dictionary < start else start,
+        stored=stored,
+        levels=(len(counted.get(2, ())), len(counted.get(3, ()))),
+    )
 
 
 class _Reader:

@@ -3,12 +3,16 @@
 Batches are sized by values, not by rows, and a column's bytes come through a small buffer, so that
 a file with one giant row group needs no more memory than one with many (field-notes §6). Rows read
 are the rows that the footer promises, and checksums of pages are verified where there are any.
+Lists of floats in usual pages are read without PyArrow (`taut.logs.readers.lists`).
 """
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -30,13 +34,16 @@ from taut.logs.readers.arrow import (
     stored_plan,
 )
 from taut.logs.readers.footer import Sizes, column_sizes
-from taut.logs.reduce import Chunk
+from taut.logs.readers.lists import ListColumn, ListReader
+from taut.logs.readers.unpack import CODECS, Unusual
+from taut.logs.reduce import Chunk, Values
+from taut.logs.schema import LISTS, column
 from taut.logs.sources import Source, copy_bounded, temporary_file
 from taut.logs.text import safe
 
 _BATCH_BYTES = 8 << 20  # decoded; a batch and its sums then stay near the caches
 _BATCH_ROWS = 16_384
-_TASK_BYTES = 64 << 20  # decoded; enough work for a thread to be worth handing over
+_TASK_BYTES = 32 << 20  # decoded; enough work for a thread to be worth handing over
 _BUFFER = 1 << 20
 _CHUNKS = 4_000  # column chunks whose sizes are looked up in the footer: about a second
 _LONG = ("prompt", "response", "messages")
@@ -72,13 +79,19 @@ def chunks(source: Source, planner: Planner) -> Iterator[tuple[Plan, Task, float
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """One file and how it is read."""
+    """One file and how it is read.
+
+    `sizes` are those of its columns, or None; `leaves` leads from names of columns whose pages can
+    be read without PyArrow to their paths in `sizes`, and to whether a list may be null.
+    """
 
     path: str
     name: str
     metadata: pq.FileMetaData
     plan: Plan
     fields: dict[str, Field]
+    sizes: list[dict[str, Sizes]] | None
+    leaves: dict[str, tuple[str, bool]]
 
 
 def _chunks(path: str, name: str, planner: Planner) -> Iterator[tuple[Plan, Task, float]]:
@@ -95,7 +108,7 @@ def _chunks(path: str, name: str, planner: Planner) -> Iterator[tuple[Plan, Task
 
         def task(groups=groups, start=start, size=size, count=count, alone=False):
             here = reader if alone else _open(path, name, file.metadata)
-            return _decode(here, file, groups, start, count, size, use_threads=alone)
+            return _decode(here, file, groups, start, count, size, alone=alone)
 
         if count > 4 * _BATCH_ROWS or file.metadata.num_row_groups == 1:
             # Too large for one thread: decode column by column here, reduce over there.
@@ -119,7 +132,8 @@ def _planned(reader: pq.ParquetFile, path: str, name: str, planner: Planner) -> 
     layout = planner.layouts(name, columns)
     fields = {native: field_at(schema, names, at) for native, at in layout.paths.items()}
     fields = {native: found for native, found in fields.items() if found is not None}
-    empty = _empty(path, name, metadata)
+    sizes = _sizes(path, name, metadata)
+    empty = _empty(sizes)
     present = [
         native
         for native, field in fields.items()
@@ -128,7 +142,8 @@ def _planned(reader: pq.ParquetFile, path: str, name: str, planner: Planner) -> 
     plan = stored_plan(name, planner, layout, present, columns, metadata.metadata)
     for native in plan.read.keys() - plan.raw:
         check_type(name, native, plan.read[native], fields[native].type)
-    return _File(path, name, metadata, plan, fields)
+    plain = {} if sizes is None else _list_leaves(reader, plan, fields, sizes)
+    return _File(path, name, metadata, plan, fields, sizes, plain)
 
 
 def _open(path: str, name: str, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
@@ -154,14 +169,13 @@ def _sizes(path: str, name: str, metadata: pq.FileMetaData) -> list[dict[str, Si
         raise damaged(name, problem) from None
 
 
-def _empty(path: str, name: str, metadata: pq.FileMetaData) -> set[str]:
+def _empty(sizes: list[dict[str, Sizes]] | None) -> set[str]:
     """Return the columns that are null in every row, as far as the footer says so."""
-    groups = _sizes(path, name, metadata) or []
     nulls: dict[str, bool] = {}
-    for group in groups:
-        for column, size in group.items():
-            nulls[column] = nulls.get(column, True) and size.nulls == size.values > 0
-    return {column for column, null in nulls.items() if null}
+    for group in sizes or []:
+        for path, size in group.items():
+            nulls[path] = nulls.get(path, True) and size.nulls == size.values > 0
+    return {path for path, null in nulls.items() if null}
 
 
 def origin_of(path: str) -> tuple[Origin | None, bool]:
@@ -173,14 +187,13 @@ def origin_of(path: str) -> tuple[Origin | None, bool]:
 def _cut(file: _File) -> Iterator[tuple[list[int], int, int]]:
     """Yield runs of row groups worth a task: their indices, rows, and bytes per decoded row."""
     read = {file.fields[native].column for native in file.plan.read}
-    sizes = _sizes(file.path, file.name, file.metadata)
     groups: list[int] = []
     rows = size = 0
     for index in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(index)
         here = max(group.total_byte_size, 8 * group.num_rows * len(read))
-        if sizes is not None:
-            here = _decoded_bytes(sizes[index], read)
+        if file.sizes is not None:
+            here = _decoded_bytes(file.sizes[index], read)
         if groups and size + here > _TASK_BYTES:
             yield groups, rows, size // max(rows, 1)
             groups, rows, size = [], 0, 0
@@ -199,6 +212,58 @@ def _decoded_bytes(group: dict[str, Sizes], read: set[str]) -> int:
     )
 
 
+def _list_leaves(
+    reader: pq.ParquetFile, plan: Plan, fields: dict[str, Field], sizes: list[dict[str, Sizes]]
+) -> dict[str, tuple[str, bool]]:
+    """Return which columns are plain lists of floats: paths of values, and may lists be null."""
+    found = {}
+    paths = [reader.schema.column(at).path for at in range(reader.metadata.num_columns)]
+    if any(list(group) != paths for group in sizes):
+        return {}  # two columns of one name, or a footer that contradicts itself
+    for native in plan.read.keys() - plan.raw:
+        field = fields[native]
+        if field.steps or column(native).kind not in LISTS:
+            continue
+        below = [at for at, path in enumerate(paths) if path.startswith(f"{field.top}.")]
+        if len(below) == 1 and _is_list_of_floats(reader, field, below[0]):
+            path, stored = paths[below[0]], reader.schema.column(below[0])
+            depths = stored.max_repetition_level, stored.max_definition_level
+            if all(_usual(group[path], depths) for group in sizes):
+                found[native] = path, reader.schema_arrow.field(field.top).nullable
+    return found
+
+
+def _usual(size: Sizes, depths: tuple[int, int]) -> bool:
+    """Say whether a column's codec is one of ours, and its counts of levels fit."""
+    counted = zip(size.levels, depths, strict=True)
+    return size.codec in CODECS and all(count in (0, depth + 1) for count, depth in counted)
+
+
+_FLOATS = {pa.float32(): "FLOAT", pa.float64(): "DOUBLE"}
+
+
+def _is_list_of_floats(reader: pq.ParquetFile, field: Field, leaf: int) -> bool:
+    """Say whether Arrow and Parquet agree that a column is a list of floats, in nothing else."""
+    kind, stored = field.type, reader.schema.column(leaf)
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return False
+    depth = 1 + reader.schema_arrow.field(field.top).nullable + kind.value_field.nullable
+    return (
+        _FLOATS.get(kind.value_type) == stored.physical_type
+        and stored.max_repetition_level == 1
+        and stored.max_definition_level == depth
+    )
+
+
+def _batch_rows(file: _File, row_bytes: int) -> int:
+    long = file.plan.raw or any(
+        name in _LONG and not is_text(file.fields[name].type) for name in file.plan.read
+    )
+    keyed = file.plan.read.keys() & set(_LONG)
+    limit = 1024 if long else 4096 if keyed else _BATCH_ROWS
+    return min(max(_BATCH_BYTES // max(row_bytes, 1), 16), limit)
+
+
 def _decode(
     reader: pq.ParquetFile,
     file: _File,
@@ -207,31 +272,114 @@ def _decode(
     count: int,
     row_bytes: int,
     *,
-    use_threads: bool,
+    alone: bool,
 ) -> Iterator[Chunk]:
-    columns = list(dict.fromkeys(file.fields[native].column for native in file.plan.read))
-    long = file.plan.raw or any(
-        name in _LONG and not is_text(file.fields[name].type) for name in file.plan.read
-    )
-    keyed = file.plan.read.keys() & set(_LONG)
-    limit = 1024 if long else 4096 if keyed else _BATCH_ROWS
-    batch_rows = min(max(_BATCH_BYTES // max(row_bytes, 1), 16), limit)
-    batches = reader.iter_batches(
-        batch_rows,
-        row_groups=groups,
-        columns=columns,
-        use_threads=use_threads,
-    )
-    done = 0
-    while True:
+    """Decode row groups, in this thread or, alone, in several.
+
+    Lists come from their pages. Where a page is not as usual, PyArrow decodes on from the row
+    that is reached, and says what is wrong with it where something is.
+    """
+    rows, done = _batch_rows(file, row_bytes), 0
+    if file.leaves and file.leaves.keys() != file.plan.read.keys():
         try:
-            batch = next(batches, None)
-            if batch is None:
-                break
-            yield batch_chunk(file.name, file.plan, file.fields, batch, start + done)
-        except DAMAGE as problem:
-            raise damaged(file.name, problem) from None
+            for chunk in _by_pages(reader, file, groups, start, rows, alone=alone):
+                yield chunk
+                done += len(chunk.numbers)
+        except Unusual:
+            pass
+        else:
+            _check_count(file, start, done, count)
+            return
+    left_out = done
+    columns = [file.fields[native].column for native in file.plan.read]
+    for batch in _batches(reader, file, groups, columns, rows, use_threads=alone):
+        batch = batch.slice(min(left_out, batch.num_rows)) if left_out else batch
+        left_out = max(left_out - batch.num_rows, 0)
+        yield _chunk(file, batch, start + done)
         done += batch.num_rows
+    _check_count(file, start, done, count)
+
+
+def _batches(
+    reader: pq.ParquetFile,
+    file: _File,
+    groups: list[int],
+    columns: list[str],
+    rows: int,
+    *,
+    use_threads: bool,
+) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from reader.iter_batches(
+            rows,
+            row_groups=groups,
+            columns=list(dict.fromkeys(columns)),
+            use_threads=use_threads,
+        )
+    except DAMAGE as problem:
+        raise damaged(file.name, problem) from None
+
+
+def _chunk(
+    file: _File, batch: pa.RecordBatch, start: int, given: dict[str, Values] | None = None
+) -> Chunk:
+    try:
+        return batch_chunk(file.name, file.plan, file.fields, batch, start, given)
+    except DAMAGE as problem:
+        raise damaged(file.name, problem) from None
+
+
+def _by_pages(
+    reader: pq.ParquetFile,
+    file: _File,
+    groups: list[int],
+    start: int,
+    rows: int,
+    *,
+    alone: bool,
+) -> Iterator[Chunk]:
+    """Yield chunks whose lists are read from their pages, and the rest by PyArrow.
+
+    Alone, lists are read by a thread each, and chunks may be kept; else each is to be used up
+    before the next.
+
+    Raises:
+        Unusual: PyArrow is to read on.
+    """
+    rest = [file.fields[name].column for name in file.plan.read if name not in file.leaves]
+    with ExitStack() as stack:
+        lists = {}
+        for native in file.leaves:
+            try:
+                opened = stack.enter_context(open(file.path, "rb", buffering=0))
+            except OSError as problem:
+                raise damaged(file.name, problem) from None
+            what = _list_column(file, groups, native)
+            lists[native] = ListReader(opened, what, reuse=not alone)
+        pool = stack.enter_context(ThreadPoolExecutor(len(lists))) if alone else None
+        done = 0
+        for batch in _batches(reader, file, groups, rest, rows, use_threads=alone):
+            size = batch.num_rows
+            if pool is not None:
+                waiting = {name: pool.submit(one.take, size) for name, one in lists.items()}
+                given = {name: future.result() for name, future in waiting.items()}
+            else:
+                given = {name: one.take(size) for name, one in lists.items()}
+            yield _chunk(file, batch, start + done, given)
+            done += size
+
+
+def _list_column(file: _File, groups: list[int], native: str) -> ListColumn:
+    field, (leaf, nullable) = file.fields[native], file.leaves[native]
+    return ListColumn(
+        dtype=np.dtype(field.type.value_type.to_pandas_dtype()),
+        outer=nullable,
+        inner=field.type.value_field.nullable,
+        chunks=[(file.sizes[at][leaf], file.metadata.row_group(at).num_rows) for at in groups],
+    )
+
+
+def _check_count(file: _File, start: int, done: int, count: int) -> None:
     if done != count:
         raise LogError(
             f"{file.name}: expected {count} rows from row {start + 1} on, found {done}; the file "

@@ -1,0 +1,149 @@
+"""Lists of floats straight from the pages of a Parquet file, without Arrow's lists in between.
+
+Values come into one array, rows as places in it, just as PyArrow would give them, bit for bit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from taut.logs.readers.footer import Sizes
+from taut.logs.readers.levels import place, spread
+from taut.logs.readers.pages import Pages, room
+from taut.logs.readers.unpack import Unusual
+from taut.logs.reduce import Values
+from taut.logs.tokens import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class ListColumn:
+    """A column of lists of floats.
+
+    Attributes:
+        dtype: float32 or float64.
+        outer: A list may be null.
+        inner: A value may be null.
+        chunks: Where its pages lie, and its rows, one a row group.
+    """
+
+    dtype: np.dtype
+    outer: bool
+    inner: bool
+    chunks: Sequence[tuple[Sizes, int]]
+
+
+class ListReader:
+    """Reads one column of lists, some rows at a time.
+
+    Args:
+        file: The file, of its own; it is closed by the caller.
+        column: What is read of it.
+        reuse: What `take` gives may be overwritten by the next `take`.
+    """
+
+    def __init__(self, file: BinaryIO, column: ListColumn, *, reuse: bool) -> None:
+        self._pages = Pages(file, column.dtype, 1 + column.outer + column.inner)
+        self._column, self._reuse = column, reuse
+        self._chunk = -1  # the one that is read
+        self._rows_left = 0  # rows of it that have not begun
+        self._values = np.empty(0, column.dtype)
+        self._tokens = 0  # in `_values`
+        self._starts = np.empty(0, np.int64)
+        self._missing = np.empty(0, np.bool_)
+        self._rows = 0  # begun, in `_starts`
+        self._nulls: list[np.ndarray] = []
+        self._given = (0, 0)  # rows and tokens of the last `take`
+        self._closed = True  # the last row takes no more values
+
+    def take(self, rows: int) -> Values:
+        """Return the next rows.
+
+        Raises:
+            Unusual: PyArrow is to read them.
+            OSError: The file cannot be read.
+        """
+        self._drop()
+        while self._rows < rows or (self._rows == rows and not self._pages.done):
+            if self._pages.done:
+                self._next_chunk()
+            else:
+                self._page()
+        end = int(self._starts[rows]) if self._rows > rows else self._tokens
+        starts = self._starts[:rows].copy()
+        ends = np.append(starts[1:], end)[: len(starts)]
+        missing = self._missing[:rows].copy() if self._missing[:rows].any() else None
+        null = None
+        if self._nulls:
+            together = np.concatenate(self._nulls)
+            here = together < end
+            self._nulls = [together[~here]] if not here.all() else []
+            null = together[here] if here.any() else None
+        self._given = (rows, end)
+        return Values(Tokens(self._values[:end], starts, ends, null), missing)
+
+    def _drop(self) -> None:
+        """Leave out the rows that were taken."""
+        rows, tokens = self._given
+        left, begun = self._tokens - tokens, self._rows - rows
+        rest = self._values[tokens : self._tokens]
+        if not self._reuse:
+            self._values = np.empty(self._values.size, self._column.dtype)
+        if tokens or not self._reuse:
+            self._values[:left] = rest  # NumPy copies what overlaps aside
+        self._starts[:begun] = self._starts[rows : self._rows] - tokens
+        self._missing[:begun] = self._missing[rows : self._rows]
+        self._nulls = [null - tokens for null in self._nulls]
+        self._tokens, self._rows, self._given = left, begun, (0, 0)
+
+    def _next_chunk(self) -> None:
+        self._chunk += 1
+        if self._rows_left or self._chunk >= len(self._column.chunks):
+            raise Unusual("more or fewer rows than the footer promises")
+        sizes, self._rows_left = self._column.chunks[self._chunk]
+        self._closed = True
+        self._pages.open(sizes)
+
+    def _page(self) -> None:
+        page = self._pages.next()
+        if page is None:
+            return  # of the dictionary
+        if page.rows > self._rows_left:
+            raise Unusual("more rows than the footer promises")
+        first = int(page.starts[0]) if page.rows else page.slots
+        if first and self._closed:
+            raise Unusual("values of no row")
+        self._rows_left -= page.rows
+        rows = self._rows + page.rows
+        self._starts = room(self._starts, self._rows, rows)
+        self._missing = room(self._missing, self._rows, rows)
+        nulls = np.empty(page.holes, np.int64)
+        gone, none, closed = place(
+            page.starts,
+            page.rows,
+            page.gaps,
+            page.levels,
+            page.holes,
+            page.slots,
+            int(self._column.outer),
+            self._tokens,
+            self._starts[self._rows : rows],
+            self._missing[self._rows : rows],
+            nulls,
+        )
+        if gone < 0:
+            raise Unusual("a list that is empty and goes on")
+        tokens = self._tokens + page.slots - gone
+        self._values = room(self._values, self._tokens, tokens, page.slots)
+        out = self._values[self._tokens : tokens]
+        if none:
+            held = np.empty(page.slots - page.holes, self._column.dtype)
+            page.read(held)
+            spread(held, nulls[:none], self._tokens, out)
+            self._nulls.append(nulls[:none])
+        else:
+            page.read(out)
+        if page.slots:
+            self._closed = bool(closed)
+        self._tokens, self._rows = tokens, rows
