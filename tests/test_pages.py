@@ -1,5 +1,6 @@
 """The page reader against PyArrow: the same bits, whatever wrote the file, or a refusal."""
 
+import gzip
 import io
 from functools import partial
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from taut.engines.local import read_rollouts
 from taut.errors import LogError
 from taut.logs import read
 from taut.logs.plan import Planner, check_mapping
@@ -293,3 +295,19 @@ def test_kernels_refuse_what_runs_over():
         assert page_header(np.frombuffer(data, np.uint8), 0, len(data), header) < 0
     for data in (b"", b"\xf0", b"\xf0\xff\xff", b"\x10", b"\x1f\x61\x01\x00\xff"):
         assert lz4_size(np.frombuffer(data, np.uint8)) < 0
+
+
+def test_a_file_within_gzip_keeps_all_its_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "_BATCH_BYTES", 1000)
+    rng = np.random.default_rng(0)
+    values = [rng.normal(size=(300, 40)).astype(np.float32) for _ in NAMES]
+    columns = {"prompt_id": [f"p{i}" for i in range(300)], "reward": rng.random(300)}
+    columns |= {name: list(one) for name, one in zip(NAMES, values, strict=True)}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet", row_group_size=100)
+    (tmp_path / "b.parquet.gz").write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
+    for path in ("a.parquet", "b.parquet.gz"):
+        rollouts = read_rollouts(tmp_path / path)
+        expected = (values[0].astype(float) - values[1]).sum(axis=1)
+        np.testing.assert_allclose(rollouts.log_ratio, expected, rtol=1e-12)
+    a, b = (read_rollouts(tmp_path / path) for path in ("a.parquet", "b.parquet.gz"))
+    assert a.log_ratio.tobytes() == b.log_ratio.tobytes()

@@ -40,15 +40,22 @@ class ListReader:
     Args:
         file: The file, of its own; it is closed by the caller.
         column: What is read of it.
-        reuse: What `take` gives may be overwritten by the next `take`.
+        spare: Arrays that are free to be used, and to be left here at the end: memory that is new
+            costs as much as what is read into it. What `take` gives is then overwritten by the
+            next `take`; without, it may be kept.
     """
 
-    def __init__(self, file: BinaryIO, column: ListColumn, *, reuse: bool) -> None:
+    def __init__(
+        self, file: BinaryIO, column: ListColumn, spare: list[np.ndarray] | None = None
+    ) -> None:
         self._pages = Pages(file, column.dtype, 1 + column.outer + column.inner)
-        self._column, self._reuse = column, reuse
+        self._column, self._spare = column, spare
         self._chunk = -1  # the one that is read
         self._rows_left = 0  # rows of it that have not begun
         self._values = np.empty(0, column.dtype)
+        if spare:
+            free = spare.pop()
+            self._values = free[: free.size // 8 * 8].view(column.dtype)
         self._tokens = 0  # in `_values`
         self._starts = np.empty(0, np.int64)
         self._missing = np.empty(0, np.bool_)
@@ -83,14 +90,20 @@ class ListReader:
         self._given = (rows, end)
         return Values(Tokens(self._values[:end], starts, ends, null), missing)
 
+    def close(self) -> None:
+        """Leave the array of values to others."""
+        if self._spare is not None:
+            self._spare.append(self._values.view(np.uint8))
+            self._values = self._values[:0]
+
     def _drop(self) -> None:
         """Leave out the rows that were taken."""
         rows, tokens = self._given
         left, begun = self._tokens - tokens, self._rows - rows
         rest = self._values[tokens : self._tokens]
-        if not self._reuse:
+        if self._spare is None:
             self._values = np.empty(self._values.size, self._column.dtype)
-        if tokens or not self._reuse:
+        if tokens or self._spare is None:
             self._values[:left] = rest  # NumPy copies what overlaps aside
         self._starts[:begun] = self._starts[rows : self._rows] - tokens
         self._missing[:begun] = self._missing[rows : self._rows]

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -70,7 +70,7 @@ def chunks(source: Source, planner: Planner) -> Iterator[tuple[Plan, Task, float
         with temporary_file(".parquet") as file:
             with source.open() as stream:
                 copy_bounded(stream, file, source.name)
-            for plan, task, share in _chunks(file.name, name, planner):
+            for plan, task, share in _chunks(file.name, name, planner, kept=True):
                 done = list(task())  # decoded here: the file is gone when the generator ends
                 yield plan, lambda done=done: iter(done), share
     else:
@@ -82,7 +82,8 @@ class _File:
     """One file and how it is read.
 
     `sizes` are those of its columns, or None; `leaves` leads from names of columns whose pages can
-    be read without PyArrow to their paths in `sizes`, and to whether a list may be null.
+    be read without PyArrow to their paths in `sizes`, and to whether a list may be null; `spare`
+    are arrays for them, None where all chunks are kept.
     """
 
     path: str
@@ -92,12 +93,16 @@ class _File:
     fields: dict[str, Field]
     sizes: list[dict[str, Sizes]] | None
     leaves: dict[str, tuple[str, bool]]
+    spare: list[np.ndarray] | None
 
 
-def _chunks(path: str, name: str, planner: Planner) -> Iterator[tuple[Plan, Task, float]]:
+def _chunks(
+    path: str, name: str, planner: Planner, *, kept: bool = False
+) -> Iterator[tuple[Plan, Task, float]]:
     reader = _open(path, name)
     try:
         file = _planned(reader, path, name, planner)
+        file = replace(file, spare=None) if kept else file
     except UnicodeDecodeError as problem:
         raise damaged(name, problem) from None
     if file.plan.layout.skip:
@@ -143,7 +148,7 @@ def _planned(reader: pq.ParquetFile, path: str, name: str, planner: Planner) -> 
     for native in plan.read.keys() - plan.raw:
         check_type(name, native, plan.read[native], fields[native].type)
     plain = {} if sizes is None else _list_leaves(reader, plan, fields, sizes)
-    return _File(path, name, metadata, plan, fields, sizes, plain)
+    return _File(path, name, metadata, plan, fields, sizes, plain, [])
 
 
 def _open(path: str, name: str, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
@@ -355,7 +360,8 @@ def _by_pages(
             except OSError as problem:
                 raise damaged(file.name, problem) from None
             what = _list_column(file, groups, native)
-            lists[native] = ListReader(opened, what, reuse=not alone)
+            lists[native] = ListReader(opened, what, None if alone else file.spare)
+            stack.callback(lists[native].close)
         pool = stack.enter_context(ThreadPoolExecutor(len(lists))) if alone else None
         done = 0
         for batch in _batches(reader, file, groups, rest, rows, use_threads=alone):
