@@ -14,16 +14,9 @@ from check import assert_misses_at_most, misses_more_than
 from taut.bounds.preferences import fit_head
 from taut.errors import AssumptionError, UsageError
 from taut.inequalities.pac_bayes import pac_bayes_ends, pac_bayes_interval
-from taut.posterior.sgd import (
-    GaussianPosterior,
-    LowRank,
-    choose_prior_width,
-    gaussian_bound,
-    head_posterior,
-    kl_gaussian,
-    ou_posterior,
-    posterior_from_iterates,
-)
+from taut.posterior.gaussian import GaussianPosterior, LowRank, kl_gaussian
+from taut.posterior.gaussian_bound import choose_prior_width, gaussian_bound
+from taut.posterior.sgd import head_posterior, ou_posterior, posterior_from_iterates
 from taut.types import Status
 
 mpmath.mp.dps = 40

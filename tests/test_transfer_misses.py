@@ -13,7 +13,8 @@ import pytest
 
 from check import assert_misses_at_most, misses_more_than
 from taut.auditing.audit import audit
-from taut.auditing.routes import reward_data as density
+from taut.auditing.routes import coverage as added
+from taut.auditing.routes import importance as weighted
 from taut.auditing.routes.declared import Joined
 from taut.bounds.sampling import block_interval
 from taut.draws.rollouts import Rollouts
@@ -221,18 +222,18 @@ def largest_weight_is_taken_for_the_range(patch):
         nothing = Interval(0.0, 0.0)
         return Joined(found, nothing, nothing, (), Status.CERTIFIED, (), "", "", values)
 
-    patch.setattr(density, "importance", importance)
+    patch.setattr(weighted, "importance", importance)
     return audit
 
 
 def all_mass_is_taken_as_covered(patch):
     """m_M = 1: the mass that reward data never saw is left out of the truncated bound."""
-    honest = density.truncated_shift
+    honest = added.truncated_shift
 
     def broken(parts):
         return honest(replace(parts, mass=Interval(1.0, 1.0), square=max(1.0, parts.square)))
 
-    patch.setattr(density, "truncated_shift", broken)
+    patch.setattr(added, "truncated_shift", broken)
     return audit
 
 
@@ -301,16 +302,14 @@ def coin_errors(audits, prompts=100):
 
 def test_the_check_rejects_a_ledger_without_the_ingredients(monkeypatch):
     """Each end of each ingredient may miss with probability delta, and none is on the ledger."""
-    honest, added = density.error_bounds, density._added
+    honest, adding = added.error_bounds, added._added
     assert not misses_more_than(misses_of("centred", coin_errors(200), 0.2, coverage=1.0), 200, 0.2)
     # `centred` gives error_bounds half of delta, which halves it for E e and again for each end.
+    monkeypatch.setattr(added, "error_bounds", lambda data, part, how: honest(data, 8 * part, how))
     monkeypatch.setattr(
-        density, "error_bounds", lambda data, part, how: honest(data, 8 * part, how)
-    )
-    monkeypatch.setattr(
-        density,
+        added,
         "_added",
-        lambda mean, budget, shift, *, shift_events, **named: added(
+        lambda mean, budget, shift, *, shift_events, **named: adding(
             mean, budget, shift, shift_events=(), **named
         ),
     )
@@ -331,8 +330,8 @@ def test_the_check_rejects_paired_prompts_taken_as_independent(monkeypatch):
     cell = Cell("no_shift", "paired", 500, 0.2)
     honest = misses_of("importance", own_order(pairs_of(cell, 100)), 0.2)
     assert not misses_more_than(honest, 100, 0.2)
-    partners = density._partners
-    monkeypatch.setattr(density, "_partners", lambda *some: np.full_like(partners(*some), -1))
+    partners = weighted._partners
+    monkeypatch.setattr(weighted, "_partners", lambda *some: np.full_like(partners(*some), -1))
     misses = misses_of("importance", own_order(pairs_of(cell, 300)), 0.2)
     assert misses_more_than(misses, 300, 0.2), misses
 
@@ -342,14 +341,14 @@ def test_the_check_rejects_shopping_on_the_certifying_draws(monkeypatch):
     """Keeping the best of all truncations and forms at each end misses too often."""
     cell = Cell("no_shift", "labelled", 300, 0.4)
     assert not misses_more_than(misses_of("importance", pairs_of(cell, 100), 0.4), 100, 0.4)
-    honest = density.importance
+    honest = weighted.importance
 
     def best_end(mean, shift, upper, eta):
         blocks = (
-            density._end_blocks(mean, shift, form, upper, shift.data.blocks, mean.blocks)
-            for form in density._forms(mean, shift)
+            weighted._end_blocks(mean, shift, form, upper, shift.data.blocks, mean.blocks)
+            for form in weighted._forms(mean, shift)
         )
-        return max(density._lower_end(found, eta, mean.method) for found in blocks)
+        return max(weighted._lower_end(found, eta, mean.method) for found in blocks)
 
     def shopping(mean, shift, learned, budget):
         lower = best_end(mean, shift, False, budget.lower)
@@ -357,7 +356,7 @@ def test_the_check_rejects_shopping_on_the_certifying_draws(monkeypatch):
         found = honest(mean, shift, learned, budget)
         return replace(found, interval=Interval(lower, upper))
 
-    monkeypatch.setattr(density, "importance", shopping)
+    monkeypatch.setattr(weighted, "importance", shopping)
     misses = misses_of("importance", pairs_of(cell, 300), 0.4)
     assert misses_more_than(misses, 300, 0.4), misses
 

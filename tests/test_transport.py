@@ -12,13 +12,10 @@ from hypothesis import strategies as st
 
 from check import assert_misses_at_most, misses_more_than
 from taut.bounds.sampling import block_interval, normal_interval
-from taut.decisions.transport.transport import (
-    TransportState,
-    audit_transport,
-    fewest_prompts,
-    fit_isotonic,
-    grade,
-)
+from taut.decisions.transport.isotonic import fit_isotonic
+from taut.decisions.transport.result import TransportState
+from taut.decisions.transport.transport import audit_transport
+from taut.decisions.transport.verdict import fewest_prompts, grade
 from taut.draws.rollouts import Rollouts
 from taut.errors import AssumptionError, UsageError
 from taut.types import Interval, Status

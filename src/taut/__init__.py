@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from taut.inequalities.pac_bayes import pac_bayes_interval
     from taut.lab.overoptimise import overoptimise
     from taut.labels.onto import with_labels
-    from taut.posterior.sgd import kl_gaussian, ou_posterior
+    from taut.posterior.gaussian import kl_gaussian
+    from taut.posterior.sgd import ou_posterior
     from taut.schemas import load
     from taut.training.pipeline.run import train
     from taut.training.scoring.score import score
@@ -55,7 +56,7 @@ _HOME = {
     "check": "taut.auditing.check",
     "clip_threshold": "taut.decisions.threshold.choose",
     "convert": "taut.engines.local",
-    "kl_gaussian": "taut.posterior.sgd",
+    "kl_gaussian": "taut.posterior.gaussian",
     "load": "taut.schemas",
     "mean_interval": "taut.inequalities.mean",
     "ou_posterior": "taut.posterior.sgd",

@@ -23,7 +23,8 @@ from taut.decisions.stopping.rows import check_rows, share_of_look
 from taut.decisions.stopping.watching import STATE, Watch
 from taut.draws.modes import REPLACEMENT
 from taut.engines.local import gather
-from taut.engines.tail import Part, Tail, names
+from taut.engines.seen import Part, names
+from taut.engines.tail import Tail
 from taut.errors import LogError, UsageError
 from taut.logs.keys import combine, hash_ids
 from taut.logs.reduce import Reduced

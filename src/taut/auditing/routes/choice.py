@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from taut.auditing.options import Options
+from taut.auditing.routes import coverage as added
 from taut.auditing.routes import declared as routes
 from taut.auditing.routes import gold as labels
-from taut.auditing.routes import reward_data as density
+from taut.auditing.routes import importance as weighted
 from taut.auditing.routes import sheet
 from taut.auditing.routes.declared import Joined
 from taut.auditing.routes.joint import joint as joint_route
@@ -132,11 +133,11 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
         _needs_one_scale(mean)
         if coverage is not None and options.reward_mse is None and shift is not None:
             _needs_data(shift)
-            found = density.paper(mean, shift, budget, delta, coverage)
-            return found, density.paper_forecast(mean, shift, coverage, delta)
+            found = added.paper(mean, shift, budget, delta, coverage)
+            return found, added.paper_forecast(mean, shift, coverage, delta)
         if coverage is None or options.reward_mse is None:
             raise CoverageError("needs a declared C and L (--coverage, --reward-mse)")
-        density.check_declared(mean, shift, coverage)
+        added.check_declared(mean, shift, coverage)
         bound = paper_shift(coverage, mean.data.reward_mse)
         return routes.declared(mean, learned, budget, bound, options), base + 2 * bound
 
@@ -145,25 +146,25 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
         _needs_data(shift)
         if coverage is None:
             raise CoverageError("needs a declared C (--coverage)")
-        found = density.centred(mean, shift, budget, delta, coverage)
-        return found, density.centred_forecast(mean, shift, coverage, delta)
+        found = added.centred(mean, shift, budget, delta, coverage)
+        return found, added.centred_forecast(mean, shift, coverage, delta)
 
     def truncated() -> tuple[Joined, float]:
         _needs_exact_weights(options)
         _needs_one_scale(mean)
         _needs_data(shift)
-        found = density.truncated(mean, shift, budget, delta)
-        return found, density.truncated_forecast(mean, shift, delta)
+        found = added.truncated(mean, shift, budget, delta)
+        return found, added.truncated_forecast(mean, shift, delta)
 
     def importance() -> tuple[Joined, float]:
         _needs_data(shift)
-        found = density.importance(mean, shift, learned, budget)
-        return found, density.importance_forecast(mean, shift, budget, coverage)
+        found = weighted.importance(mean, shift, learned, budget)
+        return found, weighted.importance_forecast(mean, shift, budget, coverage)
 
     def score() -> tuple[Joined, float]:
         _needs_one_scale(mean)
         _needs_data(shift)
-        return density.mahalanobis(mean, shift, budget), math.inf
+        return added.mahalanobis(mean, shift, budget), math.inf
 
     def trivial() -> tuple[Joined, float]:
         return routes.trivial(mean, learned, budget), 1.0 + base

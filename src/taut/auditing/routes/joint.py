@@ -6,7 +6,8 @@ import numpy as np
 
 from taut.auditing.routes.declared import Joined
 from taut.auditing.routes.gold import certifying_blocks, joined, learns
-from taut.auditing.routes.reward_data import Shift, weighted_ends
+from taut.auditing.routes.importance import weighted_ends
+from taut.auditing.routes.reward_data import Shift
 from taut.auditing.target import Budget, TargetMean
 from taut.draws.labels import label_counts
 from taut.errors import CoverageError
