@@ -26,7 +26,7 @@ from validation.layouts.verdict import (
     tally,
 )
 
-LOGS = 6
+LOGS = 4
 FAMILIES = tuple(dict.fromkeys(cell.family for cell in cells()))
 
 

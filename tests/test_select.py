@@ -51,9 +51,9 @@ def chosen_log(worlds, prompts, labelled, seed, **more):
     ("family", "candidates", "trials", "prompts", "labelled"),
     [
         pytest.param("coin", 50, 30, 30, 30, marks=pytest.mark.slow),
-        ("coin", 10, 120, 20, 20),
+        ("coin", 10, 80, 20, 20),
         pytest.param("rare_failures", 20, 60, 40, 20, marks=pytest.mark.slow),
-        ("over_optimised", 5, 120, 60, 30),
+        ("over_optimised", 5, 80, 60, 30),
     ],
 )
 def test_claims_rarely_fail_among_equals(family, candidates, trials, prompts, labelled):
@@ -64,7 +64,7 @@ def test_claims_rarely_fail_among_equals(family, candidates, trials, prompts, la
         assert_misses_at_most(misses, trials, 0.2, f"{family} x {candidates}: {what}")
 
 
-@pytest.mark.parametrize("delta", [0.05, 0.2])
+@pytest.mark.parametrize("delta", [pytest.param(0.05, marks=pytest.mark.slow), 0.2])
 def test_claims_rarely_fail_where_checkpoints_differ(delta):
     """The same on runs with a Goodhart turn."""
     found = count_failures(80, goodhart_worlds, 80, 40, delta)

@@ -267,6 +267,7 @@ def test_a_finished_run_is_not_run_again(unbroken, recipe, capsys):
 # --- stopped and gone on with ---------------------------------------------------------------------
 
 
+@pytest.mark.integration
 def test_a_killed_run_ends_as_an_unbroken_one(unbroken, recipe, tmp_path):
     """Kill -9 at a random point of the policy stage, go on: every file is the same, bit for bit."""
     folder = tmp_path / "run"
@@ -310,6 +311,7 @@ def test_one_run_at_a_time_works_in_a_folder(recipe, tmp_path):
 # --- processes, adapters, ways --------------------------------------------------------------------
 
 
+@pytest.mark.integration
 def test_two_processes_share_a_run(recipe, tmp_path):
     """Under torchrun each rank records its share, and one of them speaks."""
     folder = tmp_path / "run"

@@ -38,7 +38,7 @@ from validation.transfer import (
     run_cell,
 )
 
-SHORT = {20: 4, 100: 2, 500: 1}
+SHORT = {20: 3, 100: 1, 500: 1}
 JUDGED = (*ROUTES, "auto")
 
 

@@ -238,7 +238,7 @@ def test_the_check_rejects_a_normal_interval():
 @pytest.mark.parametrize("weight", [None, 1.0])
 def test_both_intervals_rarely_miss(family, weight):
     """In worlds where the calibration is wrong on the policy, both intervals keep their level."""
-    rng, delta, trials = np.random.default_rng(3), 0.2, 300
+    rng, delta, trials = np.random.default_rng(3), 0.2, 200
     world = FAMILIES[family](np.random.default_rng(0))
     target = truth(world).reward
     missed = outside = 0

@@ -120,14 +120,18 @@ def least_two_sided(counts: Counts) -> float:
 def _distinct(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return distinct rows of some columns of counts, and how often each occurs."""
     size = max((int(column.max(initial=0)) for column in columns), default=0) + 1
-    if float(size) ** len(columns) < 2.0**22:  # small counts: faster than a sort
+    if float(size) ** len(columns) < 2.0**62:  # one number a row: faster than comparing rows
         code = np.zeros(len(columns[0]), dtype=np.int64)
         for column in columns:
             code = code * size + column
-        times = np.bincount(code)
-        found = np.flatnonzero(times)
+        if float(size) ** len(columns) <= 4.0 * len(code):
+            times = np.bincount(code)  # faster than a sort, where most numbers occur
+            found = np.flatnonzero(times)
+            times = times[found]
+        else:
+            found, times = np.unique(code, return_counts=True)
         rows = np.stack(np.unravel_index(found, (size,) * len(columns)), axis=1)
-        return rows, times[found]
+        return rows, times
     return np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
 
 
