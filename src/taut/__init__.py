@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from taut.version import __version__
 
 if TYPE_CHECKING:
-    from taut.auditing.audit import audit, audit_by
+    from taut.auditing.audit import audit
+    from taut.auditing.by import audit_by
     from taut.auditing.certificate import Certificate, Certificates
     from taut.auditing.check import check
     from taut.bounds.preferences import reward_mse_from_preferences
@@ -51,7 +52,7 @@ _HOME = {
     "anytime_path": "taut.inequalities.mean",
     "as_rollouts": "taut.engines.tables",
     "audit": "taut.auditing.audit",
-    "audit_by": "taut.auditing.audit",
+    "audit_by": "taut.auditing.by",
     "audit_transport": "taut.decisions.transport.transport",
     "check": "taut.auditing.check",
     "clip_threshold": "taut.decisions.threshold.choose",

@@ -5,24 +5,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
-
 from taut.auditing import certificate as result
 from taut.auditing.advice import advise
-from taut.auditing.certificate import Certificate, Certificates, Group
+from taut.auditing.certificate import Certificate
 from taut.auditing.compose import TargetCertificate, certify
 from taut.auditing.evidence import describe_log, measured_means, paper_bound, token_level
 from taut.auditing.options import TARGETS, GoldKind, Options, Prompts, Range, Threshold, options_of
 from taut.auditing.prepare import Prepared, prepare, targets_to_certify
 from taut.auditing.routes.placing import place_reward_data
 from taut.auditing.routes.reward_data import describe_coverage
-from taut.auditing.words import BY_COLUMNS, By, Method, Route, Side, Target
+from taut.auditing.words import Method, Route, Side, Target
 from taut.bounds.kl_clipping import describe_log_ratio
-from taut.draws.design import settled
 from taut.draws.layout import Whole, settle
 from taut.draws.rollouts import Rollouts
 from taut.engines.tables import Data, as_rollouts
-from taut.errors import AssumptionError, LogError, UsageError
+from taut.errors import AssumptionError, UsageError
 from taut.types import Interval, Status
 
 _NOISES = (0.1, 0.5)  # nats a sequence; kernels differ by about the first
@@ -107,79 +104,6 @@ def audit(
     return audit_part(whole.rollouts, options, trusted, whole=whole)
 
 
-def audit_by(
-    rollouts: Data,
-    by: By,
-    *,
-    columns: Mapping[str, str] | None = None,
-    beta: float | None = None,
-    reward_data: Data | None = None,
-    reward_range: Range | None = None,
-    gold_range: Range | None = None,
-    gold_scale: Range | None = None,
-    tau: Threshold = "auto",
-    tau_negative: float | None = None,
-    delta: float = 0.05,
-    target: Target = "auto",
-    method: Method = "betting",
-    side: Side = "both",
-    route: Route = "auto",
-    reward_mse: float | None = None,
-    coverage: float | None = None,
-    log_ratio_max: float | None = None,
-    log_ratio_second_moment: float | None = None,
-    calibration: float = 0.2,
-    seed: int = 0,
-    held_out: bool = False,
-    declare: tuple[str, ...] | str = (),
-    prompts: Prompts = "sample",
-    missing: Literal["worst"] | None = None,
-    launched: tuple[int, int] | None = None,
-    log_prob_noise: float | None = None,
-    gold_kind: GoldKind = None,
-) -> Certificates:
-    """Certify each step, policy or run of a log; all certificates hold together at 1 - delta.
-
-    Each of M groups gets delta / M (a union bound; prompts may be shared between groups).
-
-    Args:
-        rollouts: The log.
-        by: "step", "policy" or "run".
-
-    The other arguments are those of `taut.audit`.
-
-    Raises:
-        UsageError: Unknown column. LogError: The log does not have it. Others as `audit`.
-
-    Source: theory §6.3.
-    """
-    options = options_of(locals())
-    if by not in BY_COLUMNS:
-        raise UsageError(f"by is {by!r}; expected one of {', '.join(BY_COLUMNS)}.")
-    trusted = None if reward_data is None else as_rollouts(reward_data, columns, features=True)
-    log = as_rollouts(rollouts, columns, features=trusted is not None)
-    column = getattr(log, by)
-    if column is None:
-        raise LogError(f"the log has no '{by}' column to group by; map one with --map {by}=PATH.")
-    whole = settled(log)
-    names = getattr(log, f"{by}_names", ())
-    values = np.unique(column)
-    groups = [
-        Group(
-            value=names[value] if names else int(value),
-            certificate=audit_part(
-                whole.rollouts.take(column == value),
-                options,
-                trusted,
-                whole=whole,
-                simultaneous=len(values),
-            ),
-        )
-        for value in values
-    ]
-    return Certificates(by=by, delta=options.delta, groups=tuple(groups))
-
-
 def audit_part(
     rollouts: Rollouts,
     options: Options,
@@ -187,6 +111,7 @@ def audit_part(
     *,
     whole: Whole,
     simultaneous: int = 1,
+    share: float | None = None,
 ) -> Certificate:
     """Certify a part of a settled log; `audit` and `audit_by` are made of this."""
     if options.coverage is not None and options.reward_mse is None and reward_data is None:
@@ -201,6 +126,7 @@ def audit_part(
         options,
         whole=whole,
         simultaneous=simultaneous,
+        share=share,
         chooses_truncation=reward_data is not None,
         sampler=reward_data is None,
     )

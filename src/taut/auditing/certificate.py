@@ -434,28 +434,85 @@ class Health(Document):
         return self.health[index]
 
 
+class SliceMean(Part):
+    """The mean reward of responses that fall in a slice: a ratio of two means (theory §2.8).
+
+    Attributes:
+        lower, upper: For the mean of `of` in the slice, in units of gold (r*) or reward (r-hat);
+            None where nothing can be told.
+        of: "r*" with labels; "r-hat" without.
+        status: What that interval is worth.
+        measured: The plain mean of what is known in the slice.
+        learned: Mean learned reward in it, reward units.
+        gap_lower, gap_upper: For the mean of r-hat - r* in it, reward units; None without labels,
+            or where gold has a scale of its own.
+        gap_status: What that is worth.
+        share: Share of all responses that fall in it.
+        rollouts, draws, labelled: Rows in it, draws with a row in it, and with a labelled one.
+    """
+
+    lower: float | None = None
+    upper: float | None = None
+    of: str | None = None
+    status: Status | None = None
+    measured: float | None = None
+    learned: float | None = None
+    gap_lower: float | None = None
+    gap_upper: float | None = None
+    gap_status: Status | None = None
+    share: float
+    rollouts: int
+    draws: int
+    labelled: int = 0
+
+
 class Group(Part):
-    """One of several certificates that hold together."""
+    """One of several statements that hold together.
+
+    Attributes:
+        value: The slice; of several columns their values joined by " · ".
+        certificate: Its certificate; None for a slice by response, and where, among very many, a
+            slice is too small.
+        slice: The mean in a slice by response.
+        delta: Its share of the error budget, probability.
+        cannot_tell: Why nothing can be said of the true reward there.
+    """
 
     value: int | str
-    certificate: Certificate
+    certificate: Certificate | None = None
+    slice: SliceMean | None = None
+    delta: float | None = None
+    cannot_tell: str | None = None
+
+
+def _group_row(group: Group) -> dict[str, Any]:
+    if group.certificate is not None:
+        return _row(group.certificate)
+    return {} if group.slice is None else group.slice.model_dump()
 
 
 class Certificates(Document):
     """Certificates that hold together at 1 - delta, one for each value of a column.
 
     Behaves as a mapping from values to certificates.
+
+    Attributes:
+        by: The column, or several joined by ", ".
+        of: What its values belong to: "law", "prompt" or "response".
+        cuts: Where columns of numbers were cut.
     """
 
     schema_name: Literal["taut.certificates/2"] = Field("taut.certificates/2", alias="schema")
     version: str = __version__
     by: str
     delta: float
+    of: str = "law"
+    cuts: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     groups: tuple[Group, ...]
 
     def __getitem__(self, value: int | str) -> Certificate:
         for group in self.groups:
-            if group.value == value:
+            if group.value == value and group.certificate is not None:
                 return group.certificate
         raise KeyError(value)
 
@@ -473,8 +530,8 @@ class Certificates(Document):
         return [group.value for group in self.groups]
 
     def values(self) -> list[Certificate]:
-        """Return the certificates, in the order of the values."""
-        return [group.certificate for group in self.groups]
+        """Return the certificates that there are, in the order of the values."""
+        return [group.certificate for group in self.groups if group.certificate is not None]
 
     def to_frame(self) -> "pandas.DataFrame":
         """Return the certificates as a table of pandas, one row a group.
@@ -482,11 +539,12 @@ class Certificates(Document):
         Raises:
             UsageError: pandas is not installed.
         """
-        return frame([{self.by: group.value, **_row(group.certificate)} for group in self.groups])
+        return frame([{self.by: group.value, **_group_row(group)} for group in self.groups])
 
     def items(self) -> list[tuple[int | str, Certificate]]:
-        """Return values and certificates."""
-        return [(group.value, group.certificate) for group in self.groups]
+        """Return values and certificates, of those that have one."""
+        known = (group for group in self.groups if group.certificate is not None)
+        return [(group.value, group.certificate) for group in known if group.certificate]
 
 
 def _row(found: Certificate) -> dict[str, Any]:

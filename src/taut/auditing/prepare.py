@@ -68,6 +68,7 @@ def prepare(
     *,
     whole: Whole | None = None,
     simultaneous: int = 1,
+    share: float | None = None,
     chooses_truncation: bool = False,
     sampler: bool = True,
 ) -> Prepared:
@@ -78,6 +79,7 @@ def prepare(
         options: The settings.
         whole: What was decided on the whole log.
         simultaneous: How many certificates are to hold together.
+        share: Share of delta that this one gets; an even one by default.
         chooses_truncation: Reward data need a calibration split too.
         sampler: `behaviour_logprob` is that of the policy that made these rows.
 
@@ -91,12 +93,12 @@ def prepare(
     if found.labels is None and not chooses_truncation:
         refuse_clipped_estimate(found)
     data = unit_data(found, options)
-    delta = options.delta / simultaneous
-    share = _calibration_share(data, found, options, chooses_truncation)
+    delta = options.delta / simultaneous if share is None else options.delta * share
+    aside = _calibration_share(data, found, options, chooses_truncation)
     if found.sheet is None:
-        split = split_draws(found.blocks, _spared(data, found, options), share)
+        split = split_draws(found.blocks, _spared(data, found, options), aside)
     else:
-        split = split_sheet(found.blocks, data.gold, share, found.sheet)
+        split = split_sheet(found.blocks, data.gold, aside, found.sheet)
     if len(split.certifying) == 0:
         raise LogError("the log holds no draw to certify with; it needs at least one prompt.")
     return Prepared(

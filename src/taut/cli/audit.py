@@ -4,7 +4,6 @@ import math
 
 import click
 
-from taut.auditing.words import BY_COLUMNS
 from taut.cli.arguments import audit_options, html_option, json_option, log_options, range_options
 from taut.cli.labelled import labels_options, read_labelled
 from taut.cli.reading import name_pairs, read_log
@@ -22,8 +21,24 @@ from taut.errors import UsageError
 @labels_options
 @click.option(
     "--by",
-    type=click.Choice(BY_COLUMNS),
-    help="Audit each one; all intervals hold together.",
+    multiple=True,
+    metavar="COLUMN",
+    help="Audit each slice by this column, or by several; all intervals hold together. Step, "
+    "policy, run, n_tokens, or any other column by its dotted path.",
+)
+@click.option(
+    "--weight",
+    "weights",
+    multiple=True,
+    metavar="VALUE=W",
+    help="Weight of a slice in the split of delta, fixed before the data; 1 for the others.",
+)
+@click.option(
+    "--cut",
+    "cuts",
+    multiple=True,
+    metavar="COLUMN=A,B,…",
+    help="Where --by cuts a column of numbers; deciles by default.",
 )
 @click.option(
     "--require-lower",
@@ -42,6 +57,8 @@ def audit(
     labels,
     label_map,
     by,
+    weights,
+    cuts,
     require_lower,
     json_path,
     html_path,
@@ -57,7 +74,8 @@ def audit(
     KL clipping, with its error budget, status and assumptions.
     """
     from taut.auditing.audit import audit as audit_one
-    from taut.auditing.audit import audit_by
+    from taut.auditing.by import audit_by
+    from taut.draws.slices import needed
 
     if require_lower is not None and settings["target"] == "auto":
         raise UsageError(
@@ -68,7 +86,15 @@ def audit(
         raise UsageError("--require-lower is nan, which no end can be below; expected a number.")
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
     rollouts = read_labelled(
-        log, mapping, lenient, token_clip, quiet, labels, label_map, features=bool(reward_data)
+        log,
+        mapping,
+        lenient,
+        token_clip,
+        quiet,
+        labels,
+        label_map,
+        features=bool(reward_data),
+        keep=needed(by),
     )
     if reward_data:
         settings["reward_data"] = _reward_data(reward_data, reward_map or mapping, behaviour, quiet)
@@ -79,22 +105,49 @@ def audit(
             )
     elif reward_map or behaviour:
         raise UsageError("--reward-map and --behaviour describe --reward-data; give that too.")
-    if margin is not None and (by is not None or not reward_data):
+    if margin is not None and (by or not reward_data):
         raise UsageError("--margin needs --reward-data, and one policy at a time (no --by).")
-    if by is None:
+    if not by:
+        if weights or cuts:
+            raise UsageError("--weight and --cut speak of the slices of --by; give that too.")
         found = audit_one(rollouts, **settings)
-        certificates = [found]
     else:
-        found = audit_by(rollouts, by, **settings)
-        certificates = found.values()
+        found = audit_by(rollouts, by, weights=_weights(weights), cuts=_cuts(cuts), **settings)
     if margin is not None:
         found = found.model_copy(
             update={"transport": _transport(rollouts, settings, margin).document}
         )
     show(found, json_path, html_path)
     if require_lower is not None:
-        return _gate(certificates, require_lower)
+        return _gate_all(found, require_lower) if by else _gate([found], require_lower)
     return 0
+
+
+def _weights(pairs) -> dict[str, float]:
+    given = name_pairs(pairs)
+    try:
+        return {name: float(text) for name, text in given.items()}
+    except ValueError:
+        raise UsageError(f"--weight {' '.join(pairs)}: expected VALUE=W, W a number.") from None
+
+
+def _cuts(pairs) -> dict[str, tuple[float, ...]]:
+    given = name_pairs(pairs)
+    try:
+        return {name: tuple(map(float, text.split(","))) for name, text in given.items()}
+    except ValueError:
+        raise UsageError(f"--cut {' '.join(pairs)}: expected COLUMN=A,B,… in numbers.") from None
+
+
+def _gate_all(found, least: float) -> int:
+    """Pass only where every slice passes; one that cannot be told does not."""
+    for group in found.groups:
+        if group.certificate is None:
+            told = group.cannot_tell or "it is a slice by response"
+            return complain(
+                f"--require-lower {least:g} failed: slice {group.value}: {told}.", EXIT_GATE
+            )
+    return _gate(found.values(), least)
 
 
 def _reward_data(log, mapping, behaviour, quiet):

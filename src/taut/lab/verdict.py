@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from taut.auditing.audit import audit, audit_by
+from taut.auditing.audit import audit
+from taut.auditing.by import audit_by
 from taut.auditing.certificate import Certificate, Target
 from taut.decisions.selection.select import Selection, select
 from taut.draws.rollouts import Rollouts

@@ -171,7 +171,10 @@ def _term_rows(found: Certificate) -> Iterable[tuple[str, ...]]:
 def _groups(found: Certificates) -> list[str]:
     if not found.groups:
         return _plain(["No groups to show."])
-    items = [group.certificate for group in found.groups]
+    told = [group for group in found.groups if group.certificate is not None]
+    if not told:
+        return [f"<pre>{escape(str(found))}</pre>"]
+    items = [group.certificate for group in told]
     learned = all(map(wording.learned_only, items))
     digits = max(map(wording.headline_decimals, items))
     rows = (
@@ -182,7 +185,7 @@ def _groups(found: Certificates) -> list[str]:
             _span(wording.proxy_of(item) if learned else item.certificate, digits),
             _status(Status.VACUOUS if learned else item.status),
         )
-        for group, item in zip(found.groups, items, strict=True)
+        for group, item in zip(told, items, strict=True)
     )
     target = names.TARGET_NAMES[items[0].target]
     told = f"{target[:1].upper()}{target[1:]} of each {found.by}"

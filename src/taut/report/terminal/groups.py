@@ -38,18 +38,95 @@ def groups_report(found: Certificates) -> RenderableType:
 def _groups(found: Certificates, ink: Ink) -> list[RenderableType]:
     if not found.groups:
         return [ink.text("No groups to show.", "bold")]
-    rows = [_Row.of(group) for group in found.groups]
-    first, learned = found.groups[0].certificate, _all_learned(rows)
+    if found.of == "response":
+        return _by_response(found, ink)
+    told = [group for group in found.groups if group.certificate is not None]
+    if not told:
+        return [ink.text("No slice holds enough draws to say anything.", "bold")]
+    rows = [_Row.of(group) for group in told]
+    if found.of == "prompt":  # the worst one first; steps and policies stay in their order
+        rows.sort(key=lambda row: (row.cannot_tell, row.worst))
+    first, learned = told[0].certificate, _all_learned(rows)
     name = f"{TARGET_NAMES[first.target]} {TARGET_FORMULAS[first.target]}"
     if learned:
         name = f"learned {TARGET_NAMES[first.target]}, not the true one,"
     level = level_text(1 - found.delta)
     together = f"All {len(rows)} rows hold together at {level}, so you may choose among them."
     lines = [ink.text(line, "bold") for line in _best_lines(rows, found.by, learned)]
+    if found.of == "prompt":
+        lines.insert(0, ink.text(_worst_line(rows[0], found.by, _decimals(rows)), "bold"))
     lines += [ink.text(together)]
     lines += [ink.text(f"{name[:1].upper()}{name[1:]} of each {found.by}", "dim")]
     table = _table(rows, found.by, ink, wording.units_of(first))
-    return spaced([lines, [table], _shared_foundations(found.groups, ink)])
+    silent = len(found.groups) - len(told)
+    if silent:
+        fewest = next(group.cannot_tell for group in found.groups if group.certificate is None)
+        lines += [ink.text(f"Of {silent:,} more slices nothing can be told: {fewest}, and so on.")]
+    return spaced([lines, [table], _shared_foundations(told, ink)])
+
+
+def _by_response(found: Certificates, ink: Ink) -> list[RenderableType]:
+    """Slices by what depends on the response: the one with the lowest lower end first."""
+    told = [group for group in found.groups if group.slice and group.slice.lower is not None]
+    rest = [group for group in found.groups if group not in told]
+    told.sort(key=lambda group: group.slice.lower)
+    about = told[0].slice.of if told else "r*"
+    what = "true reward" if about == "r*" else "learned reward, not the true one,"
+    level = level_text(1 - found.delta)
+    lines = [ink.text(line, "bold") for line in _worst_lines(told, found.by, what)]
+    lines += [ink.text(f"All rows hold together at {level}, so you may pick the worst.")]
+    lines += [ink.text(f"Mean {what} of responses in each slice by {found.by}", "dim")]
+    widths = [group.slice.upper - group.slice.lower for group in told]
+    digits = decimals_for(min(widths, default=None), steps=20)
+    gaps = [group for group in told if group.slice.gap_lower is not None]
+    columns = [
+        (found.by, LABEL),
+        ("share", NUMBER),
+        ("measured", NUMBER),
+        ("lower to upper", NUMBER),
+        ("status", LABEL),
+    ]
+    if gaps:
+        columns.insert(4, ("learned less true", NUMBER))
+    cells = []
+    for group in (*told, *rest):
+        item = group.slice
+        known = item is not None and item.lower is not None
+        cells.append(
+            [
+                ink.text(str(group.value)),
+                ink.text("–" if item is None else f"{100 * item.share:.1f}%"),
+                ink.text(near(item.measured, digits) if known else "–"),
+                ink.text(interval(item.lower, item.upper, digits) if known else "cannot tell"),
+                *([_gap(group, digits, ink)] if gaps else []),
+                ink.status(item.status) if known else ink.text(group.cannot_tell or "", "dim"),
+            ]
+        )
+    return spaced([lines, [titled(ink, tuple(columns), cells, spare=("share",))]])
+
+
+def _gap(group: Group, digits: int, ink: Ink) -> RenderableType:
+    item = group.slice
+    if item is None or item.gap_lower is None:
+        return ink.text("–")
+    return ink.text(interval(item.gap_lower, item.gap_upper, digits))
+
+
+def _worst_lines(told: Sequence[Group], by: str, what: str) -> list[str]:
+    if not told:
+        return ["Of no slice can anything be told."]
+    worst = told[0]
+    digits = decimals_for(worst.slice.upper - worst.slice.lower, steps=20)
+    shown = interval(worst.slice.lower, worst.slice.upper, digits)
+    lines = [
+        f"Lowest: {what} of {by} {worst.value} is between {shown[1:-1].replace(', ', ' and ')}."
+    ]
+    high = [group for group in told if (group.slice.gap_lower or 0.0) > 0]
+    if high:
+        most = max(high, key=lambda group: group.slice.gap_lower)
+        least = down(most.slice.gap_lower, digits)
+        lines.append(f"The learned reward is too high by at least {least} at {by} {most.value}.")
+    return lines
 
 
 def _shared_foundations(groups: Sequence[Group], ink: Ink) -> list[RenderableType]:
@@ -91,6 +168,13 @@ class _Row:
     learned: Ends | None
     status: Status
     learned_only: bool
+    cannot_tell: bool
+
+    @property
+    def worst(self) -> float:
+        """What rows are ordered by: the lower end, of the learned reward where nothing else is."""
+        shown = self.learned if self.learned_only else self.bounds
+        return shown[0] if shown else 0.0
 
     @classmethod
     def of(cls, group: Group) -> "_Row":
@@ -104,6 +188,7 @@ class _Row:
             learned=ends(wording.proxy_of(found)),
             status=found.status,
             learned_only=wording.learned_only(found),
+            cannot_tell=group.cannot_tell is not None,
         )
 
 
@@ -129,6 +214,12 @@ def _best_lines(rows: Sequence[_Row], by: str, learned: bool) -> list[str]:
             f"{same} has the best {best.status} lower end, {down(best.bounds[0], digits)}."
         )
     return lines
+
+
+def _worst_line(row: _Row, by: str, digits: int) -> str:
+    if row.cannot_tell or not row.bounds or row.learned_only:
+        return f"Of no {by} can the true value be told yet."
+    return f"{by.capitalize()} {row.value} may be worst: {interval(*row.bounds, digits)}."
 
 
 def _best_floor(rows: Sequence[_Row]) -> _Row | None:
@@ -186,6 +277,12 @@ def _cells(
         ink.text(f"{row.gold:,}" if ink.narrow else f"{row.prompts:,} / {row.gold:,}"),
         ink.text("–" if row.measured is None else near(row.measured, digits)),
         Span(ink, axis, bounds, point=row.measured, style=STATUS_STYLES.get(status, "")),
-        ink.text(interval(*bounds, digits) if bounds else "no labels", strong),
+        ink.text(_told(row, bounds, digits), strong),
         ink.status(status),
     ]
+
+
+def _told(row: _Row, bounds: Ends | None, digits: int) -> str:
+    if row.cannot_tell and row.gold:
+        return "cannot tell"
+    return interval(*bounds, digits) if bounds else "no labels"

@@ -1,0 +1,159 @@
+"""Certificates of every slice of a log that hold together (theory §6.3, §2.8)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from taut.auditing.audit import audit_part
+from taut.auditing.certificate import Certificates, Group
+from taut.auditing.options import GoldKind, Options, Prompts, Range, Threshold, options_of
+from taut.auditing.response_slices import response_groups
+from taut.auditing.words import Method, Route, Side, Target
+from taut.draws.design import settled
+from taut.draws.layout import Whole
+from taut.draws.rollouts import Rollouts
+from taut.draws.slices import Cuts, Of, Slices, needed, slices_of
+from taut.engines.tables import Data, as_rollouts
+from taut.errors import UsageError
+
+_FEW_GROUPS = 1000  # as many are audited whatever their size
+
+
+def audit_by(
+    rollouts: Data,
+    by: str | Sequence[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+    beta: float | None = None,
+    reward_data: Data | None = None,
+    reward_range: Range | None = None,
+    gold_range: Range | None = None,
+    gold_scale: Range | None = None,
+    tau: Threshold = "auto",
+    tau_negative: float | None = None,
+    delta: float = 0.05,
+    target: Target = "auto",
+    method: Method = "betting",
+    side: Side = "both",
+    route: Route = "auto",
+    reward_mse: float | None = None,
+    coverage: float | None = None,
+    log_ratio_max: float | None = None,
+    log_ratio_second_moment: float | None = None,
+    calibration: float = 0.2,
+    seed: int = 0,
+    held_out: bool = False,
+    declare: tuple[str, ...] | str = (),
+    prompts: Prompts = "sample",
+    missing: Literal["worst"] | None = None,
+    launched: tuple[int, int] | None = None,
+    log_prob_noise: float | None = None,
+    gold_kind: GoldKind = None,
+    weights: Mapping[int | str, float] | None = None,
+    cuts: Cuts | None = None,
+) -> Certificates:
+    """Certify each slice of a log; all certificates hold together at 1 - delta.
+
+    Each of M slices gets delta / M, or its share by `weights` (a union bound; prompts may be shared
+    between slices). A column that is the same in all rollouts of a prompt slices the prompts; step,
+    policy and run slice what made the rollouts. One that varies within a prompt, as length does, is
+    of the response: the mean reward of responses in the slice is then a ratio of two means, and
+    bounded as one (`groups[].slice`, target "reward").
+
+    Args:
+        rollouts: The log.
+        by: A column of the log, or several: step, policy, run, n_tokens, truncated, failed, or any
+            other by its dotted path.
+        weights: Value of a slice to its weight in the split of delta, fixed before the data; 1 for
+            those that are not named.
+        cuts: Column to the points at which its numbers are cut; by default, where a column has more
+            than 20 numbers, deciles of the draws that choose.
+
+    The other arguments are those of `taut.audit`.
+
+    Raises:
+        UsageError: A weight that is not positive, or of a slice that is not there. LogError: The
+            log does not have the column. Others as `audit`.
+
+    Source: theory §6.3, §2.8.
+    """
+    options = options_of(locals())
+    names = (by,) if isinstance(by, str) else tuple(by)
+    trusted = None if reward_data is None else as_rollouts(reward_data, columns, features=True)
+    log = as_rollouts(rollouts, columns, features=trusted is not None, keep=needed(names))
+    whole = settled(log)
+    slices = slices_of(whole.rollouts, names, cuts=cuts)
+    shares = _shares(slices, weights)
+    if slices.of is Of.RESPONSE:
+        if trusted is not None:
+            raise UsageError("slices by what depends on the response take no reward_data.")
+        slices, groups = response_groups(whole, names, cuts, shares, options)
+    else:
+        groups = _groups(whole, slices, shares, options, trusted)
+    return Certificates(
+        by=", ".join(names),
+        delta=options.delta,
+        of=slices.of.value,
+        cuts={name: points for name, points in slices.cuts.items()},
+        groups=tuple(groups),
+    )
+
+
+def _shares(slices: Slices, weights: Mapping[int | str, float] | None) -> np.ndarray:
+    """Return the share of delta of each slice, shape (slices,)."""
+    given = {str(value): float(weight) for value, weight in (weights or {}).items()}
+    wrong = [value for value, weight in given.items() if not (0 < weight < math.inf)]
+    if wrong:
+        raise UsageError(f"weights: {wrong[0]!r} weighs {given[wrong[0]]}; expected more than 0.")
+    names = [str(value) for value in slices.values]
+    if lost := given.keys() - set(names):
+        raise UsageError(
+            f"weights name {sorted(lost)[0]!r}, which is none of the {len(names)} values of "
+            f"{', '.join(slices.columns)}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}."
+        )
+    shares = np.array([given.get(name, 1.0) for name in names])
+    return shares / shares.sum() if given else np.full(len(names), 1.0 / len(names))
+
+
+def _groups(
+    whole: Whole,
+    slices: Slices,
+    shares: np.ndarray,
+    options: Options,
+    trusted: Rollouts | None,
+) -> list[Group]:
+    several = len(slices.values)
+    groups = []
+    for value, rows, share in zip(slices.values, slices.rows(), shares, strict=True):
+        part = whole.rollouts.take(rows)
+        reason = too_small(len(np.unique(part.prompt)), options.delta * share)
+        if reason is not None and several > _FEW_GROUPS:
+            found = None
+        else:
+            found = audit_part(
+                part, options, trusted, whole=whole, simultaneous=several, share=float(share)
+            )
+            reason = reason or (None if found.status != "vacuous" else _no_word(part))
+        groups.append(
+            Group(value=value, certificate=found, delta=options.delta * share, cannot_tell=reason)
+        )
+    return groups
+
+
+def too_small(draws: int, delta: float) -> str | None:
+    """Say why so few draws can tell nothing, whatever they hold; None where they can.
+
+    Draws that are all alike leave an interval of 1 - (delta/2)^(1/n) of the range at the least.
+    """
+    fewest = math.ceil(math.log(2.0 / delta) / math.log(2.0))
+    if draws >= fewest:
+        return None
+    return f"{draws} of at least {fewest} draws that could halve the range"
+
+
+def _no_word(part: Rollouts) -> str:
+    if part.gold is None or np.isnan(part.gold).all():
+        return "no labels"
+    return "its labels bound nothing"

@@ -1,0 +1,163 @@
+"""Slices by what depends on the response: ratios by blocks of draws (theory §2.8)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from taut.auditing.certificate import Group, SliceMean
+from taut.auditing.options import Options
+from taut.auditing.prepare import Prepared, prepare
+from taut.draws import assumptions as about
+from taut.draws.labels import LabelKind, label_counts, labelled_means
+from taut.draws.layout import Whole
+from taut.draws.rollouts import Blocks
+from taut.draws.slices import Cuts, Slices, slices_of
+from taut.errors import UsageError
+from taut.inequalities.ratios import ratio_interval
+from taut.types import Status
+
+_CHOOSING = 0.2  # of the draws, where numbers are cut into deciles
+
+
+def response_groups(
+    whole: Whole,
+    columns: Sequence[str],
+    cuts: Cuts | None,
+    shares: np.ndarray,
+    options: Options,
+) -> tuple[Slices, list[Group]]:
+    """Bound the mean reward of the responses in each slice, and how far the learned one is off.
+
+    Args:
+        whole: The log.
+        columns, cuts: What to slice by.
+        shares: Share of delta of each slice.
+        options: The settings; the target is "reward", or "auto", which means that here.
+
+    Raises:
+        UsageError: Another target.
+
+    Source: theory §2.8.
+    """
+    if options.target not in ("reward", "auto"):
+        raise UsageError(
+            f"target is {options.target!r}; slices by what depends on the response say what reward "
+            "responses in them have: leave the target out, or say 'reward'."
+        )
+    ready = prepare(
+        whole.rollouts, replace(options, target="reward"), whole=whole, simultaneous=len(shares)
+    )
+    blocks = ready.design.blocks
+    slices = slices_of(whole.rollouts, columns, cuts=cuts)
+    if slices.cuts.keys() - set(cuts or {}):
+        aside = math.floor(_CHOOSING * len(blocks))
+        chosen = np.arange(len(blocks)) < aside
+        choosing = blocks.subset(chosen).rows
+        slices = slices_of(whole.rollouts, columns, cuts=cuts, choosing=choosing)
+        blocks = blocks.subset(~chosen)
+    if len(slices.values) != len(shares):  # deciles of fewer draws may fall together
+        shares = np.full(len(slices.values), 1.0 / len(slices.values))
+    groups = [
+        Group(value=value, delta=options.delta * share, **_of_slice(ready, blocks, inside, share))
+        for value, inside, share in _each(slices, shares)
+    ]
+    return slices, groups
+
+
+def _each(slices: Slices, shares: np.ndarray):
+    for at, (value, share) in enumerate(zip(slices.values, shares, strict=True)):
+        yield value, slices.code == at, float(share)
+
+
+def _of_slice(ready: Prepared, blocks: Blocks, inside: np.ndarray, share: float) -> dict:
+    """Return the fields of a group: its mean, or why nothing can be said."""
+    delta, data, design = ready.options.delta * share, ready.data, ready.design
+    known = np.ones(len(inside), dtype=bool) if data.gold is None else ~np.isnan(data.gold)
+    counted = blocks.sums((inside & known).astype(np.float64)) > 0
+    reason = _refused(ready, blocks) or _too_few(int(counted.sum()), delta)
+    rows = blocks.rows[inside[blocks.rows]]
+    share_of = float(inside[blocks.rows].mean())
+    draws = int((blocks.sums(inside.astype(np.float64)) > 0).sum())
+    counts = {"share": share_of, "draws": draws, "rollouts": len(rows)}
+    learned = float(np.mean(design.rollouts.reward[rows])) if len(rows) else None
+    if reason is not None:
+        return {"cannot_tell": reason, "slice": SliceMean(learned=learned, **counts)}
+    labelled = data.gold is not None
+    names = (about.RANDOM_LABELS, about.GOLD_RANGE) if labelled else (about.REWARD_RANGE,)
+    status = design.status(*names)
+    # Two statements where there are labels, of r* and of r-hat - r*: each gets half of delta.
+    each = delta / 2 if labelled and design.units.common is not None else delta
+    values = data.gold if labelled else data.reward
+    mean = _ratio(ready, blocks, values, inside, each)
+    scale = design.units.target_scale("gold" if labelled else "reward")
+    gap = {}
+    if labelled and design.units.common is not None:
+        shifted = (1.0 + data.reward - data.gold) / 2.0
+        ends = _ratio(ready, blocks, shifted, inside, each)
+        gap = {
+            "gap_lower": (2.0 * ends.lower - 1.0) * design.units.width,
+            "gap_upper": (2.0 * ends.upper - 1.0) * design.units.width,
+            "gap_status": design.status(*names, about.REWARD_RANGE),
+        }
+    return {
+        "cannot_tell": None,
+        "slice": SliceMean(
+            lower=scale.at(mean.lower),
+            upper=scale.at(mean.upper),
+            measured=_plain_mean(design.rollouts.gold if labelled else None, rows, learned),
+            status=status if labelled else Status.VACUOUS,
+            of="r*" if labelled else "r-hat",
+            learned=learned,
+            labelled=int(counted.sum()) if labelled else 0,
+            **gap,
+            **counts,
+        ),
+    }
+
+
+def _ratio(ready: Prepared, blocks: Blocks, values: np.ndarray, inside: np.ndarray, delta: float):
+    """Bound the mean of values on the unit scale over the rows inside."""
+    marks = inside.astype(np.float64)
+    if ready.data.gold is None:
+        a, b = blocks.means(marks * values), blocks.means(marks)
+    else:
+        gold = ready.data.gold
+        chosen = label_counts(gold, blocks) > 0
+        full = np.where(np.isnan(values), 0.0, values)
+        a = labelled_means(marks * full, gold, blocks)[chosen]
+        b = labelled_means(marks, gold, blocks)[chosen]
+    return ratio_interval(
+        np.minimum(a, b),
+        b,
+        delta_lower=delta / 2,
+        delta_upper=delta / 2,
+        one_law=ready.design.one_law,
+    )
+
+
+def _refused(ready: Prepared, blocks: Blocks) -> str | None:
+    labels = ready.design.labels
+    if labels is None:
+        return None
+    sheet = ready.design.sheet
+    if labels.kind is LabelKind.CHANCES or (sheet is not None and not sheet.uniform):
+        return "labels of unequal chances, which slices by response do not weigh"
+    if labels.uneven:
+        return "rows labelled one by one, of prompts with unequal numbers of rollouts"
+    return None
+
+
+def _too_few(draws: int, delta: float) -> str | None:
+    fewest = math.ceil(math.log(4.0 / delta) / math.log(2.0))
+    if draws >= fewest:
+        return None
+    return f"{draws} of at least {fewest} labelled draws that could halve the range"
+
+
+def _plain_mean(gold: np.ndarray | None, rows: np.ndarray, learned: float | None) -> float | None:
+    if gold is None:
+        return learned
+    known = gold[rows][~np.isnan(gold[rows])]
+    return float(known.mean()) if len(known) else None
