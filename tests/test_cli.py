@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +67,8 @@ def test_html_is_a_page_that_needs_no_network(log, tmp_path, monkeypatch, capsys
     assert status == 0
     assert page.startswith("<!doctype html>")
     assert "The three targets" in page
-    assert "http" not in page
+    assert "default-src 'none'" in page
+    assert not re.search(r"""(src|href)=["']?(https?:|//)""", page)
     assert "measured" in out
 
 

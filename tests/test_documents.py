@@ -234,7 +234,8 @@ def test_a_result_is_saved_as_its_name_says(result, tmp_path):
     assert taut.load(tmp_path / "a.json") == result
     result.save(tmp_path / "a.html")
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
-    assert page.startswith("<!doctype html>") and "http" not in page
+    assert page.startswith("<!doctype html>") and "default-src 'none'" in page
+    assert taut.load(tmp_path / "a.html").to_json() == result.to_json()
     with pytest.raises(UsageError, match=r"\.json or \.html"):
         result.save(tmp_path / "a.pdf")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "a.json"]

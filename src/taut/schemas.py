@@ -38,17 +38,22 @@ DOCUMENTS: dict[str, type[Document]] = {
 
 
 def load(path: str | os.PathLike[str]) -> Document:
-    """Read a result back from a JSON file that taut wrote.
+    """Read a result back from a JSON file, or from a page (`--html`), that taut wrote.
 
     Raises:
         LogError: The file cannot be read, is no JSON, or of a schema that this version does not
             read.
     """
+    from taut.report.page import document_in, is_page
+
     try:
         text = Path(path).read_bytes()
-        name = json.loads(text).get("schema")
     except OSError as error:
         raise LogError(f"{path}: expected a file to read: {error.strerror}.") from error
+    if is_page(text):
+        text = document_in(text, str(path)).encode()
+    try:
+        name = json.loads(text).get("schema")
     except (ValueError, AttributeError) as error:
         raise LogError(f"{path}: expected a JSON document that taut wrote: {error}.") from error
     model = DOCUMENTS.get(str(name))

@@ -6,6 +6,7 @@ from taut.cli import (  # noqa: F401  each registers its commands
     label,
     log,
     plan,
+    report,
     score,
     select,
     threshold,

@@ -145,7 +145,7 @@ html_option = click.option(
     "--html",
     "html_path",
     metavar="PATH",
-    help="Write the report as a page of HTML.",
+    help="Write the report as one page of HTML that needs no network.",
 )
 
 json_option = click.option(

@@ -1,5 +1,6 @@
 """Results on the command line: a report, a page, JSON; files appear whole or not at all."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,23 +9,38 @@ import click
 from taut.errors import UsageError
 
 if TYPE_CHECKING:
+    from taut.report.page import Made
     from taut.results import Document
 
 
 def show(result: "Document", json_path: str | None, html_path: str | None) -> None:
     """Print the report of a result, or its JSON, and write the files that were asked for."""
-    from taut.report.door import terminal_report
-    from taut.report.terminal.layout import print_report, report_page
+    from taut.report.door import report_page, terminal_report
+    from taut.report.terminal.layout import print_report
 
-    page = terminal_report(result)
     if html_path is not None:
-        write_text(html_path, report_page(page, "taut"))
+        write_text(html_path, report_page(result, how_made()))
     if json_path == "-":
         click.echo(result.to_json(), nl=False)
         return
     if json_path is not None:
         write_text(json_path, result.to_json())
-    print_report(page)
+    print_report(terminal_report(result))
+
+
+def how_made() -> "Made":
+    """Return the command that runs, and the files of its log with their hashes."""
+    from taut.logs.sources import named_files
+    from taut.report.page import made_by
+
+    context = click.get_current_context(silent=True)
+    params = {} if context is None else context.params
+    paths: list[str] = []
+    for name in ("log", "labels", "reward_data"):
+        given = params.get(name) or ()
+        for item in (given,) if isinstance(given, str) else given:
+            paths += [str(path) for path in named_files(str(item))]
+    return made_by(sys.argv[1:], dict.fromkeys(paths))
 
 
 def write_text(path: str, text: str) -> None:

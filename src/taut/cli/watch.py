@@ -12,6 +12,7 @@ from taut.cli.arguments import (
     beta_option,
     declare_option,
     held_out_option,
+    html_option,
     json_option,
 )
 from taut.cli.labelled import labeller_of, labels_options
@@ -186,6 +187,7 @@ from taut.errors import UsageError
 @click.option("--quiet", is_flag=True, help="No line after each look.")
 @labels_options
 @json_option
+@html_option
 @click.option("--plot", metavar="PATH", help="Draw the path of the interval (.png, .svg, .pdf).")
 def watch(
     log,
@@ -201,6 +203,7 @@ def watch(
     labels,
     label_map,
     json_path,
+    html_path,
     plot,
     declare,
     held_out,
@@ -237,7 +240,7 @@ def watch(
         label = labeller_of(log, labels, label_map, mapping, settings["prompts"])
     settings["target"] = settings["target"] or "reward"
     options = WatchOptions(declare=declared_words(declare, held_out=held_out), **settings)
-    written = [path for path in (json_path, plot) if path not in (None, "-")]
+    written = [path for path in (json_path, html_path, plot) if path not in (None, "-")]
     with only_watcher(state):
         follower = Follower(
             log,
@@ -247,9 +250,10 @@ def watch(
             ignore=written,
             label=label,
         )
-        _follow(follower, _Clock(pause, timeout, idle, once or final), final, quiet, json_path)
+        looked = _writer(json_path, html_path)
+        _follow(follower, _Clock(pause, timeout, idle, once or final), final, quiet, looked)
     found = follower.result
-    show(found, json_path, None)
+    show(found, json_path, html_path)
     if plot is not None:
         _plot(found, plot)
     if options.width is None and options.require_lower is None:
@@ -304,7 +308,20 @@ class _Clock:
         return True
 
 
-def _follow(follower, clock: _Clock, final: bool, quiet: bool, json_path: str | None) -> None:
+def _writer(json_path: str | None, html_path: str | None):
+    """Return what writes the files that were asked for, after each look."""
+    from taut.report.door import report_page
+
+    def write(found) -> None:
+        if json_path not in (None, "-"):
+            write_text(json_path, found.to_json())
+        if html_path is not None:
+            write_text(html_path, report_page(found))
+
+    return write
+
+
+def _follow(follower, clock: _Clock, final: bool, quiet: bool, looked) -> None:
     """Look until a decision is taken or the clock says stop."""
     from taut.report.terminal.monitor import watch_line
 
@@ -317,8 +334,7 @@ def _follow(follower, clock: _Clock, final: bool, quiet: bool, json_path: str | 
         if not quiet and (live or line != shown):
             click.echo(f"\r\x1b[K{line}" if live else line, err=True, nl=not live)
             shown = line
-        if json_path not in (None, "-"):
-            write_text(json_path, found.to_json())
+        looked(found)
         if found.decision != "continue" or not clock.goes_on(found.log.rollouts):
             break
     if live and not quiet:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from taut.draws.rollouts import Rollouts
+    from taut.report.page import Made
     from taut.results import Document
 
 
@@ -66,6 +67,18 @@ def report_html(result: "Document | Rollouts") -> str:
     return fragment(result)
 
 
+def report_page(result: "Document", made: "Made | None" = None) -> str:
+    """Return a result as a page of HTML: one file that needs no network.
+
+    Args:
+        result: What a verb returned.
+        made: How it was made: the command, the log, its hashes.
+    """
+    from taut.report.page import build
+
+    return build(result, made)
+
+
 def save(result: "Document", path: str | os.PathLike) -> None:
     """Write a result as JSON or as a page, as the ending of the name says.
 
@@ -77,9 +90,7 @@ def save(result: "Document", path: str | os.PathLike) -> None:
     if ending == ".json":
         text = result.to_json()
     elif ending in (".html", ".htm"):
-        from taut.report.terminal.layout import report_page
-
-        text = report_page(terminal_report(result), "taut")
+        text = report_page(result)
     else:
         raise UsageError(f"{path}: expected a name that ends in .json or .html.")
     with whole_file(os.fspath(path)) as file:

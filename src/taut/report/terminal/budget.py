@@ -150,17 +150,19 @@ def _verdict(found: Plan, ink: Ink) -> list[RenderableType]:
     if found.chosen.route == "learned":
         text = "It says nothing about the true reward: that takes gold labels."
         lines.append(ink.text(text, "bold"))
-    elif _says_nothing(found):
+    elif says_nothing(found):
         lines.append(ink.text("It will hardly say more than is known without any data.", "bold"))
-    return lines + [ink.text(text) for text in _asked(found)]
+    return lines + [ink.text(text) for text in asked_lines(found)]
 
 
-def _says_nothing(found: Plan) -> bool:
+def says_nothing(found: Plan) -> bool:
+    """Whether the forecast interval is about as wide as the range itself."""
     low, high = found.settings.reward_range
     return found.forecast.width >= 0.95 * (high - low)
 
 
-def _asked(found: Plan) -> list[str]:
+def asked_lines(found: Plan) -> list[str]:
+    """Say what a width that was asked for costs; nothing where none was."""
     asked = found.asked
     if asked is None:
         return []
@@ -235,7 +237,7 @@ def _picture(found: Plan, ink: Ink) -> list[RenderableType]:
 def _alternatives(found: Plan, ink: Ink) -> list[RenderableType]:
     if len(found.by_rollouts) < 2:
         return _paper_lines(found, ink)
-    digits, best, marks = _digits(found), found.chosen.rollouts, _marks(found)
+    digits, best, marks = _digits(found), found.chosen.rollouts, marks_of(found)
     rows = []
     for row in found.by_rollouts:
         if row.rollouts not in (*_SHOWN, best):
@@ -254,7 +256,7 @@ def _alternatives(found: Plan, ink: Ink) -> list[RenderableType]:
     return [title, titled(ink, [*columns, ("", PROSE)], rows), *_paper_lines(found, ink)]
 
 
-def _marks(found: Plan) -> dict[int | None, str]:
+def marks_of(found: Plan) -> dict[int | None, str]:
     """Return what is worth saying of some K."""
     marks: dict[int | None, str] = {found.chosen.rollouts: "this plan"}
     paper = found.paper
@@ -265,6 +267,11 @@ def _marks(found: Plan) -> dict[int | None, str]:
 
 
 def _paper_lines(found: Plan, ink: Ink) -> list[RenderableType]:
+    return [ink.text(paper_text(found), "dim")]
+
+
+def paper_text(found: Plan) -> str:
+    """Say what the paper's own rules would buy."""
     paper = found.paper
     second = paper.rollouts_by_variance
     by_variance = "not to be had" if second is None else f"{second}"
@@ -275,18 +282,24 @@ def _paper_lines(found: Plan, ink: Ink) -> list[RenderableType]:
         text += f"; {percent(paper.rollout_share)} of the money on rollouts ({how})"
     if paper.half_width is not None:
         text += f"; its own bound for that is ±{short(paper.half_width)}"
-    return [ink.text(text + ".", "dim")]
+    return f"{text}."
 
 
 def _spread(found: Plan, ink: Ink) -> list[RenderableType]:
+    title = heading(ink, "Variances", "reward range taken as 1")
+    return [title, *map(ink.text, spread_lines(found))]
+
+
+def spread_lines(found: Plan) -> list[str]:
+    """Say how the values vary between and within prompts."""
     name = "learned reward" if found.target == "reward" else "learned reward less KL cost"
     entries = ((name, found.components.objective),
                ("gold less what λ forecasts", found.components.residual))  # fmt: skip
-    lines = [ink.text(_spread_text(name, entry)) for name, entry in entries if entry is not None]
+    lines = [_spread_text(name, entry) for name, entry in entries if entry is not None]
     if found.forecast.weight is not None:
         weight = short(found.forecast.weight)
-        lines.append(ink.text(f"weight of the learned reward beside gold: λ = {weight}"))
-    return [heading(ink, "Variances", "reward range taken as 1"), *lines]
+        lines.append(f"weight of the learned reward beside gold: λ = {weight}")
+    return lines
 
 
 def _spread_text(name: str, entry: Components) -> str:

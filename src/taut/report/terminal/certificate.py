@@ -171,8 +171,8 @@ def _transport_page(found: Transport, ink: Ink) -> list[RenderableType]:
 
 def _paper(found: Certificate, ink: Ink) -> list[RenderableType]:
     """Set the paper's half-widths beside ours, term by term."""
-    ours = {name: _half_width(term) for name, term in found.terms.named()}
-    ours["total"] = _half_width(found.certificate)
+    ours = {name: half_width(term) for name, term in found.terms.named()}
+    ours["total"] = half_width(found.certificate)
     known = [value for value in ours.values() if value]
     digits = decimals_for(max(known, default=None), steps=50)
     rows = [_paper_cells(name, half, found, digits, ink) for name, half in ours.items()]
@@ -181,7 +181,8 @@ def _paper(found: Certificate, ink: Ink) -> list[RenderableType]:
     return [heading(ink, "Beside the paper", note), titled(ink, columns, rows, gap=3)]
 
 
-def _half_width(entry: wording.HasEnds) -> float | None:
+def half_width(entry: wording.HasEnds) -> float | None:
+    """Return half the width of an interval; None where an end is open."""
     both = ends(entry)
     return None if both is None else (both[1] - both[0]) / 2
 
@@ -194,11 +195,12 @@ def _paper_cells(
     left = ink.text("–" if ours is None else plus_minus(ours, digits))
     if theirs is None:
         return [label, left, ink.text("–"), ink.text(PAPER_NEEDS[name], "dim")]
-    ratio = ink.text(_ratio_text(ours, theirs), "bold" if name == "total" else "")
+    ratio = ink.text(ratio_text(ours, theirs), "bold" if name == "total" else "")
     return [label, left, ink.text(plus_minus(theirs, digits)), ratio]
 
 
-def _ratio_text(ours: float | None, theirs: float) -> str:
+def ratio_text(ours: float | None, theirs: float) -> str:
+    """Return how many times wider the paper's half-width is, as text."""
     if not ours or not theirs:
         return ""
     ratio = theirs / ours

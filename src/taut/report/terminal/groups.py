@@ -131,6 +131,18 @@ def _worst_lines(told: Sequence[Group], by: str, what: str) -> list[str]:
 
 def _shared_foundations(groups: Sequence[Group], ink: Ink) -> list[RenderableType]:
     """Say what all groups rest on, each assumption as it stands worst, and their health."""
+    assumptions, checks = worst_of(groups)
+    table = assumption_table(assumptions, ink)
+    lines: list[RenderableType] = []
+    if table:
+        lines += [heading(ink, "What they rest on", "as it stands in the worst of them"), *table]
+        declare = filter(None, (wording.to_declare(group.certificate) for group in groups))
+        lines += [ink.text(line) for line in [*declare][:1]]
+    return lines + health_lines(checks, ink)
+
+
+def worst_of(groups: Sequence[Group]) -> tuple[list[Assumption], list[Check]]:
+    """Return the assumptions and the checks of all groups, each as it stands worst."""
     order = list(Standing)
     assumptions: dict[str, Assumption] = {}
     checks: dict[str, Check] = {}
@@ -143,13 +155,7 @@ def _shared_foundations(groups: Sequence[Group], ink: Ink) -> list[RenderableTyp
             known = checks.setdefault(check.check, check)
             if _WORST_LAST.index(check.status) > _WORST_LAST.index(known.status):
                 checks[check.check] = check
-    table = assumption_table(assumptions.values(), ink)
-    lines: list[RenderableType] = []
-    if table:
-        lines += [heading(ink, "What they rest on", "as it stands in the worst of them"), *table]
-        declare = filter(None, (wording.to_declare(group.certificate) for group in groups))
-        lines += [ink.text(line) for line in [*declare][:1]]
-    return lines + health_lines([*checks.values()], ink)
+    return [*assumptions.values()], [*checks.values()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +200,12 @@ class _Row:
 
 def _all_learned(rows: Iterable[_Row]) -> bool:
     return all(row.learned_only for row in rows)
+
+
+def group_lines(found: Certificates) -> list[str]:
+    """Say which group measures best and which has the best lower end."""
+    rows = [_Row.of(group) for group in found.groups]
+    return _best_lines(rows, found.by, _all_learned(rows))
 
 
 def _best_lines(rows: Sequence[_Row], by: str, learned: bool) -> list[str]:

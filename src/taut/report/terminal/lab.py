@@ -50,11 +50,17 @@ def _audited(found: Any, ink: Ink) -> Text:
 
 
 def _verdict(found: Any, ink: Ink) -> list[RenderableType]:
+    return [
+        ink.text(text, "bold" if place == 0 else "")
+        for place, text in enumerate(lab_sentences(found))
+    ]
+
+
+def lab_sentences(found: Any) -> list[str]:
+    """Say where the truth turns, what the log proves, what was chosen, and what was covered."""
     rows, turn = found.steps, found.turn
     sentences = [_turn(rows, turn), _proof(turn), _choice(found), _coverage(found)]
-    return [
-        ink.text(text, "bold" if place == 0 else "") for place, text in enumerate(sentences) if text
-    ]
+    return [text for text in sentences if text]
 
 
 def _turn(rows: Sequence[Any], turn: Any) -> str:
@@ -202,6 +208,11 @@ def _examples(found: Any, ink: Ink) -> list[RenderableType]:
 
 
 def _foundations(found: Any, ink: Ink) -> list[RenderableType]:
+    return [ink.text(text, "dim") for text in made_lines(found)]
+
+
+def made_lines(found: Any) -> list[str]:
+    """Say what was audited, how the truth is known, and how good the reward model is."""
     settings = found.settings
     error = max(row.truth.gold_se for row in found.steps)
     texts = [
@@ -218,4 +229,4 @@ def _foundations(found: Any, ink: Ink) -> list[RenderableType]:
         )
     if rho is not None:
         texts.append(f"Measured and true shift over the steps: correlation {near(rho, 3)}.")
-    return [ink.text(text, "dim") for text in texts]
+    return texts

@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import IO
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -25,22 +24,6 @@ LEAST_PROSE = 20  # cells in which a sentence can still be read
 _BASE = [(59, 66, 82), (224, 108, 117), (143, 190, 122), (224, 184, 98)]
 _BASE += [(110, 160, 220), (190, 140, 200), (96, 190, 200), (216, 222, 233)]
 SVG_COLOURS = TerminalTheme((27, 31, 39), (216, 222, 233), _BASE, _BASE)
-
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-body {{ background: #1b1f27; color: #d8dee9; margin: 2rem auto; width: max-content; }}
-pre {{ font: 14px/1.45 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
-</style>
-</head>
-<body><pre>{text}</pre></body>
-</html>
-"""
 
 
 @dataclass(frozen=True)
@@ -118,20 +101,6 @@ def save_svg(
     picture = re.sub(r"\s*@font-face \{.*?\}", "", picture, flags=re.DOTALL)
     with open(path, "w", encoding="utf-8") as out:
         out.write(picture)
-
-
-def report_page(renderable: RenderableType, title: str, *, width: int = 100) -> str:
-    """Return a report as a page of HTML that needs no network; its text can be selected.
-
-    Args:
-        renderable: What one of the report functions returned.
-        title: Of the page.
-        width: Cells in a line.
-    """
-    text = _recorded(renderable, width).export_html(
-        theme=SVG_COLOURS, inline_styles=True, code_format="{code}"
-    )
-    return PAGE.format(title=escape(title), text=text)
 
 
 def _recorded(renderable: RenderableType, width: int) -> Console:

@@ -49,7 +49,7 @@ def watch_line(found: WatchResult) -> str:
     text += f", width {near(ends.width, digits)}"
     if item.decision != "continue":
         return f"{text}: {DECISIONS[item.decision].lower()}"
-    return f"{text}; about {_guess(item.forecast)} in all" if item.forecast else text
+    return f"{text}; about {guess(item.forecast)} in all" if item.forecast else text
 
 
 def _digits(ends: Ends) -> int:
@@ -61,7 +61,7 @@ def span_text(ends: Ends) -> str:
     return interval(ends.lower, ends.upper, _digits(ends))
 
 
-def _guess(blocks: int) -> str:
+def guess(blocks: int) -> str:
     """Return a forecast in two digits, rounded up: more would say that it is known so well."""
     unit = 10 ** max(len(str(blocks)) - 2, 0)
     return f"{-(-blocks // unit) * unit:,}"
@@ -70,12 +70,12 @@ def _guess(blocks: int) -> str:
 def _monitor(found: MonitorResult, ink: Ink) -> list[RenderableType]:
     worth = ink.status(found.interval.status, "for the mean of such blocks")
     open_ones = ",".join(_open(found.assumptions))
-    vouch = f'say declare="{open_ones}"' if open_ones else ""
+    said = f'say declare="{open_ones}"' if open_ones else ""
     return spaced(
         [
             [*_verdict(found, "mean", ink), worth],
             _path(found, ink),
-            _foundations(found.assumptions, vouch, ink),
+            _foundations(found.assumptions, said, ink),
         ]
     )
 
@@ -91,7 +91,7 @@ def _watch(found: WatchResult, ink: Ink) -> list[RenderableType]:
     if series:
         reached = [item for item in series if item.decision == "reached"]
         sections.append(_path((reached or series)[-1], ink))
-    rests = _foundations(found.assumptions, _vouch(found.assumptions), ink)
+    rests = _foundations(found.assumptions, vouch(found.assumptions), ink)
     if not found.checked:
         text = "All rows are tested where a decision is taken, and with --final."
         rests.append(ink.text(text, "dim"))
@@ -126,7 +126,7 @@ def _verdict(item: MonitorResult | Series, about: str, ink: Ink) -> list[Rendera
     if item.n:
         lines.append(ink.text(f"After {count(item.n, 'block')}: {item.reason}."))
     if item.forecast:
-        text = f"At this rate about {_guess(item.forecast)} blocks in all."
+        text = f"At this rate about {guess(item.forecast)} blocks in all."
         lines.append(ink.text(text, "dim"))
     return lines
 
@@ -179,7 +179,7 @@ def _open(assumptions: Iterable[Assumption]) -> list[str]:
     return [item.name for item in assumptions if item.stands == Standing.ASSUMED]
 
 
-def _vouch(assumptions: Iterable[Assumption]) -> str:
+def vouch(assumptions: Iterable[Assumption]) -> str:
     """Return what to say on the command line for a watch."""
     open_ones = _open(assumptions)
     words = ",".join(name for name in open_ones if name in DECLARABLE)
@@ -218,6 +218,12 @@ def _path(item: Monitored, ink: Ink) -> list[RenderableType]:
 
 
 def _log(found: WatchResult, ink: Ink) -> list[RenderableType]:
+    counts, *rest = log_lines(found)
+    return [*flow(counts, ink), *(ink.text(text, "dim") for text in rest)]
+
+
+def log_lines(found: WatchResult) -> list[str]:
+    """Say what was read, and what is still being written."""
     log = found.log
     complete = log.draws if log.prompts is None else log.prompts
     parts = [
@@ -235,8 +241,7 @@ def _log(found: WatchResult, ink: Ink) -> list[RenderableType]:
         parts.append(f"{count(log.clipped_rewards, 'reward')} cut to the declared range")
     texts = [f"Being written: {', '.join(log.incomplete)}"] if log.incomplete else []
     texts += [log.waiting_for] if log.waiting_for else []
-    said = [ink.text(f"{text}.", "dim") for text in [*texts, *log.notes]]
-    return [*flow(" · ".join(parts), ink), *said]
+    return [" · ".join(parts), *(f"{text}." for text in [*texts, *log.notes])]
 
 
 def draw_path(item: Monitored, about: str):

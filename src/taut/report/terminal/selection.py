@@ -25,7 +25,7 @@ from taut.report.wording import Ends, ends
 from taut.types import Status
 
 _SOUND = (Status.CERTIFIED, Status.CONDITIONAL)
-_KINDS = {
+KINDS = {
     "gold": "paired gold",
     "certificates": "two intervals",
     "proxy": "proxy only, no evidence",
@@ -43,10 +43,18 @@ def _selection(found: Selection, ink: Ink) -> list[RenderableType]:
 
 
 def _verdict(found: Selection, ink: Ink) -> list[RenderableType]:
-    lines = [ink.text(choice_text(found), "bold")]
-    lines += [ink.text(text) for text in (_disagreement(found), _set(found)) if text]
-    quiet = (_price(found), _unlabelled(found))
-    return lines + [ink.text(text, "dim") for text in quiet if text]
+    lines = [ink.text(choice_text(found), "bold"), *map(ink.text, set_lines(found))]
+    return lines + [ink.text(text, "dim") for text in price_lines(found)]
+
+
+def set_lines(found: Selection) -> list[str]:
+    """Say whether proxy and certificate agree, and who may still be the best."""
+    return [text for text in (_disagreement(found), _set(found)) if text]
+
+
+def price_lines(found: Selection) -> list[str]:
+    """Say what choosing cost, and of whom nothing is known."""
+    return [text for text in (_price(found), _unlabelled(found)) if text]
 
 
 def _name(found: Selection, value: Name) -> str:
@@ -224,7 +232,7 @@ def _difference_cells(value: Name, item: Comparison, digits: int, ink: Ink) -> l
         ink.text(value),
         ink.text("–" if item.mean is None else near(item.mean, digits, signed=True)),
         ink.text(_signed(both, digits) if both else "–"),
-        ink.text(_KINDS[item.kind]),
+        ink.text(KINDS[item.kind]),
         *map(ink.text, counts),
     ]
 

@@ -94,8 +94,7 @@ def _digits(found: ClipThreshold) -> int:
 
 def _verdict(found: ClipThreshold, ink: Ink) -> list[RenderableType]:
     lines: list[RenderableType] = [ink.text(headline(found), "bold")]
-    texts = (_comparison(found), _usual(found), _use(found))
-    lines += [ink.text(text) for text in texts if text]
+    lines += [ink.text(text) for text in said(found)]
     if found.settings.reward_range_source != "declared":
         text = (
             "The reward range was read off the log: declare --reward-range, since β is paid per "
@@ -103,6 +102,11 @@ def _verdict(found: ClipThreshold, ink: Ink) -> list[RenderableType]:
         )
         lines.append(ink.text(text))
     return lines + flow(_log_line(found), ink)
+
+
+def said(found: ClipThreshold) -> list[str]:
+    """Say how it compares with the paper's rule and a usual constant, and how to use it."""
+    return [text for text in (_comparison(found), _usual(found), _use(found)) if text]
 
 
 def headline(found: ClipThreshold) -> str:
@@ -139,7 +143,7 @@ def _usual(found: ClipThreshold) -> str:
     clipped = percent(min(item.share_above + item.share_below, 1.0))
     return (
         f"At ±10 on the sequence {clipped} of the rollouts would be clipped, "
-        f"{_bias(item.bias, digits)} of KL cost left out, and "
+        f"{bias_text(item.bias, digits)} of KL cost left out, and "
         f"{plus_minus(item.point.total, digits)} left unknown."
     )
 
@@ -293,7 +297,7 @@ def _sequence(found: ClipThreshold, ink: Ink) -> list[RenderableType]:
     digits = _digits(found)
 
     def cells(item: SequenceClip) -> list[str]:
-        return [percent(item.share_above), percent(item.share_below), _bias(item.bias, digits)]
+        return [percent(item.share_above), percent(item.share_below), bias_text(item.bias, digits)]
 
     titles = ("clip at", "above", "below", "bias")
     table = _constants(found.sequence, titles, cells, lambda item: item.point, digits, ink)
@@ -302,7 +306,8 @@ def _sequence(found: ClipThreshold, ink: Ink) -> list[RenderableType]:
     return [title, table, *flow(told, ink)]
 
 
-def _bias(value: float, digits: int) -> str:
+def bias_text(value: float, digits: int) -> str:
+    """Return a bias as text; one that is not zero never reads as zero."""
     shown = near(value, digits, signed=True)
     if value and shown == near(0, digits):
         return f"<{up(10.0**-digits, digits)}"
@@ -318,7 +323,7 @@ def _tokens(found: ClipThreshold, ink: Ink) -> list[RenderableType]:
     def cells(item: TokenClip) -> list[str]:
         least = item.negative_bound
         bound = "–" if least is None else up(least, digits)
-        return [percent(item.share), _bias(item.bias, digits), bound]
+        return [percent(item.share), bias_text(item.bias, digits), bound]
 
     titles = ("clamp at", "changed", "bias", "below, at most")
     table = _constants(found.tokens, titles, cells, lambda item: item, digits, ink)
