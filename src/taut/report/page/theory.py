@@ -37,6 +37,10 @@ SECTIONS: dict[str, tuple[str, str]] = {
         "Clustered normal interval",
         "The usual mean ± z standard errors, shown for comparison. It proves nothing at finite n.",
     ),
+    "2.8": (
+        "Ratios: the mean of responses in a slice",
+        "A slice by what depends on the response is a ratio of two means: both are bounded at once.",
+    ),
     "3": (
         "Reward-shift term",
         "How far the learned reward is from the true one, on the responses of this policy.",

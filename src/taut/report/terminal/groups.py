@@ -67,12 +67,8 @@ def _groups(found: Certificates, ink: Ink) -> list[RenderableType]:
 
 def _by_response(found: Certificates, ink: Ink) -> list[RenderableType]:
     """Slices by what depends on the response: the one with the lowest lower end first."""
-    told = [group for group in found.groups if group.slice and group.slice.lower is not None]
-    rest = [group for group in found.groups if group not in told]
-    told.sort(key=lambda group: group.slice.lower)
-    about = told[0].slice.of if told else "r*"
-    what = "true reward" if about == "r*" else "learned reward, not the true one,"
-    level = level_text(1 - found.delta)
+    told, rest = response_groups(found)
+    what, level = response_subject(told), level_text(1 - found.delta)
     lines = [ink.text(line, "bold") for line in _worst_lines(told, found.by, what)]
     lines += [ink.text(f"All rows hold together at {level}, so you may pick the worst.")]
     lines += [ink.text(f"Mean {what} of responses in each slice by {found.by}", "dim")]
@@ -119,7 +115,7 @@ def _worst_lines(told: Sequence[Group], by: str, what: str) -> list[str]:
     digits = decimals_for(worst.slice.upper - worst.slice.lower, steps=20)
     shown = interval(worst.slice.lower, worst.slice.upper, digits)
     lines = [
-        f"Lowest: {what} of {by} {worst.value} is between {shown[1:-1].replace(', ', ' and ')}."
+        f"Lowest: {what} of {by} {worst.value} is between {shown.replace(' to ', ' and ')}."
     ]
     high = [group for group in told if (group.slice.gap_lower or 0.0) > 0]
     if high:
@@ -203,9 +199,38 @@ def _all_learned(rows: Iterable[_Row]) -> bool:
 
 
 def group_lines(found: Certificates) -> list[str]:
-    """Say which group measures best and which has the best lower end."""
-    rows = [_Row.of(group) for group in found.groups]
-    return _best_lines(rows, found.by, _all_learned(rows))
+    """Say which group is best, or worst, and which has the best lower end."""
+    if found.of == "response":
+        told, _ = response_groups(found)
+        return _worst_lines(told, found.by, response_subject(told))
+    rows = sorted_rows(found)
+    if not rows:
+        return ["No slice holds enough draws to say anything."]
+    lines = _best_lines(rows, found.by, _all_learned(rows))
+    if found.of == "prompt":
+        lines.insert(0, _worst_line(rows[0], found.by, _decimals(rows)))
+    return lines
+
+
+def sorted_rows(found: Certificates) -> list["_Row"]:
+    """Return the rows of groups that have a certificate, in the order of the report."""
+    rows = [_Row.of(group) for group in found.groups if group.certificate is not None]
+    if found.of == "prompt":  # the worst one first; steps and policies stay in their order
+        rows.sort(key=lambda row: (row.cannot_tell, row.worst))
+    return rows
+
+
+def response_groups(found: Certificates) -> tuple[list[Group], list[Group]]:
+    """Return slices by response, the lowest lower end first, and those that cannot tell."""
+    told = [group for group in found.groups if group.slice and group.slice.lower is not None]
+    rest = [group for group in found.groups if group not in told]
+    return sorted(told, key=lambda group: group.slice.lower), rest
+
+
+def response_subject(told: Sequence[Group]) -> str:
+    """Return what the intervals of slices by response are about, in words."""
+    about = told[0].slice.of if told else "r*"
+    return "true reward" if about == "r*" else "learned reward, not the true one,"
 
 
 def _best_lines(rows: Sequence[_Row], by: str, learned: bool) -> list[str]:
