@@ -207,12 +207,13 @@ class _Taker:
         columns = [chunk.columns.get(name) for name in ("prompt", "response")]
         for row in here:
             self.found[row] = tuple(
-                None if column is None else _word(column.data, row - start) for column in columns
+                None if column is None else word_of(column.data, row - start) for column in columns
             )
         return {}
 
 
-def _word(values, row: int) -> Text | None:
+def word_of(values, row: int) -> Text | None:
+    """Return what a column of words says in a row: text or messages; None where it has none."""
     value = values[row]
     value = value.as_py() if hasattr(value, "as_py") else value
     if isinstance(value, str) and value.startswith("[{"):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from taut.draws.rollouts import Rollouts
     from taut.report.page import Made
+    from taut.report.page.rollouts import Shown
     from taut.results import Document
 
 
@@ -67,16 +68,19 @@ def report_html(result: "Document | Rollouts") -> str:
     return fragment(result)
 
 
-def report_page(result: "Document", made: "Made | None" = None) -> str:
+def report_page(
+    result: "Document", made: "Made | None" = None, rollouts: "Shown | None" = None
+) -> str:
     """Return a result as a page of HTML: one file that needs no network.
 
     Args:
         result: What a verb returned.
         made: How it was made: the command, the log, its hashes.
+        rollouts: Of its log, where they are to be looked at.
     """
     from taut.report.page import build
 
-    return build(result, made)
+    return build(result, made, rollouts)
 
 
 def save(result: "Document", path: str | os.PathLike) -> None:

@@ -27,8 +27,8 @@ class Text:
 
     Attributes:
         text: The words.
-        role: "", "strong", "quiet", "code", "report" (lines as they are), or "theory-" and the
-            number of a section.
+        role: "", "strong", "quiet", "code", "report" (lines as they are), "rollouts" (their
+            place), or "theory-" and the number of a section.
     """
 
     text: str

@@ -19,12 +19,13 @@ from taut.report.page.markdown import markdown
 from taut.report.page.theory import SECTIONS, sections_in
 
 if TYPE_CHECKING:
+    from taut.report.page.rollouts import Shown
     from taut.results import Document
 
 LARGEST_PLAIN = 150_000  # bytes of a block of data; a larger one is packed
 
 
-def build(result: "Document", made: Made | None = None) -> str:
+def build(result: "Document", made: Made | None = None, rollouts: "Shown | None" = None) -> str:
     """Return a result as a page of HTML.
 
     Nothing runs in it but the scripts whose hashes its policy names: no handler in an attribute,
@@ -33,6 +34,7 @@ def build(result: "Document", made: Made | None = None) -> str:
     Args:
         result: What a verb returned.
         made: How it was made, where that is known.
+        rollouts: Of its log, where they are to be looked at.
     """
     from taut.report.page.views.choice import view_of
 
@@ -40,8 +42,12 @@ def build(result: "Document", made: Made | None = None) -> str:
     audit = getattr(result, "audit", None)  # of an experiment that has one in it
     if isinstance(audit, Certificate):
         drawn |= charts(audit)
-    view = _whole(view, drawn, made)
-    scripts, style = [_file("vega.js"), _file("page.js")], _file("page.css")
+    view = _whole(view, drawn, made, rollouts)
+    style, scripts = _file("page.css"), [_file("page.js")]
+    scripts[:0] = [
+        *([_file("vega.js")] if drawn else []),
+        *([_file("rollouts.js")] if rollouts else []),
+    ]
     rules = [
         "default-src 'none'",
         f"script-src {' '.join(f'{chr(39)}{_digest(text)}{chr(39)}' for text in scripts)}",
@@ -60,19 +66,24 @@ def build(result: "Document", made: Made | None = None) -> str:
         "CHARTS": data_block("taut-charts", _specs(drawn)),
         "MADE": data_block("taut-made", (made or Made()).to_json()),
         "MARKDOWN": data_block("taut-markdown", json.dumps(markdown(view), ensure_ascii=False)),
-        "VEGA": f"<script>{scripts[0]}</script>" if drawn else "",
-        "SCRIPT": scripts[1],
+        "ROLLOUTS": "" if rollouts is None else data_block("taut-rollouts", rollouts.data),
+        "SCRIPTS": "\n".join(f"<script>{text}</script>" for text in scripts),
     }
     return _filled(_file("page.html"), parts)
 
 
-def _whole(view: View, drawn: Mapping[str, Chart], made: Made | None) -> View:
+def _whole(
+    view: View, drawn: Mapping[str, Chart], made: Made | None, rollouts: "Shown | None"
+) -> View:
     """Add what every page has: charts that no section placed, how it was made, the theory."""
     sections = [item for item in view.sections if item.blocks]
     placed = {block.name for item in sections for block in item.blocks if isinstance(block, Figure)}
     rest = [Figure(name) for name in drawn if name not in placed]
     if rest:
         sections[1:1] = [Section("charts", "In pictures", rest)]
+    if rollouts is not None:
+        inside = Text("Rollouts need JavaScript.", "rollouts")
+        sections.append(Section("rollouts", "Rollouts", [inside], rollouts.note))
     if made is not None and made.lines():
         sections.append(Section("made-by", "How this page was made", made.lines()))
     return View(

@@ -106,6 +106,8 @@ def block(item: Block, charts: Mapping[str, Chart]) -> str:
     if isinstance(item, blocks.Text):
         if item.role == "code":
             return tag("pre", escape(blocks.one_line(item.text, 20_000)))
+        if item.role == "rollouts":
+            return tag("div", tag("p", words(item.text)), id="rollouts-view")
         if item.role == "report":
             return tag("pre", escape(item.text), class_="report")
         anchor = item.role if item.role.startswith("theory-") else None

@@ -39,7 +39,7 @@ SECTIONS: dict[str, tuple[str, str]] = {
     ),
     "2.8": (
         "Ratios: the mean of responses in a slice",
-        "A slice by what depends on the response is a ratio of two means: both are bounded at once.",
+        "A slice by what depends on the response is a ratio of two means, bounded at once.",
     ),
     "3": (
         "Reward-shift term",

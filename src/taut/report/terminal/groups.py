@@ -114,9 +114,7 @@ def _worst_lines(told: Sequence[Group], by: str, what: str) -> list[str]:
     worst = told[0]
     digits = decimals_for(worst.slice.upper - worst.slice.lower, steps=20)
     shown = interval(worst.slice.lower, worst.slice.upper, digits)
-    lines = [
-        f"Lowest: {what} of {by} {worst.value} is between {shown.replace(' to ', ' and ')}."
-    ]
+    lines = [f"Lowest: {what} of {by} {worst.value} is between {shown.replace(' to ', ' and ')}."]
     high = [group for group in told if (group.slice.gap_lower or 0.0) > 0]
     if high:
         most = max(high, key=lambda group: group.slice.gap_lower)

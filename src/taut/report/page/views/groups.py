@@ -29,7 +29,9 @@ def groups_view(found: Certificates) -> View:
     if not found.groups:
         return View(verdict="No groups to show.", kind="taut audit --by", sections=[])
     lines, level = group_lines(found), level_text(1 - found.delta)
-    together = f"All {len(found.groups)} rows hold together at {level}, so you may choose among them."
+    together = (
+        f"All {len(found.groups)} rows hold together at {level}, so you may choose among them."
+    )
     told = [group for group in found.groups if group.certificate is not None]
     if found.of == "response" or not told:
         return _response_view(found, lines, together)
@@ -105,7 +107,9 @@ def _sections(found: Certificates, told: Sequence[Group], learned: bool) -> list
         each.append(Text(f"And {rest:,} more: the JSON has them."))
     budget = f"δ = {short(found.delta)} in all, shared among {len(found.groups):,} (§6.3)."
     return [
-        Section("groups", f"Each {found.by}", [Figure("groups"), _table(found, told, learned)], budget),
+        Section(
+            "groups", f"Each {found.by}", [Figure("groups"), _table(found, told, learned)], budget
+        ),
         parts.health(checks, note="As it stands in the worst of them."),
         parts.assumptions(assumed, [*filter(None, declare)][:1], "As it stands in the worst."),
         Section("each", f"The certificate of each {found.by}", each),
