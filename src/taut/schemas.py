@@ -10,6 +10,7 @@ from pathlib import Path
 
 from taut.auditing.certificate import Certificate, Certificates, Health
 from taut.decisions.budget.result import Plan
+from taut.decisions.comparison.result import PolicyComparison
 from taut.decisions.selection.result import Selection
 from taut.decisions.stopping.result import MonitorResult, WatchResult
 from taut.decisions.threshold.result import ClipThreshold
@@ -30,6 +31,7 @@ DOCUMENTS: dict[str, type[Document]] = {
         MonitorResult,
         Outcome,
         Plan,
+        PolicyComparison,
         Selection,
         Transport,
         WatchResult,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from taut.auditing.certificate import Certificates, Group
 from taut.auditing.options import GoldKind, Options, Prompts, Range, Threshold, options_of
 from taut.auditing.response_slices import response_groups
 from taut.auditing.words import Method, Route, Side, Target
+from taut.draws import assumptions as about
 from taut.draws.design import settled
 from taut.draws.layout import Whole
 from taut.draws.rollouts import Rollouts
@@ -86,10 +87,13 @@ def audit_by(
     whole = settled(log)
     slices = slices_of(whole.rollouts, names, cuts=cuts)
     shares = _shares(slices, weights)
+    rests: dict[str, Any] = {}
     if slices.of is Of.RESPONSE:
         if trusted is not None:
             raise UsageError("slices by what depends on the response take no reward_data.")
-        slices, groups = response_groups(whole, names, cuts, shares, options)
+        slices, groups, found = response_groups(whole, names, cuts, shares, options)
+        labelled = (about.RANDOM_LABELS, about.GOLD_RANGE, about.REWARD_RANGE)
+        rests = {"assumptions": found.resting_on(*labelled), "health": found.checks}
     else:
         groups = _groups(whole, slices, shares, options, trusted)
     return Certificates(
@@ -98,6 +102,7 @@ def audit_by(
         of=slices.of.value,
         cuts={name: points for name, points in slices.cuts.items()},
         groups=tuple(groups),
+        **rests,
     )
 
 

@@ -500,6 +500,7 @@ class Certificates(Document):
         by: The column, or several joined by ", ".
         of: What its values belong to: "law", "prompt" or "response".
         cuts: Where columns of numbers were cut.
+        assumptions, health: Of slices by response, which have no certificates of their own.
     """
 
     schema_name: Literal["taut.certificates/2"] = Field("taut.certificates/2", alias="schema")
@@ -509,6 +510,8 @@ class Certificates(Document):
     of: str = "law"
     cuts: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     groups: tuple[Group, ...]
+    assumptions: tuple[Assumption, ...] = ()
+    health: tuple[Check, ...] = ()
 
     def __getitem__(self, value: int | str) -> Certificate:
         for group in self.groups:

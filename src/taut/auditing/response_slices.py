@@ -10,6 +10,7 @@ from taut.auditing.certificate import Group, SliceMean
 from taut.auditing.options import Options
 from taut.auditing.prepare import Prepared, prepare
 from taut.draws import assumptions as about
+from taut.draws.design import Design
 from taut.draws.labels import LabelKind, label_counts, labelled_means
 from taut.draws.layout import Whole
 from taut.draws.rollouts import Blocks
@@ -27,7 +28,7 @@ def response_groups(
     cuts: Cuts | None,
     shares: np.ndarray,
     options: Options,
-) -> tuple[Slices, list[Group]]:
+) -> tuple[Slices, list[Group], Design]:
     """Bound the mean reward of the responses in each slice, and how far the learned one is off.
 
     Args:
@@ -35,6 +36,9 @@ def response_groups(
         columns, cuts: What to slice by.
         shares: Share of delta of each slice.
         options: The settings; the target is "reward", or "auto", which means that here.
+
+    Returns:
+        The slices, a statement of each, and what they rest on.
 
     Raises:
         UsageError: Another target.
@@ -63,7 +67,7 @@ def response_groups(
         Group(value=value, delta=options.delta * share, **_of_slice(ready, blocks, inside, share))
         for value, inside, share in _each(slices, shares)
     ]
-    return slices, groups
+    return slices, groups, ready.design
 
 
 def _each(slices: Slices, shares: np.ndarray):

@@ -2,6 +2,7 @@
 
 from taut.cli import (  # noqa: F401  each registers its commands
     audit,
+    compare,
     lab,
     label,
     log,

@@ -5,8 +5,8 @@ import click
 _GROUPS = {
     "The log": "mapping map_value format lenient token_clip sums_only keep labels label_map "
     "reward_data reward_map behaviour",
-    "What is asked": "target by cuts weights beta tau tau_negative margin width require_lower "
-    "require_best gold learned control unlabelled average most",
+    "What is asked": "target by cuts weights of_value against beta tau tau_negative margin width "
+    "require_lower require_best require_no_worse_than gold learned control unlabelled average most",
     "What you declare": "reward_range gold_range gold_scale gold_kind declare held_out prompts "
     "missing leader launched per_prompt one_policy whole_batches log_ratio_max "
     "log_ratio_second_moment coverage reward_mse log_prob_noise",

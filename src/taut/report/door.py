@@ -26,6 +26,7 @@ def terminal_report(result: "Document") -> "RenderableType":
     from taut.report.terminal import (
         budget,
         certificate,
+        comparison,
         foundations,
         groups,
         lab,
@@ -37,6 +38,7 @@ def terminal_report(result: "Document") -> "RenderableType":
     reports: dict[str, Callable[[Any], RenderableType]] = {
         "taut.certificate": certificate.certificate_report,
         "taut.certificates": groups.groups_report,
+        "taut.comparison": comparison.comparison_report,
         "taut.health": foundations.health_report,
         "taut.lab": lab.lab_report,
         "taut.monitor": monitor.monitor_report,

@@ -12,6 +12,7 @@ import numpy as np
 
 from taut.auditing.certificate import Certificate, Certificates, Health
 from taut.decisions.budget.result import Plan, Priced
+from taut.decisions.comparison.result import PolicyComparison
 from taut.decisions.selection.result import Selection
 from taut.decisions.stopping.result import MonitorResult, Series, WatchResult
 from taut.decisions.threshold.result import ClipThreshold, Point
@@ -46,6 +47,7 @@ def fragment(result: "Document | Rollouts") -> str:
     views: dict[str, Callable[[Any], list[str]]] = {
         "taut.certificate": _certificate,
         "taut.certificates": _groups,
+        "taut.comparison": _compared,
         "taut.health": _health_view,
         "taut.monitor": _monitor,
         "taut.plan": _plan,
@@ -172,8 +174,10 @@ def _groups(found: Certificates) -> list[str]:
     if not found.groups:
         return _plain(["No groups to show."])
     told = [group for group in found.groups if group.certificate is not None]
+    if found.of == "response":
+        return _by_response(found)
     if not told:
-        return [f"<pre>{escape(str(found))}</pre>"]
+        return _plain(["No slice holds enough draws to say anything."])
     items = [group.certificate for group in told]
     learned = all(map(wording.learned_only, items))
     digits = max(map(wording.headline_decimals, items))
@@ -194,6 +198,62 @@ def _groups(found: Certificates) -> list[str]:
     together = f"All {len(items)} rows hold together at {level_text(1 - found.delta)}."
     titles = (found.by, "prompts / gold", "measured", "lower to upper", "status")
     return [f"<p><b>{escape(told)}</b><br>{escape(together)}</p>", table(titles, rows)]
+
+
+def _by_response(found: Certificates) -> list[str]:
+    rows = []
+    for group in found.groups:
+        item = group.slice
+        known = item is not None and item.lower is not None
+        digits = decimals_for(item.upper - item.lower if known else None, steps=20)
+        gap = (item.gap_lower, item.gap_upper) if known and item.gap_lower is not None else None
+        rows.append(
+            (
+                escape(str(group.value)),
+                f"{100 * item.share:.1f}%" if item is not None else _NONE,
+                _span(item, digits) if known else escape(group.cannot_tell or "cannot tell"),
+                _NONE if gap is None else escape(interval(*gap, digits)),
+                _status(item.status) if known else _NONE,
+            )
+        )
+    titles = (found.by, "share", "mean of true reward", "learned less true", "status")
+    together = f"All {len(rows)} rows hold together at {level_text(1 - found.delta)}."
+    return [
+        _bold(f"Mean reward of responses in each slice by {found.by}"),
+        *_plain([together]),
+        table(titles, rows),
+        *_health(found.health),
+        *_assumptions(found.assumptions),
+    ]
+
+
+def _compared(found: PolicyComparison) -> list[str]:
+    from taut.report.terminal.comparison import KINDS, further
+
+    both = (("true reward", found.difference), ("learned reward", found.learned_difference))
+    known = [pair for _, item in both if (pair := ends(item))]
+    digits = decimals_for(min((high - low for low, high in known), default=None), steps=20)
+    rows = (
+        (
+            escape(name),
+            _number(item.mean, digits),
+            _span(item, digits),
+            _status(item.status),
+            escape(f"{item.shared:,} / {item.labelled:,}"),
+            escape(KINDS[item.kind]),
+        )
+        for name, item in both
+    )
+    less = f"{found.a.name} less {found.b.name}"
+    titles = (less, "estimate", "lower to upper", "status", "shared / labelled", "how")
+    return [
+        _bold(found.sentence),
+        _bold(found.hacked_sentence),
+        table(titles, rows),
+        *_plain(further(found)),
+        *_health(found.health),
+        *_assumptions(found.assumptions),
+    ]
 
 
 def _selection(found: Selection) -> list[str]:

@@ -143,6 +143,9 @@ class Selection(Document):
         over_optimised: Whether that favourite is the choice ("no"), doubted, or caught.
         not_excluded: Those that cannot be excluded as best.
         not_excluded_by_estimate: The same with exclusions counted that carry no guarantee.
+        tiers: Candidates that cannot be told apart, best tier first; each one below is worse than
+            one in the tiers above it, all at once with the other claims. Those without a guarantee
+            are in none.
         regret: The choice is at most this much below the best; None if not known.
         price: What choosing cost; None without a leader.
         candidates: Steps in increasing order, names alphabetically.
@@ -165,6 +168,7 @@ class Selection(Document):
     over_optimised: str | None
     not_excluded: tuple[Name, ...]
     not_excluded_by_estimate: tuple[Name, ...]
+    tiers: tuple[tuple[Name, ...], ...] = ()
     regret: float | None
     price: Price | None
     candidates: tuple[Candidate, ...]

@@ -98,7 +98,10 @@ def _by_response(found: Certificates, ink: Ink) -> list[RenderableType]:
                 ink.status(item.status) if known else ink.text(group.cannot_tell or "", "dim"),
             ]
         )
-    return spaced([lines, [titled(ink, tuple(columns), cells, spare=("share",))]])
+    table = titled(ink, tuple(columns), cells, spare=("share", "measured", "learned less true"))
+    rests = assumption_table(found.assumptions, ink)
+    under = [heading(ink, "What they rest on", "all of them"), *rests] if rests else []
+    return spaced([lines, [table], under + health_lines([*found.health], ink)])
 
 
 def _gap(group: Group, digits: int, ink: Ink) -> RenderableType:

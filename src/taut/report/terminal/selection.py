@@ -49,12 +49,20 @@ def _verdict(found: Selection, ink: Ink) -> list[RenderableType]:
 
 def set_lines(found: Selection) -> list[str]:
     """Say whether proxy and certificate agree, and who may still be the best."""
-    return [text for text in (_disagreement(found), _set(found)) if text]
+    return [text for text in (_disagreement(found), _set(found), _tiers(found)) if text]
 
 
 def price_lines(found: Selection) -> list[str]:
     """Say what choosing cost, and of whom nothing is known."""
     return [text for text in (_price(found), _unlabelled(found)) if text]
+
+
+def _tiers(found: Selection) -> str:
+    """Who cannot be told apart, where there is more than one tier and not all stand alone."""
+    if len(found.tiers) < 2:
+        return ""
+    shown = " > ".join(", ".join(map(str, tier)) for tier in found.tiers)
+    return f"Tiers that can be told apart: {found.by} {shown}."
 
 
 def _name(found: Selection, value: Name) -> str:

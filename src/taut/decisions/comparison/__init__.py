@@ -1,0 +1,1 @@
+"""Two policies side by side: which is better, and was the learned reward hacked?"""

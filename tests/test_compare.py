@@ -1,0 +1,176 @@
+"""Two policies compared: claims hold, verdicts are right, and planted mistakes are seen."""
+
+import json
+
+import numpy as np
+import pytest
+
+import taut
+from check import assert_misses_at_most, misses_more_than
+from taut import cli
+from taut.decisions.comparison import compare as module
+
+SAID = {"declare": "held-out,complete,random-labels", "reward_range": (0, 1), "target": "reward"}
+LAB = taut.__path__[0] + "/examples/goodhart.parquet"
+
+
+def pair(rng, n=80, *, gain=0.0, learned=0.0, shared=1.0, per=(1, 1), labels=(1.0, 1.0)):
+    """Two logs; hard prompts are hard for both (correlation about .7)."""
+    ease = rng.normal(0, 0.2, 2 * n)
+    logs = []
+    for side in range(2):
+        start = 0 if side == 0 else round((1 - shared) * n)
+        ids = np.repeat(np.arange(start, start + n), per[side])
+        up = (gain, learned) if side == 0 else (0.0, 0.0)
+        gold = np.clip(0.45 + up[0] + ease[ids] + rng.normal(0, 0.13, ids.size), 0, 1)
+        score = np.clip(0.45 + up[1] + ease[ids] + rng.normal(0, 0.13, ids.size), 0, 1)
+        known = np.isin(ids, rng.permutation(np.unique(ids))[: round(labels[side] * n)])
+        logs.append({"prompt_id": ids, "reward": score, "gold": np.where(known, gold, np.nan)})
+    return logs
+
+
+CELLS = {
+    "paired": {},
+    "partly shared": {"shared": 0.6},
+    "different K": {"per": (1, 3)},
+    "none shared": {"shared": 0.0},
+    "gold on one side only": {"labels": (1.0, 0.0)},
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_claims_hold_together(cell):
+    """Among equals (difference 0), true and learned, at most delta of comparisons miss either."""
+    trials, delta, missed = 60, 0.2, 0
+    for seed in range(trials):
+        a, b = pair(np.random.default_rng(seed), **CELLS[cell])
+        found = taut.compare(a, b, delta=delta, **SAID)
+        wrong = not found.learned_difference.lower <= 0 <= found.learned_difference.upper
+        true = found.difference
+        if true.status in ("certified", "conditional"):
+            wrong |= not true.lower <= 0 <= true.upper
+        else:
+            assert cell == "gold on one side only" and found.verdict == "cannot_tell"
+        missed += wrong
+    assert_misses_at_most(missed, trials, delta, cell)
+
+
+def test_the_check_rejects_stakes_on_the_wrong_side(monkeypatch):
+    """Each end at all of what both may spend, times four: the same check sees it."""
+    honest = module.paired_difference
+
+    def generous(*sides, etas, **named):
+        return honest(*sides, etas=tuple(min(0.9, 5 * eta) for eta in etas), **named)
+
+    monkeypatch.setattr(module, "paired_difference", generous)
+    trials, missed = 150, 0
+    for seed in range(trials):
+        found = taut.compare(*pair(np.random.default_rng(seed), 60), delta=0.2, **SAID)
+        both = (found.difference, found.learned_difference)
+        missed += any(not item.lower <= 0 <= item.upper for item in both)
+    assert misses_more_than(missed, trials, 0.2), missed
+
+
+def test_pairing_pays():
+    """With correlation .7, the difference is at most .6 as wide as that of two certificates."""
+    a, b = pair(np.random.default_rng(3), 500)
+    found = taut.compare(a, b, **SAID)
+    apart = [taut.audit(log, **SAID, delta=0.025) for log in (a, b)]
+    width = sum(item.upper - item.lower for item in apart)
+    assert found.difference.kind == "gold"
+    assert found.difference.upper - found.difference.lower <= 0.6 * width
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict", "hacked"),
+    [
+        ({"gain": 0.2, "learned": 0.2}, "a_better", "no"),
+        ({"gain": -0.2, "learned": 0.2}, "b_better", "yes"),
+        ({"gain": 0.0, "learned": 0.25}, "cannot_tell", "yes"),
+        ({"gain": 0.0, "learned": 0.0}, "cannot_tell", "cannot_tell"),
+        ({"learned": 0.2, "labels": (0.0, 0.0)}, "cannot_tell", "cannot_tell"),
+    ],
+)
+def test_verdicts(given, verdict, hacked):
+    a, b = pair(np.random.default_rng(0), 400, **given)
+    found = taut.compare(a, b, **SAID)
+    assert (found.verdict, found.hacked) == (verdict, hacked)
+    back = taut.compare(b, a, **SAID)
+    turned = {"a_better": "b_better", "b_better": "a_better"}.get(verdict, verdict)
+    assert (back.verdict, back.hacked) == (turned, hacked)
+    # The order of draws decides stakes, the order of sides nothing but the sign.
+    if found.difference.lower is not None:
+        assert back.difference.lower == pytest.approx(-found.difference.upper, abs=0.02)
+
+
+def test_no_worse_is_told_by_a_margin():
+    a, b = pair(np.random.default_rng(1), 500)
+    found = taut.compare(a, b, margin=0.1, **SAID)
+    assert found.verdict == "no_worse" and "no worse" in found.sentence
+    wide = taut.compare(*pair(np.random.default_rng(1), 30, gain=0.02), **SAID)
+    assert wide.verdict == "cannot_tell" and wide.labels_to_tell > 30
+    with pytest.raises(taut.UsageError, match="margin is -1"):
+        taut.compare(a, b, margin=-1.0, **SAID)
+
+
+def test_misuse_is_refused():
+    a, _ = pair(np.random.default_rng(1), 30)
+    with pytest.raises(taut.UsageError, match="two logs, or one with by="):
+        taut.compare(a)
+    with pytest.raises(taut.LogError, match="no step 7 in the log; it holds 0, 10"):
+        taut.compare(LAB, by="step", of=7, against=10, **SAID)
+    with pytest.raises(taut.UsageError, match="both 10"):
+        taut.compare(LAB, by="step", of=10, against=10, **SAID)
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("sys.argv", ["taut", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out = capsys.readouterr()
+    return ended.value.code, out.out, out.err
+
+
+LAB_ASKED = (LAB, "--by", "step", "--target", "reward", "--reward-range", 0, 1, "--quiet")
+LAB_SAID = ("--declare", SAID["declare"])
+
+
+def test_what_happened_in_the_lab_is_one_sentence(monkeypatch, capsys, tmp_path):
+    out = tmp_path / "c.json"
+    status, text, _ = run(
+        monkeypatch, capsys, "compare", *LAB_ASKED, *LAB_SAID, "--of", 60, "--against", 10,
+        "--json", out,
+    )  # fmt: skip
+    told = " ".join(text.split())
+    assert status == 0
+    assert "Hacked: step 60 gained 0.100 to 0.116 of learned reward over step 10, and lost" in told
+    document = json.loads(out.read_text())
+    assert document["schema"] == "taut.comparison/1"
+    assert (document["verdict"], document["hacked"]) == ("b_better", "yes")
+    keys = {"mean", "lower", "upper", "status", "kind", "shared", "labelled"}
+    assert set(document["difference"]) == keys and document["a"]["name"] == "step 60"
+
+
+@pytest.mark.parametrize(
+    ("of", "against", "most", "status"), [(10, 60, 0.0, 0), (60, 10, 0.1, 3), (60, 10, 0.9, 0)]
+)
+def test_the_gate(monkeypatch, capsys, of, against, most, status):
+    asked = ("--of", of, "--against", against, "--require-no-worse-than", most)
+    found, _, err = run(monkeypatch, capsys, "compare", *LAB_ASKED, *LAB_SAID, *asked)
+    assert found == status and ("failed" in err) == (status == 3)
+    if status == 0:
+        found, _, err = run(monkeypatch, capsys, "compare", *LAB_ASKED, *asked)
+        assert found == 3 and "not certified" in err
+
+
+def test_two_files(monkeypatch, capsys, tmp_path):
+    for name, log in zip(("new", "old"), pair(np.random.default_rng(0), 60), strict=True):
+        lines = [
+            json.dumps({key: value[at].item() for key, value in log.items()}) for at in range(60)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    files = (tmp_path / "new.jsonl", tmp_path / "old.jsonl")
+    status, text, err = run(monkeypatch, capsys, "compare", *files, "--reward-range", 0, 1)
+    assert status == 0, err
+    assert "new.jsonl" in text
+    assert run(monkeypatch, capsys, "compare", files[0])[0] == 2
