@@ -117,7 +117,7 @@ def audit(
         found = found.model_copy(
             update={"transport": _transport(rollouts, settings, margin).document}
         )
-    show(found, json_path, html_path)
+    show(found, json_path, html_path, rollouts)
     if require_lower is not None:
         return _gate_all(found, require_lower) if by else _gate([found], require_lower)
     return 0

@@ -8,7 +8,7 @@ from taut.cli.arguments import format_option, json_option, map_option, values_op
 from taut.cli.labelled import labels_options, read_labelled
 from taut.cli.reading import chosen_format, chosen_values, name_pairs
 from taut.cli.root import cli
-from taut.cli.show import how_made, write_text
+from taut.cli.show import forecasts, how_made, write_text
 from taut.errors import UsageError
 
 
@@ -49,8 +49,9 @@ def report(result, output, json_path, log, mapping, keep, labels, label_map, qui
     if output is not None:
         content = Path(result).read_bytes()
         before = made_in(content, result) if is_page(content) and not log else None
-        rollouts = _rollouts(found, log, mapping, keep, labels, label_map, quiet) if log else None
-        write_text(output, report_page(found, before or how_made(), rollouts))
+        made = before or how_made()
+        extra = _of_log(found, log, mapping, keep, labels, label_map, quiet) if log else ()
+        write_text(output, report_page(found, made, *extra))
     if json_path == "-":
         click.echo(found.to_json(), nl=False)
     elif json_path is not None:
@@ -70,8 +71,11 @@ def _refuse(result, output, json_path, log) -> None:
         raise UsageError("--log puts rollouts on a page: say which with -o PAGE.")
 
 
-def _rollouts(found, log, mapping, keep, labels, label_map, quiet):
-    """Read the rollouts of a log for the page, with the columns that the result slices by."""
+def _of_log(found, log, mapping, keep, labels, label_map, quiet):
+    """Read the rollouts of a log for the page, with the columns that the result slices by.
+
+    Returns them as the page shows them, and the forecasts for other logs.
+    """
     from taut.logs.schema import NATIVE
     from taut.logs.sources import find
     from taut.report.page.rollouts import shown
@@ -80,10 +84,11 @@ def _rollouts(found, log, mapping, keep, labels, label_map, quiet):
     kept = dict.fromkeys([*keep, *(name for name in by if name not in NATIVE)])
     read = {"keep": tuple(kept), "rollout_ids": True, "log_probs": "optional"}
     rollouts = read_labelled(log, mapping, None, None, quiet, labels, label_map, **read)
-    return shown(
+    page = shown(
         rollouts,
         find(list(log)),
         mapping=name_pairs(mapping),
         values=chosen_values(),
         format=chosen_format(),
     )
+    return page, forecasts(found, rollouts)

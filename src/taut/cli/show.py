@@ -9,23 +9,46 @@ import click
 from taut.errors import UsageError
 
 if TYPE_CHECKING:
+    from taut.decisions.budget.what_if import WhatIf
+    from taut.draws.rollouts import Rollouts
     from taut.report.page import Made
     from taut.results import Document
 
 
-def show(result: "Document", json_path: str | None, html_path: str | None) -> None:
-    """Print the report of a result, or its JSON, and write the files that were asked for."""
+def show(
+    result: "Document",
+    json_path: str | None,
+    html_path: str | None,
+    rollouts: "Rollouts | None" = None,
+) -> None:
+    """Print the report of a result, or its JSON, and write the files that were asked for.
+
+    Args:
+        result: What a verb returned.
+        json_path, html_path: What --json and --html say.
+        rollouts: The log of a certificate: the page then forecasts what other logs would give.
+    """
     from taut.report.door import report_page, terminal_report
     from taut.report.terminal.layout import print_report
 
     if html_path is not None:
-        write_text(html_path, report_page(result, how_made()))
+        write_text(html_path, report_page(result, how_made(), what_if=forecasts(result, rollouts)))
     if json_path == "-":
         click.echo(result.to_json(), nl=False)
         return
     if json_path is not None:
         write_text(json_path, result.to_json())
     print_report(terminal_report(result))
+
+
+def forecasts(result: "Document", rollouts: "Rollouts | None") -> "WhatIf | None":
+    """Return what other counts of labels and prompts would give, where that can be forecast."""
+    from taut.auditing.certificate import Certificate
+    from taut.decisions.budget.what_if import what_if
+
+    if rollouts is None or not isinstance(result, Certificate):
+        return None
+    return what_if(rollouts, result)
 
 
 def how_made() -> "Made":

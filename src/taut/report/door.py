@@ -11,6 +11,7 @@ from taut.logs.write import whole_file
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from taut.decisions.budget.what_if import WhatIf
     from taut.draws.rollouts import Rollouts
     from taut.report.page import Made
     from taut.report.page.rollouts import Shown
@@ -71,7 +72,10 @@ def report_html(result: "Document | Rollouts") -> str:
 
 
 def report_page(
-    result: "Document", made: "Made | None" = None, rollouts: "Shown | None" = None
+    result: "Document",
+    made: "Made | None" = None,
+    rollouts: "Shown | None" = None,
+    what_if: "WhatIf | None" = None,
 ) -> str:
     """Return a result as a page of HTML: one file that needs no network.
 
@@ -79,10 +83,11 @@ def report_page(
         result: What a verb returned.
         made: How it was made: the command, the log, its hashes.
         rollouts: Of its log, where they are to be looked at.
+        what_if: Forecasts for other counts of labels and prompts, where there are some.
     """
     from taut.report.page import build
 
-    return build(result, made, rollouts)
+    return build(result, made, rollouts, what_if)
 
 
 def save(result: "Document", path: str | os.PathLike) -> None:

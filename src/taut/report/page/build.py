@@ -13,19 +13,26 @@ from taut.auditing.certificate import Certificate
 from taut.report.charts import Chart, charts
 from taut.report.charts.theme import config
 from taut.report.page import html
-from taut.report.page.blocks import Figure, Section, Text, View, one_line
+from taut.report.page.blocks import Figure, Section, Table, Text, View, one_line
+from taut.report.page.brush import brushed
 from taut.report.page.made import Made
 from taut.report.page.markdown import markdown
 from taut.report.page.theory import SECTIONS, sections_in
 
 if TYPE_CHECKING:
+    from taut.decisions.budget.what_if import WhatIf
     from taut.report.page.rollouts import Shown
     from taut.results import Document
 
 LARGEST_PLAIN = 150_000  # bytes of a block of data; a larger one is packed
 
 
-def build(result: "Document", made: Made | None = None, rollouts: "Shown | None" = None) -> str:
+def build(
+    result: "Document",
+    made: Made | None = None,
+    rollouts: "Shown | None" = None,
+    what_if: "WhatIf | None" = None,
+) -> str:
     """Return a result as a page of HTML.
 
     Nothing runs in it but the scripts whose hashes its policy names: no handler in an attribute,
@@ -35,6 +42,7 @@ def build(result: "Document", made: Made | None = None, rollouts: "Shown | None"
         result: What a verb returned.
         made: How it was made, where that is known.
         rollouts: Of its log, where they are to be looked at.
+        what_if: Forecasts for other counts of labels and prompts, where there are some.
     """
     from taut.report.page.views.choice import view_of
 
@@ -42,7 +50,7 @@ def build(result: "Document", made: Made | None = None, rollouts: "Shown | None"
     audit = getattr(result, "audit", None)  # of an experiment that has one in it
     if isinstance(audit, Certificate):
         drawn |= charts(audit)
-    view = _whole(view, drawn, made, rollouts)
+    view = _whole(view, drawn, made, rollouts, what_if)
     style, scripts = _file("page.css"), [_file("page.js")]
     scripts[:0] = [
         *([_file("vega.js")] if drawn else []),
@@ -63,7 +71,7 @@ def build(result: "Document", made: Made | None = None, rollouts: "Shown | None"
         "LINKS": _links(view),
         "SECTIONS": "".join(html.section(item, drawn) for item in view.sections),
         "DOCUMENT": data_block("taut-document", result.to_json()),
-        "CHARTS": data_block("taut-charts", _specs(drawn)),
+        "CHARTS": data_block("taut-charts", _specs(view, drawn)),
         "MADE": data_block("taut-made", (made or Made()).to_json()),
         "MARKDOWN": data_block("taut-markdown", json.dumps(markdown(view), ensure_ascii=False)),
         "ROLLOUTS": "" if rollouts is None else data_block("taut-rollouts", rollouts.data),
@@ -73,7 +81,11 @@ def build(result: "Document", made: Made | None = None, rollouts: "Shown | None"
 
 
 def _whole(
-    view: View, drawn: Mapping[str, Chart], made: Made | None, rollouts: "Shown | None"
+    view: View,
+    drawn: Mapping[str, Chart],
+    made: Made | None,
+    rollouts: "Shown | None",
+    what_if: "WhatIf | None",
 ) -> View:
     """Add what every page has: charts that no section placed, how it was made, the theory."""
     sections = [item for item in view.sections if item.blocks]
@@ -81,6 +93,12 @@ def _whole(
     rest = [Figure(name) for name in drawn if name not in placed]
     if rest:
         sections[1:1] = [Section("charts", "In pictures", rest)]
+    if what_if is not None:
+        from taut.report.page.views.what_if import what_if_section
+
+        keys = [item.key for item in sections]
+        place = keys.index("tau") if "tau" in keys else len(keys)
+        sections.insert(place, what_if_section(what_if))
     if rollouts is not None:
         inside = Text("Rollouts need JavaScript.", "rollouts")
         sections.append(Section("rollouts", "Rollouts", [inside], rollouts.note))
@@ -116,12 +134,19 @@ def _links(view: View) -> str:
     return "".join([*links, html.tag("a", "JSON", href="#json")])
 
 
-def _specs(drawn: Mapping[str, Chart]) -> str:
+def _specs(view: View, drawn: Mapping[str, Chart]) -> str:
     """Return the charts as data: their specifications, and the colours of both grounds."""
+    steps = any(
+        isinstance(block, Table) and block.steps for item in view.sections for block in item.blocks
+    )
     found = {
         "themes": {"light": config(), "dark": config(dark=True)},
         "charts": {
-            item.name: {key: value for key, value in item.spec.items() if key != "config"}
+            item.name: {
+                key: value
+                for key, value in (brushed(item.spec) if steps else item.spec).items()
+                if key != "config"
+            }
             for item in drawn.values()
         },
     }

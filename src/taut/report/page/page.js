@@ -54,7 +54,7 @@
     const spec = specs.charts[place.dataset.chart];
     const night = dark.matches && !printing.matches;
     const found = await window.tautVega(place, { ...spec, config: specs.themes[night ? "dark" : "light"] }, {
-      ast: true, actions: false, renderer: "svg", defaultStyle: false, tooltip, loader, mode: "vega-lite",
+      ast: true, actions: false, renderer: "svg", defaultStyle: false, tooltip, loader, mode: "vega-lite", logLevel: 1,
     });
     place.drawn?.finalize();
     place.drawn = found;

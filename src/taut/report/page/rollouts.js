@@ -4,6 +4,7 @@
 (() => {
   const ROW = 76; // pixels; as in page.css
   const SPARE = 6; // rows beyond what is seen
+  const NONE = "(not in the log)";
   const SHOWN = 20_000; // characters of a text that are shown at once
   const column = (rollouts, name) => rollouts.columns[name];
 
@@ -87,7 +88,8 @@
         return element;
       }
       const facts = ["reward", "gold", "gap", "log_ratio", "n_tokens"].filter((name) => column(rollouts, name));
-      const numbers = make("span", { class: "numbers" }, ...facts.map((name) => {
+      const known = facts.filter((name) => column(rollouts, name)[row] != null);
+      const numbers = make("span", { class: "numbers" }, ...known.map((name) => {
         const digits = name === "n_tokens" ? 0 : 3;
         return make("span", { class: `fact ${name}` }, make("i", {}, `${rollouts.names[name]} `), number(column(rollouts, name)[row], digits));
       }));
@@ -168,7 +170,7 @@
 
     /** A text whole, or its beginning with a button for the rest. */
     function text(words) {
-      const box = make("pre", { dir: "auto", tabindex: "0" }, words.slice(0, SHOWN) || "(not in the log)");
+      const box = make("pre", { dir: "auto", tabindex: "0" }, words.slice(0, SHOWN) || NONE);
       if (words.length <= SHOWN) return box;
       const more = make("button", { type: "button", click: () => { box.append(words.slice(SHOWN)); more.remove(); } },
         `Show all ${words.length.toLocaleString("en")} characters`);
