@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from taut.auditing.by import audit_by
     from taut.auditing.certificate import Certificate, Certificates
     from taut.auditing.check import check
+    from taut.auditing.parts import audit_parts
+    from taut.auditing.pass_at import audit_at
     from taut.bounds.preferences import reward_mse_from_preferences
     from taut.decisions.budget.costs import Costs
     from taut.decisions.budget.plan import plan
@@ -54,6 +56,8 @@ _HOME = {
     "as_rollouts": "taut.engines.tables",
     "audit": "taut.auditing.audit",
     "audit_by": "taut.auditing.by",
+    "audit_at": "taut.auditing.pass_at",
+    "audit_parts": "taut.auditing.parts",
     "audit_transport": "taut.decisions.transport.transport",
     "check": "taut.auditing.check",
     "clip_threshold": "taut.decisions.threshold.choose",
@@ -92,7 +96,9 @@ __all__ = [
     "anytime_path",
     "as_rollouts",
     "audit",
+    "audit_at",
     "audit_by",
+    "audit_parts",
     "audit_transport",
     "check",
     "clip_threshold",

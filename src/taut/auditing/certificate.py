@@ -476,6 +476,8 @@ class Group(Part):
         slice: The mean in a slice by response.
         delta: Its share of the error budget, probability.
         cannot_tell: Why nothing can be said of the true reward there.
+        usual: What the usual estimate says, where that is another one: of pass@k and best@k the
+            plug-in, which is biased.
     """
 
     value: int | str
@@ -483,6 +485,7 @@ class Group(Part):
     slice: SliceMean | None = None
     delta: float | None = None
     cannot_tell: str | None = None
+    usual: float | None = None
 
 
 def _group_row(group: Group) -> dict[str, Any]:
@@ -498,7 +501,8 @@ class Certificates(Document):
 
     Attributes:
         by: The column, or several joined by ", ".
-        of: What its values belong to: "law", "prompt" or "response".
+        of: What its values belong to: "law", "prompt" or "response"; "draw" where they are
+            numbers k of rollouts, "part" where they are parts of the reward.
         cuts: Where columns of numbers were cut.
         assumptions, health: Of slices by response, which have no certificates of their own.
     """

@@ -9,6 +9,7 @@ from taut.cli.labelled import labels_options, read_labelled
 from taut.cli.reading import name_pairs, read_log
 from taut.cli.root import EXIT_GATE, cli, complain
 from taut.cli.show import show
+from taut.cli.slicing import CHOSEN, certify, slicing_options, wanted
 from taut.errors import UsageError
 
 
@@ -19,27 +20,7 @@ from taut.errors import UsageError
 @audit_options
 @range_options
 @labels_options
-@click.option(
-    "--by",
-    multiple=True,
-    metavar="COLUMN",
-    help="Audit each slice by this column, or by several; all intervals hold together. Step, "
-    "policy, run, n_tokens, or any other column by its dotted path.",
-)
-@click.option(
-    "--weight",
-    "weights",
-    multiple=True,
-    metavar="VALUE=W",
-    help="Weight of a slice in the split of delta, fixed before the data; 1 for the others.",
-)
-@click.option(
-    "--cut",
-    "cuts",
-    multiple=True,
-    metavar="COLUMN=A,B,…",
-    help="Where --by cuts a column of numbers; deciles by default.",
-)
+@slicing_options
 @click.option(
     "--require-lower",
     type=float,
@@ -56,9 +37,6 @@ def audit(
     quiet,
     labels,
     label_map,
-    by,
-    weights,
-    cuts,
     require_lower,
     json_path,
     html_path,
@@ -73,10 +51,10 @@ def audit(
     The certificate is an interval for the true objective, split into sampling, reward shift and
     KL clipping, with its error budget, status and assumptions.
     """
-    from taut.auditing.audit import audit as audit_one
-    from taut.auditing.by import audit_by
     from taut.draws.slices import needed
 
+    chosen = {name: settings.pop(name) for name in CHOSEN}
+    form = wanted(chosen)
     if require_lower is not None and settings["target"] == "auto":
         raise UsageError(
             "--require-lower needs an explicit --target (reward, clipped, objective): a gate must "
@@ -94,7 +72,8 @@ def audit(
         labels,
         label_map,
         features=bool(reward_data),
-        keep=needed(by),
+        keep=needed(chosen["by"]),
+        parts=form == "parts",
     )
     if reward_data:
         settings["reward_data"] = _reward_data(reward_data, reward_map or mapping, behaviour, quiet)
@@ -105,38 +84,17 @@ def audit(
             )
     elif reward_map or behaviour:
         raise UsageError("--reward-map and --behaviour describe --reward-data; give that too.")
-    if margin is not None and (by or not reward_data):
+    if margin is not None and (form != "one" or not reward_data):
         raise UsageError("--margin needs --reward-data, and one policy at a time (no --by).")
-    if not by:
-        if weights or cuts:
-            raise UsageError("--weight and --cut speak of the slices of --by; give that too.")
-        found = audit_one(rollouts, **settings)
-    else:
-        found = audit_by(rollouts, by, weights=_weights(weights), cuts=_cuts(cuts), **settings)
+    found = certify(form, rollouts, chosen, settings)
     if margin is not None:
         found = found.model_copy(
             update={"transport": _transport(rollouts, settings, margin).document}
         )
     show(found, json_path, html_path, rollouts)
     if require_lower is not None:
-        return _gate_all(found, require_lower) if by else _gate([found], require_lower)
+        return _gate([found], require_lower) if form == "one" else _gate_all(found, require_lower)
     return 0
-
-
-def _weights(pairs) -> dict[str, float]:
-    given = name_pairs(pairs)
-    try:
-        return {name: float(text) for name, text in given.items()}
-    except ValueError:
-        raise UsageError(f"--weight {' '.join(pairs)}: expected VALUE=W, W a number.") from None
-
-
-def _cuts(pairs) -> dict[str, tuple[float, ...]]:
-    given = name_pairs(pairs)
-    try:
-        return {name: tuple(map(float, text.split(","))) for name, text in given.items()}
-    except ValueError:
-        raise UsageError(f"--cut {' '.join(pairs)}: expected COLUMN=A,B,… in numbers.") from None
 
 
 def _gate_all(found, least: float) -> int:

@@ -46,6 +46,7 @@ def as_rollouts(
     token_clip: float | tuple[float, ...] | None = None,
     log_probs: LogProbs = "required",
     keep: Sequence[str] = (),
+    parts: bool = False,
     format: str = "auto",
 ) -> Rollouts:
     """Return what people have in memory, or on disk, as rollouts; every verb begins with this.
@@ -58,7 +59,7 @@ def as_rollouts(
             the path of a log, or several; or rollouts, which stay as they are.
         columns: Native column to column of the data, fields of structs by dotted path, as in
             {"reward": "rm_score", "prompt_id": "meta.id"}; "" leaves a column out.
-        values, features, token_clip, log_probs, keep, format: As in `taut.read_rollouts`.
+        values, features, token_clip, log_probs, keep, parts, format: As in `taut.read_rollouts`.
 
     Raises:
         LogError: A required column lacks; a column looks like a native one that is not there; or a
@@ -77,6 +78,7 @@ def as_rollouts(
         "token_clip": token_clip,
         "log_probs": log_probs,
         "keep": keep,
+        "parts": parts,
         "format": format,
     }
     if hasattr(data, "collect") and not isinstance(data, ArrowTable):

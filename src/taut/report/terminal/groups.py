@@ -43,7 +43,7 @@ def _groups(found: Certificates, ink: Ink) -> list[RenderableType]:
     told = [group for group in found.groups if group.certificate is not None]
     if not told:
         return [ink.text("No slice holds enough draws to say anything.", "bold")]
-    rows = [_Row.of(group) for group in told]
+    rows = [_Row.of(group, part=found.of == "part") for group in told]
     if found.of == "prompt":  # the worst one first; steps and policies stay in their order
         rows.sort(key=lambda row: (row.cannot_tell, row.worst))
     first, learned = told[0].certificate, _all_learned(rows)
@@ -52,7 +52,7 @@ def _groups(found: Certificates, ink: Ink) -> list[RenderableType]:
         name = f"learned {TARGET_NAMES[first.target]}, not the true one,"
     level = level_text(1 - found.delta)
     together = f"All {len(rows)} rows hold together at {level}, so you may choose among them."
-    lines = [ink.text(line, "bold") for line in _best_lines(rows, found.by, learned)]
+    lines = [ink.text(line, "bold") for line in lead_lines(found, rows)]
     if found.of == "prompt":
         lines.insert(0, ink.text(_worst_line(rows[0], found.by, _decimals(rows)), "bold"))
     lines += [ink.text(together)]
@@ -63,6 +63,42 @@ def _groups(found: Certificates, ink: Ink) -> list[RenderableType]:
         fewest = next(group.cannot_tell for group in found.groups if group.certificate is None)
         lines += [ink.text(f"Of {silent:,} more slices nothing can be told: {fewest}, and so on.")]
     return spaced([lines, [table], _shared_foundations(told, ink)])
+
+
+_AT_NAMES = {"pass_at": "pass@{}", "all_of": "all of {}", "best_of": "best of {}"}
+
+
+def lead_lines(found: Certificates, rows: Sequence["_Row"]) -> list[str]:
+    """Say first what the rows are about: which is best, or what the usual estimate would say."""
+    learned = _all_learned(rows)
+    if found.of == "draw":
+        return _usual_lines(found, rows[-1], _decimals(rows))
+    if found.of == "part":
+        told = "Nothing is known about the true reward yet: these are learned rewards only."
+        return [told] if learned else []
+    return _best_lines(rows, found.by, learned)
+
+
+def _usual_lines(found: Certificates, row: "_Row", digits: int) -> list[str]:
+    """Of the largest k: what it is, and how far the usual plug-in is off."""
+    *_, kind = found.by.split(", ")
+    before, _, k = row.value.rpartition(" · ")
+    name = _AT_NAMES[kind].format(k) + (f" of {before}" if before else "")
+    bounds = row.learned if row.learned_only else row.bounds
+    lines = []
+    if bounds:
+        what = " by learned reward, not the true one" if row.learned_only else ""
+        shown = interval(*bounds, digits)
+        lines.append(f"{name[:1].upper()}{name[1:]} is {shown}{what}.")
+    if row.usual is not None and row.counted is not None:
+        off = row.usual - row.counted
+        way = "too low" if off < 0 else "too high"
+        told = "as it should" if not near(abs(off), digits).strip("0.") else f"{way} by expectation"
+        lines.append(
+            f"The usual plug-in says {near(row.usual, digits)}, {told}; the unbiased estimate of "
+            f"the same rows is {near(row.counted, digits)}."
+        )
+    return lines
 
 
 def _by_response(found: Certificates, ink: Ink) -> list[RenderableType]:
@@ -172,6 +208,9 @@ class _Row:
     status: Status
     learned_only: bool
     cannot_tell: bool
+    usual: float | None = None
+    counted: float | None = None
+    part: bool = False
 
     @property
     def worst(self) -> float:
@@ -180,7 +219,7 @@ class _Row:
         return shown[0] if shown else 0.0
 
     @classmethod
-    def of(cls, group: Group) -> "_Row":
+    def of(cls, group: Group, *, part: bool = False) -> "_Row":
         found = group.certificate
         return cls(
             value=str(group.value),
@@ -192,6 +231,9 @@ class _Row:
             status=found.status,
             learned_only=wording.learned_only(found),
             cannot_tell=group.cannot_tell is not None,
+            usual=group.usual,
+            part=part,
+            counted=found.measured.reward if found.measured.gold is None else found.measured.gold,
         )
 
 
@@ -303,7 +345,12 @@ def _table(rows: Sequence[_Row], by: str, ink: Ink, units: str) -> Table:
         ("", "", "", Ruler(ink, axis, labels=True), ink.text(units, "dim"), ""),
     ]
     cells = [_cells(row, axis, _shown(row, learned), digits, row is best, ink) for row in rows]
-    return titled(ink, columns, cells, spare=("", counts), under=rulers)
+    if any(row.usual is not None for row in rows):
+        columns = (*columns, ("usual plug-in", NUMBER))
+        for cell, row in zip(cells, rows, strict=True):
+            cell.append(ink.text("–" if row.usual is None else near(row.usual, digits)))
+        rulers = [(*ruler, "") for ruler in rulers]
+    return titled(ink, columns, cells, spare=("", counts, "usual plug-in"), under=rulers)
 
 
 def _cells(
@@ -323,4 +370,6 @@ def _cells(
 def _told(row: _Row, bounds: Ends | None, digits: int) -> str:
     if row.cannot_tell and row.gold:
         return "cannot tell"
+    if not bounds and row.part and row.learned:
+        return f"learned {interval(*row.learned, digits)}"
     return interval(*bounds, digits) if bounds else "no labels"
