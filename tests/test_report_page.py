@@ -5,20 +5,25 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import taut
 from taut.cli import main
+from taut.decisions.budget.what_if import what_if
 from taut.errors import LogError
 from taut.lab.verdict import demonstrate
 from taut.report.door import report_page
 from taut.report.page import Made, document_in, made_by, made_in
 from taut.report.page.blocks import Section, Table, Text, View, one_line
+from taut.report.page.brush import brushed, over_steps
 from taut.report.page.build import data_block
 from taut.report.page.html import header, section
 from taut.report.page.markdown import markdown
+from taut.report.page.rollouts import Words, chosen_rows, page_data
 from taut.report.page.theory import SECTIONS, cited
 from taut.report.page.views.choice import view_of
+from taut.report.page.views.what_if import what_if_section
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = (
@@ -183,3 +188,84 @@ def test_how_a_page_was_made(tmp_path, monkeypatch):
     assert known.sha256.startswith("ba7816bf") and known.size == 3
     assert (far.name, far.sha256) == ("s3://bucket/x", "")
     assert Made.from_json(made.to_json()) == made
+
+
+# --- rollouts and forecasts -----------------------------------------------------------------------
+
+
+def answers(n=60, **more):
+    rng = np.random.default_rng(0)
+    gold = rng.random(n)
+    columns = {
+        "prompt_id": [f"p{i // 3}" for i in range(n)],
+        "reward": np.clip(gold + 0.1 * rng.normal(size=n), 0, 1),
+        "gold": np.where(rng.random(n) < 0.6, gold, np.nan),
+        "log_ratio": rng.normal(0.4, 0.5, n),
+        "step": np.arange(n) % 3,
+    }
+    return taut.Rollouts.from_arrays(columns | more)
+
+
+def test_a_sample_holds_whole_prompts_and_is_blind():
+    """By the hash of the prompt alone: rewards change nothing, and order changes nothing."""
+    prompts = answers(300).prompt
+    rows = chosen_rows(prompts, most=100)
+    assert 90 < len(rows) <= 100 and (np.diff(rows) > 0).all()
+    counted = np.unique(prompts[rows], return_counts=True)[1]
+    assert (counted == 3).all()
+    turned = np.random.default_rng(1).permutation(300)
+    assert set(prompts[turned][chosen_rows(prompts[turned], most=100)]) == set(prompts[rows])
+    assert len(chosen_rows(prompts, most=300)) == 300
+    assert len(chosen_rows(np.zeros(50, dtype=np.uint64), most=20)) == 20
+
+
+def test_rollouts_are_numbers_texts_and_values_to_filter_by():
+    """None where a row has no number; a column of one value is no filter."""
+    rollouts = answers(policy=["a"] * 60)
+    words = [Words(f"p{i // 3}", f"r{i}", [0.25, -1 / 3] if i % 2 else None) for i in range(60)]
+    data = page_data(rollouts, np.arange(6), words[:6])
+    assert data["prompts"][data["prompt"][0]] == "p0" and data["prompt"][0] == data["prompt"][2]
+    assert data["responses"][5] == "r5" and data["ids"] == [*"012345"]
+    assert [facet["name"] for facet in data["facets"]] == ["step", "gold label"]
+    assert data["tokens"][:2] == [None, [0.25, -0.333]]
+    gold = rollouts.gold[:6]
+    for at, value in enumerate(data["columns"]["gap"]):
+        assert (value is None) == bool(np.isnan(gold[at]))
+    assert set(data["names"]) == set(data["columns"])
+    json.dumps(data, allow_nan=False)
+
+
+def test_what_if_forecasts_fall_with_labels_and_rise_with_certainty():
+    """Fewer errors allowed, or fewer labels, are wider; the place of now is the log's own."""
+    rollouts = answers(3000)
+    found = taut.audit(rollouts, beta=0.05, tau=3.0, reward_range=(0, 1))
+    forecast = what_if(rollouts, found)
+    assert forecast is not None
+    now = tuple(forecast.now)
+    assert forecast.prompts[now[0]] == found.log.certifying_prompts
+    assert forecast.deltas[now[2]] == 0.05
+    widths = forecast.widths
+    assert 0.5 < widths[now] / forecast.measured < 2
+    assert (np.diff(widths, axis=2) < 0).all(where=~np.isnan(np.diff(widths, axis=2)))
+    less = np.diff(widths, axis=1)
+    assert (less < 0)[~np.isnan(less)].all()
+    section_ = what_if_section(forecast)
+    assert len(section_.blocks[0].results) == widths.size
+    assert what_if(rollouts, taut.audit(answers(60, gold=[np.nan] * 60), **ASKED)) is None
+
+
+ASKED = {"beta": 0.05, "reward_range": (0, 1)}
+
+
+def test_a_brush_goes_to_charts_over_steps_alone():
+    """Once, into the first layer whose abscissa is the step; other charts stay as they are."""
+    over = {"x": {"field": "step", "type": "quantitative"}}
+    layers = {"layer": [{"mark": "rule"}, {"mark": "line", "encoding": over}]}
+    made = brushed(layers)
+    assert made["layer"][1]["params"][0]["name"] == "brush" and "params" not in layers["layer"][1]
+    assert brushed(made) is made
+    assert brushed({"mark": "bar", "encoding": {"x": {"field": "width"}}}) == {
+        "mark": "bar",
+        "encoding": {"x": {"field": "width"}},
+    }
+    assert over_steps({"encoding": over}) and not over_steps({})

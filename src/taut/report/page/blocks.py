@@ -103,7 +103,14 @@ class Card:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page with a title, which links can name."""
+    """A part of a page.
+
+    Attributes:
+        key: What links name.
+        title: Its heading.
+        blocks: What stands in it.
+        note: Quiet words below the heading.
+    """
 
     key: str
     title: str

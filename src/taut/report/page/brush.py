@@ -31,6 +31,13 @@ def brushed(spec: Mapping[str, Any]) -> Mapping[str, Any]:
 _PARAM = {"name": NAME, "select": {"type": "interval", "encodings": ["x"]}}
 
 
+def over_steps(spec: Mapping[str, Any]) -> bool:
+    """Whether a chart, or one of its layers, has the steps of the tables as its abscissa."""
+    shared = spec.get("encoding", {})
+    parts = [spec, *spec.get("layer", [])]
+    return any(_over_steps({**shared, **part.get("encoding", {})}) for part in parts)
+
+
 def _over_steps(encoding: Mapping[str, Any]) -> bool:
     x = encoding.get("x", {})
     return x.get("field") in _STEPS and x.get("type") in ("quantitative", "ordinal")

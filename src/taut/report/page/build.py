@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from taut.report.charts import Chart, charts
 from taut.report.charts.theme import config
 from taut.report.page import html
 from taut.report.page.blocks import Figure, Section, Table, Text, View, one_line
-from taut.report.page.brush import brushed
+from taut.report.page.brush import brushed, over_steps
 from taut.report.page.made import Made
 from taut.report.page.markdown import markdown
 from taut.report.page.theory import SECTIONS, sections_in
@@ -90,9 +91,12 @@ def _whole(
     """Add what every page has: charts that no section placed, how it was made, the theory."""
     sections = [item for item in view.sections if item.blocks]
     placed = {block.name for item in sections for block in item.blocks if isinstance(block, Figure)}
-    rest = [Figure(name) for name in drawn if name not in placed]
-    if rest:
-        sections[1:1] = [Section("charts", "In pictures", rest)]
+    rest = [item for name, item in drawn.items() if name not in placed]
+    sections = _placed(sections, [item for item in rest if over_steps(item.spec)])
+    shown = {block.name for item in sections for block in item.blocks if isinstance(block, Figure)}
+    others = [Figure(item.name) for item in rest if item.name not in shown]
+    if others:
+        sections[1:1] = [Section("charts", "In pictures", others)]
     if what_if is not None:
         from taut.report.page.views.what_if import what_if_section
 
@@ -104,16 +108,17 @@ def _whole(
         sections.append(Section("rollouts", "Rollouts", [inside], rollouts.note))
     if made is not None and made.lines():
         sections.append(Section("made-by", "How this page was made", made.lines()))
-    return View(
-        verdict=view.verdict,
-        kind=view.kind,
-        status=view.status,
-        about=view.about,
-        lead=view.lead,
-        plain=view.plain,
-        cards=view.cards,
-        sections=[*sections, *_theory(view, sections)],
-    )
+    return replace(view, sections=[*sections, *_theory(view, sections)])
+
+
+def _placed(sections: list[Section], drawn: list[Chart]) -> list[Section]:
+    """Put charts over steps before the table of the steps, where there is one."""
+    for at, item in enumerate(sections):
+        if any(isinstance(block, Table) and block.steps for block in item.blocks):
+            figures = [Figure(chart.name) for chart in drawn]
+            sections[at] = replace(item, blocks=[*figures, *item.blocks])
+            break
+    return sections
 
 
 def _theory(view: View, sections: Iterable[Section]) -> list[Section]:
@@ -129,8 +134,28 @@ def _theory(view: View, sections: Iterable[Section]) -> list[Section]:
     return [Section("theory", "Where the numbers come from", found, note)]
 
 
+_SHORT = {
+    "terms": "Errors",
+    "run": "Steps",
+    "ledger": "δ",
+    "targets": "Targets",
+    "routes": "Ways",
+    "tau": "Clipping",
+    "health": "Health",
+    "assumptions": "Rests on",
+    "paper": "Paper",
+    "made-by": "How made",
+    "made": "Experiment",
+    "theory": "Theory",
+    "examples": "Examples",
+}
+
+
 def _links(view: View) -> str:
-    links = [html.tag("a", html.words(item.title), href=f"#{item.key}") for item in view.sections]
+    links = [
+        html.tag("a", html.words(_SHORT.get(item.key, item.title)), href=f"#{item.key}")
+        for item in view.sections
+    ]
     return "".join([*links, html.tag("a", "JSON", href="#json")])
 
 
@@ -145,7 +170,7 @@ def _specs(view: View, drawn: Mapping[str, Chart]) -> str:
             item.name: {
                 key: value
                 for key, value in (brushed(item.spec) if steps else item.spec).items()
-                if key != "config"
+                if key not in ("config", "title")  # the page has its own
             }
             for item in drawn.values()
         },

@@ -97,11 +97,11 @@ def _card(card: Card) -> str:
 def section(item: Section, charts: Mapping[str, Chart]) -> str:
     """Return a section with its title."""
     note = tag("p", words(item.note), class_="quiet") if item.note else ""
-    inside = "".join(block(part, charts) for part in item.blocks)
+    inside = "".join(block(part, charts, item.title) for part in item.blocks)
     return tag("section", tag("h2", words(item.title)), note, inside, id=item.key)
 
 
-def block(item: Block, charts: Mapping[str, Chart]) -> str:
+def block(item: Block, charts: Mapping[str, Chart], title: str = "") -> str:
     """Return one block."""
     if isinstance(item, blocks.Text):
         if item.role == "code":
@@ -115,18 +115,22 @@ def block(item: Block, charts: Mapping[str, Chart]) -> str:
     if isinstance(item, Table):
         return table(item)
     if isinstance(item, Figure):
-        return figure(charts[item.name]) if item.name in charts else ""
+        return figure(charts[item.name], title) if item.name in charts else ""
     if isinstance(item, Choices):
         return _choices(item)
     inside = "".join(block(part, charts) for part in item.blocks)
     return tag("details", tag("summary", words(item.summary)), inside)
 
 
-def figure(chart: Chart) -> str:
-    """Return the place of a chart, with its words for who cannot see it."""
-    told = tag("figcaption", escape(blocks.one_line(chart.description, 4000)), class_="sr")
+def figure(chart: Chart, section_title: str = "") -> str:
+    """Return the place of a chart, with its title, and its words for who cannot see it."""
+    heading = chart.spec.get("title")
+    below = heading.get("subtitle", "") if isinstance(heading, Mapping) else ""
+    title = "" if chart.title == section_title else chart.title
+    shown = ". ".join(words(text).rstrip(".") for text in (title, below) if text)
+    told = tag("span", escape(blocks.one_line(chart.description, 4000)), class_="sr")
     place = tag("div", class_="chart", data_chart=chart.name)
-    return tag("figure", place, told)
+    return tag("figure", tag("figcaption", shown, " ", told), place)
 
 
 def table(item: Table) -> str:

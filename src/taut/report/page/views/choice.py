@@ -13,6 +13,7 @@ def view_of(result: "Document") -> View:
     """Return what a page says of a result, by its schema."""
     from taut.report.page.views import (
         certificate,
+        comparison,
         generic,
         groups,
         health,
@@ -26,6 +27,7 @@ def view_of(result: "Document") -> View:
     views: dict[str, Callable[[Any], View]] = {
         "taut.certificate": certificate.certificate_view,
         "taut.certificates": groups.groups_view,
+        "taut.comparison": comparison.comparison_view,
         "taut.health": health.health_view,
         "taut.lab": lab.lab_view,
         "taut.monitor": monitor.monitor_view,

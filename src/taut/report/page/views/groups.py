@@ -61,7 +61,7 @@ def _order(status: Worth) -> int:
 def _plain(logs: Sequence[Any], level: str) -> list[str]:
     return parts.plain_words(
         sum(log.rollouts for log in logs),
-        max(log.prompts for log in logs),
+        None,  # steps may share prompts, or not
         sum(log.gold_rollouts for log in logs),
         level,
     )
@@ -86,6 +86,10 @@ def _cards(found: Certificates) -> list[Card]:
                           "certified"))  # fmt: skip
     else:
         cards.append(Card("Certified", "nothing", "Of no group is the true value known.", "doubt"))
+    if sound and measured and found.of == "law":
+        how = "guarantee" if best.status in ("certified", "conditional") else "estimate"
+        text = f"The best by {how}; taut select says whether another may be as good."
+        cards.append(Card("Do next", f"take {found.by} {best.value}", text))
     return cards
 
 
@@ -170,7 +174,11 @@ def _response_view(found: Certificates, lines: Sequence[str], together: str) -> 
             "One number for a log hides where it fails. Here the answers are cut into slices by a "
             "property of the answer, such as its length; each row says what their true reward is.",
         ],
-        sections=[Section("groups", f"Slices by {found.by}", blocks, note)],
+        sections=[
+            Section("groups", f"Slices by {found.by}", blocks, note),
+            parts.health(found.health),
+            parts.assumptions(found.assumptions),
+        ],
     )
 
 

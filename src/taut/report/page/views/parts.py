@@ -74,7 +74,7 @@ def worst_check(checks: Iterable[Check]) -> Check | None:
     return next((item for item in checks if item.status == FAIL), None)
 
 
-def plain_words(rollouts: int, prompts: int, gold: int, level: str) -> list[str]:
+def plain_words(rollouts: int, prompts: int | None, gold: int, level: str) -> list[str]:
     """Say what this is about, for who never saw taut."""
     gold_text = (
         f"{count(gold, 'of them carries', 'of them carry')} a gold label: a verdict that is "
@@ -83,12 +83,13 @@ def plain_words(rollouts: int, prompts: int, gold: int, level: str) -> list[str]
         else "None of them carries a gold label, a verdict that is trusted, such as a person's: so "
         "nothing can be said of the true reward."
     )
+    to = "" if prompts is None else f" to {count(prompts, 'prompt')}"
     return [
         PLAIN_LEARNED,
-        f"Here are {count(rollouts, 'answer')} (rollouts) to {count(prompts, 'prompt')}, with "
+        f"Here are {count(rollouts, 'answer')} (rollouts){to}, with "
         f"their learned rewards. {gold_text}",
         f"From these taut computes an interval that contains the true mean with a probability of "
         f"{level}, whatever the rewards look like: a guarantee at this number of prompts, not for "
         "infinitely many. It is as good as what it rests on, which is listed below.",
-        " ".join(f"{word}: {text}" for word, text in names.HELP_STATUS.items()),
+        *(f"{word.capitalize()}: {text}" for word, text in names.HELP_STATUS.items()),
     ]
