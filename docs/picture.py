@@ -3,9 +3,7 @@
 from pathlib import Path
 
 import taut
-from taut.lab.picture import draw
 from taut.lab.verdict import demonstrate
-from taut.report.plot import save_plot
 from taut.report.terminal.lab import lab_report
 from taut.report.terminal.layout import save_svg
 
@@ -17,7 +15,7 @@ def main() -> None:
     # The picture is of the run: an audit has a page of its own.
     found = found.model_copy(update={"audit": None})
     save_svg(lab_report(found), here / "demo.svg", "taut demo", width=92)
-    save_plot(draw(found), here / "lab.svg")
+    found.save(here / "lab.svg", "steps")
 
 
 if __name__ == "__main__":

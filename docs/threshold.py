@@ -11,8 +11,6 @@ from pathlib import Path
 
 import taut
 from taut.report.door import report_text
-from taut.report.plot import save_plot
-from taut.report.terminal.threshold import draw_curve
 
 PAGE = Path(__file__).with_name("threshold.md")
 BEGIN, END = "<!-- arena: begin -->", "<!-- arena: end -->"
@@ -76,7 +74,7 @@ def arena(folder: Path) -> str:
     unhelpful = taut.clip_threshold(
         log_against(folder, "unhelpful"), beta=BETA, reward_range=(0, 1)
     )
-    save_plot(lambda axes: draw_curve(unhelpful, axes), PAGE.with_suffix(".svg"))
+    unhelpful.save(PAGE.with_suffix(".svg"))
     whole = report_text(unhelpful, width=92).split("\n\n")
     cut = next(at for at, part in enumerate(whole) if "Where to write it" in part)
     return "\n".join(

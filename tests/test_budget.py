@@ -35,8 +35,8 @@ from taut.decisions.budget.search import best_declared, best_gold, best_learned
 from taut.decisions.stopping import rules
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.errors import LogError, UsageError
+from taut.report.charts import charts
 from taut.report.door import report_text
-from taut.report.terminal.budget import plot_panels
 from taut.worlds import FAMILIES, sample_rollouts, truth
 
 # `validation` lies beside `tests`, in the root of the repository.
@@ -494,7 +494,7 @@ def test_one_rollout_pilots_keep_k_at_one_and_say_so():
     assert found.rollouts_per_prompt == 1 and not found.components.objective.identified
     assert any("K stays at 1" in item.text for item in found.rests_on)
     assert found.paper.rollouts_by_variance is None
-    assert plot_panels(found) == 1
+    assert list(charts(found)) == ["budget"]
     assert "not seen: the pilot has one rollout" in " ".join(report_text(found, width=70).split())
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from taut.errors import UsageError
 
 if TYPE_CHECKING:
+    import altair
     import pandas
 
 
@@ -59,19 +60,31 @@ class Document(Part):
         """Return the result as JSON: finite numbers or null, always the same bytes."""
         return json.dumps(self.document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the result, whole or not at all: as JSON, or as a page to read.
+    def save(self, path: str | os.PathLike[str], chart: str | None = None) -> None:
+        """Write the result, whole or not at all: as JSON, as a page to read, or as a picture.
 
         Args:
-            path: A name that ends in .json, which `taut.load` reads back, or in .html.
+            path: A name that ends in .json, which `taut.load` reads back, in .html, .svg or .png.
+            chart: Which of its charts the picture is; the first by default.
 
         Raises:
-            UsageError: Another ending.
+            UsageError: Another ending; no such chart; the extra `report` is not installed.
             LogError: The file cannot be written.
         """
         from taut.report.door import save
 
-        save(self, path)
+        save(self, path, chart)
+
+    def chart(self, name: str | None = None) -> "altair.TopLevelMixin":
+        """Return a chart of the result, for a notebook or to change it: an object of Altair.
+
+        Args:
+            name: Which one; the first by default. A wrong name says which there are.
+
+        Raises:
+            UsageError: No such chart; the extra `report` is not installed.
+        """
+        return chart_of(self, name)
 
     def __str__(self) -> str:
         """The terminal report, without colour."""
@@ -93,6 +106,13 @@ def html_of(shown: Any) -> str:
     from taut.report.door import report_html
 
     return report_html(shown)
+
+
+def chart_of(shown: Any, name: str | None) -> "altair.TopLevelMixin":
+    """Return a chart of a result, or of a log."""
+    from taut.report.door import altair_chart
+
+    return altair_chart(shown, name)
 
 
 def frame(rows: Sequence[Mapping[str, Any]]) -> "pandas.DataFrame":

@@ -4,7 +4,7 @@ import click
 
 from taut.cli.arguments import html_option, json_option
 from taut.cli.root import cli
-from taut.cli.show import show
+from taut.cli.show import picture, show
 
 
 @cli.group()
@@ -48,7 +48,7 @@ def lab():
     metavar="N",
     help="Fresh prompts behind the truth of each checkpoint.",
 )
-@click.option("--plot", metavar="PATH", help="Draw the outcome: PNG, SVG or PDF.")
+@click.option("--plot", metavar="PATH", help="Draw the outcome: SVG or PNG.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @json_option
 @html_option
@@ -64,8 +64,5 @@ def overoptimise(output, seed, size, plot, quiet, json_path, html_path, **change
     found = taut.overoptimise(output, size=size, seed=seed, quiet=quiet, **changes)
     show(found.outcome, json_path, html_path)
     if plot is not None:
-        from taut.lab.picture import draw
-        from taut.report.plot import save_plot
-
-        save_plot(draw(found.outcome), plot)
+        found.outcome.save(picture(plot))
     return 0

@@ -13,7 +13,7 @@ from taut.cli.arguments import (
 )
 from taut.cli.labelled import labels_options, read_labelled
 from taut.cli.root import cli
-from taut.cli.show import show
+from taut.cli.show import picture, show
 from taut.errors import UsageError
 
 
@@ -150,12 +150,7 @@ def plan(
     found = make_plan(rollouts, costs=_costs(rollouts, decode_cost, prices, unit), **settings)
     show(found, json_path, html_path)
     if plot_path is not None:
-        from taut.report.plot import save_plot
-        from taut.report.terminal.budget import draw_plan, plot_panels
-
-        panels = plot_panels(found)
-        size = (9.0, 3.8) if panels == 2 else (6.0, 3.8)
-        save_plot(lambda axes: draw_plan(found, axes), plot_path, size=size, columns=panels)
+        found.save(picture(plot_path))
     return 0
 
 

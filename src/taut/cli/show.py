@@ -66,6 +66,17 @@ def how_made() -> "Made":
     return made_by(sys.argv[1:], dict.fromkeys(paths))
 
 
+def picture(path: str) -> str:
+    """Return the path of a picture, whose ending must say SVG or PNG.
+
+    Raises:
+        UsageError: It says neither.
+    """
+    if not path.lower().endswith((".svg", ".png")):
+        raise UsageError(f"--plot {path}: expected a name ending in .svg or .png.")
+    return path
+
+
 def write_text(path: str, text: str) -> None:
     """Write a text file that appears whole or not at all.
 

@@ -12,7 +12,7 @@ from taut.cli.arguments import (
 )
 from taut.cli.reading import read_log
 from taut.cli.root import cli
-from taut.cli.show import show
+from taut.cli.show import picture, show
 
 
 @cli.command("tau", epilog="Example: taut tau rollouts/*.parquet --beta 0.05 --reward-range -4 4")
@@ -51,7 +51,7 @@ from taut.cli.show import show
 @json_option
 @html_option
 @click.option(
-    "--plot", "plot_path", metavar="PATH", help="Draw the curve as PNG, SVG or PDF (matplotlib)."
+    "--plot", "plot_path", metavar="PATH", help="Draw the curve as SVG or PNG (extra report)."
 )
 def tau(
     log,
@@ -82,9 +82,6 @@ def tau(
         rollouts = read_log(log, mapping, lenient, token_clip, quiet)
     found = clip_threshold(rollouts, prompts=prompts, constants=constants, **settings)
     if plot_path is not None:
-        from taut.report.plot import save_plot
-        from taut.report.terminal.threshold import draw_curve
-
-        save_plot(lambda axes: draw_curve(found, axes), plot_path)
+        found.save(picture(plot_path))
     show(found, json_path, html_path)
     return 0

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from pathlib import Path
 
 import click
 
@@ -18,7 +17,7 @@ from taut.cli.arguments import (
 from taut.cli.labelled import labeller_of, labels_options
 from taut.cli.reading import name_pairs
 from taut.cli.root import EXIT_GATE, EXIT_UNDECIDED, cli, complain
-from taut.cli.show import show, write_text
+from taut.cli.show import picture, show, write_text
 from taut.draws.modes import PROMPT_MODES, SAMPLE
 from taut.errors import UsageError
 
@@ -188,7 +187,7 @@ from taut.errors import UsageError
 @labels_options
 @json_option
 @html_option
-@click.option("--plot", metavar="PATH", help="Draw the path of the interval (.png, .svg, .pdf).")
+@click.option("--plot", metavar="PATH", help="Draw the path of the interval (.svg, .png).")
 def watch(
     log,
     mapping,
@@ -217,10 +216,9 @@ def watch(
     from taut.decisions.stopping.options import WatchOptions
     from taut.draws.declared import declared_words
     from taut.engines.follow import Follower, only_watcher
-    from taut.report.plot import FORMATS
 
-    if plot is not None and Path(plot).suffix.lower() not in FORMATS:
-        raise UsageError(f"--plot {plot}: expected a name ending in {', '.join(FORMATS)}.")
+    if plot is not None:
+        picture(plot)
     if settings["gold"] == learned:
         raise UsageError(
             "say which reward is meant: --gold (gold labels: the true reward) or --learned (the "
@@ -342,13 +340,10 @@ def _follow(follower, clock: _Clock, final: bool, quiet: bool, looked) -> None:
 
 
 def _plot(found, path: str) -> None:
-    from taut.report.plot import save_plot
-    from taut.report.terminal.monitor import draw_path, subject
-
     reached = [item for item in found.series if item.decision == "reached"]
     item = (reached or found.series or (None,))[0 if reached else -1]
-    if item is None or not item.path:
+    if item is None or len(item.path) < 2:
         # Cron would take the status of a wrong request for a broken watch.
         click.echo(f"taut: --plot {path}: nothing to draw, as no prompt is complete.", err=True)
         return
-    save_plot(draw_path(item, subject(found)), path)
+    found.save(path, "path" if item.value is None else f"path {item.value}")

@@ -7,7 +7,7 @@ never on values, file order or shards (theory §2.4).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,10 @@ from taut.logs.facts import LogFacts
 from taut.logs.keys import hash_ids, row_keys, scramble
 from taut.logs.layout import messages_text
 from taut.logs.origin import Origin
-from taut.results import html_of
+from taut.results import chart_of, html_of
+
+if TYPE_CHECKING:
+    import altair
 
 # Row columns of Rollouts: name, dtype; one entry per rollout.
 FLOAT_COLUMNS = (
@@ -163,6 +166,14 @@ class Rollouts:
     def _repr_html_(self) -> str:
         """What the log holds, for notebooks."""
         return html_of(self)
+
+    def chart(self, name: str | None = None) -> "altair.TopLevelMixin":
+        """Return a chart of the log: "rewards", "log-ratios" or "calibration".
+
+        Raises:
+            UsageError: No such chart; the extra `report` is not installed.
+        """
+        return chart_of(self, name)
 
     def value_columns(self) -> list[np.ndarray]:
         """Return the columns of numbers that a log has, each of shape (rollouts,)."""

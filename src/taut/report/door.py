@@ -9,10 +9,12 @@ from taut.errors import UsageError
 from taut.logs.write import whole_file
 
 if TYPE_CHECKING:
+    import altair
     from rich.console import RenderableType
 
     from taut.decisions.budget.what_if import WhatIf
     from taut.draws.rollouts import Rollouts
+    from taut.report.charts import Chart
     from taut.report.page import Made
     from taut.report.page.rollouts import Shown
     from taut.results import Document
@@ -90,19 +92,56 @@ def report_page(
     return build(result, made, rollouts, what_if)
 
 
-def save(result: "Document", path: str | os.PathLike) -> None:
-    """Write a result as JSON or as a page, as the ending of the name says.
+def chart_named(result: "Document | Rollouts", name: str | None) -> "Chart":
+    """Return a chart of a result, or of a log; the first one by default.
 
     Raises:
-        UsageError: Another ending.
+        UsageError: It has no such chart, or none.
+    """
+    from taut.report.charts import charts
+
+    found = charts(result)
+    if not found:
+        raise UsageError(f"a {type(result).__name__} like this one has no chart.")
+    if name is None:
+        return next(iter(found.values()))
+    if name not in found:
+        raise UsageError(f"no chart {name!r}; there are {', '.join(found)}.")
+    return found[name]
+
+
+def altair_chart(result: "Document | Rollouts", name: str | None) -> "altair.TopLevelMixin":
+    """Return a chart as Altair's object; see `chart_named`."""
+    from taut.report.charts.draw import altair_of
+
+    return altair_of(chart_named(result, name))
+
+
+def save_picture(
+    result: "Document | Rollouts", path: str | os.PathLike, name: str | None = None
+) -> None:
+    """Write a chart of a result as .svg or .png; see `chart_named`."""
+    from taut.report.charts.draw import save_chart
+
+    save_chart(chart_named(result, name), path)
+
+
+def save(result: "Document", path: str | os.PathLike, chart: str | None = None) -> None:
+    """Write a result as JSON, as a page, or one of its charts, as the ending of the name says.
+
+    Raises:
+        UsageError: Another ending; no such chart.
         LogError: The file cannot be written.
     """
     ending = Path(path).suffix.lower()
+    if ending in (".svg", ".png"):
+        save_picture(result, path, chart)
+        return
     if ending == ".json":
         text = result.to_json()
     elif ending in (".html", ".htm"):
         text = report_page(result)
     else:
-        raise UsageError(f"{path}: expected a name that ends in .json or .html.")
+        raise UsageError(f"{path}: expected a name that ends in .json, .html, .svg or .png.")
     with whole_file(os.fspath(path)) as file:
         file.write(text.encode())

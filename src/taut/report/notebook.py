@@ -20,6 +20,7 @@ from taut.decisions.transport.result import Transport
 from taut.draws.assumptions import Assumption
 from taut.draws.check import FAIL, WARN, Check
 from taut.draws.rollouts import Rollouts
+from taut.errors import UsageError
 from taut.report import names, statements, wording
 from taut.report.digits import count, decimals_for, interval, level_text, near, plus_minus, short
 from taut.report.wording import ends
@@ -60,7 +61,22 @@ def fragment(result: "Document | Rollouts") -> str:
     if name not in views:
         return f"<pre>{escape(str(result))}</pre>"
     kind = name.replace(".", "-")
-    return f'<div class="{kind}">{"".join(views[name](result))}</div>'
+    first, *rest = views[name](result)
+    return f'<div class="{kind}">{first}{_picture(result)}{"".join(rest)}</div>'
+
+
+def _picture(result: "Document") -> str:
+    """Return the first chart as SVG; nothing where there is none, or where nothing can draw it."""
+    from taut.report.charts import charts
+    from taut.report.charts.draw import svg_of
+
+    found = next(iter(charts(result).values()), None)
+    if found is None:
+        return ""
+    try:
+        return f'<div style="max-width:700px">{svg_of(found)}</div>'
+    except UsageError:
+        return ""  # the extra that draws is not installed; the tables say the same
 
 
 # --- pieces ---------------------------------------------------------------------------------------

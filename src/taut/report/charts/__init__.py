@@ -13,22 +13,33 @@ from taut.report.charts.chart import Chart
 from taut.report.charts.theme import sized, themed
 
 if TYPE_CHECKING:
+    from taut.draws.rollouts import Rollouts
     from taut.results import Document
 
 __all__ = ["Chart", "charts", "sized", "themed"]
 
 
-def charts(result: "Document") -> dict[str, Chart]:
-    """Return the charts of a result by their names, the one to look at first in front.
+def charts(result: "Document | Rollouts") -> dict[str, Chart]:
+    """Return the charts of a result, or of a log, by their names, the first to look at in front.
 
     Args:
-        result: What a verb returned. A result without a picture gives an empty dict.
+        result: What a verb returned, or rollouts. One without a picture gives an empty dict.
     """
-    from taut.report.charts import waterfall
+    from taut.draws.rollouts import Rollouts
+    from taut.report.charts import forest, lines, log, planning, waterfall
 
-    makers: dict[str, Callable[[Any], Iterable[Chart]]] = {
-        "taut.certificate": waterfall.certificate_charts,
+    makers: dict[str, tuple[Callable[[Any], Iterable[Chart]], ...]] = {
+        "taut.certificate": (waterfall.certificate_charts,),
+        "taut.certificates": (lines.step_charts, forest.group_charts),
+        "taut.comparison": (forest.comparison_charts,),
+        "taut.lab": (lines.lab_charts,),
+        "taut.monitor": (lines.monitor_charts,),
+        "taut.plan": (planning.plan_charts,),
+        "taut.selection": (lines.selection_steps, forest.selection_charts),
+        "taut.threshold": (planning.threshold_charts,),
+        "taut.watch": (lines.watch_charts,),
     }
+    if isinstance(result, Rollouts):
+        return {item.name: item for item in log.rollout_charts(result)}
     schema = result.document["schema"].partition("/")[0]
-    made = makers[schema](result) if schema in makers else ()
-    return {item.name: item for item in made}
+    return {item.name: item for make in makers.get(schema, ()) for item in make(result)}

@@ -29,66 +29,6 @@ def plan_report(found: Plan) -> RenderableType:
     return Report(lambda ink: _plan(found, ink))
 
 
-def draw_plan(found: Plan, axes) -> None:
-    """Draw width over budget and, where K may vary, over K, with the plan marked.
-
-    Args:
-        found: The plan.
-        axes: As many matplotlib axes as `plot_panels` says: one, or an array of two.
-    """
-    from taut.report.plot import INK
-
-    if plot_panels(found) == 1:
-        axes = (axes,)
-    else:
-        _draw_rollouts(found, axes[1])
-    _draw_budgets(found, axes[0])
-    for ax in axes:
-        ax.tick_params(colors=INK)
-
-
-def plot_panels(found: Plan) -> int:
-    """Return how many panels `draw_plan` fills: width over K is no curve if only one K is open."""
-    return 2 if len(found.by_rollouts) > 1 else 1
-
-
-def _draw_budgets(found: Plan, over_budget) -> None:
-    from taut.report.plot import ACCENT, QUIET, WARM
-
-    forecast = found.forecast
-    budgets = [(row.budget, row.width) for row in found.by_budget]
-    over_budget.plot(*zip(*budgets, strict=True), color=ACCENT, marker="o", markersize=3)
-    over_budget.errorbar(
-        [found.budget],
-        [forecast.width],
-        yerr=[[forecast.width - forecast.lower], [forecast.upper - forecast.width]],
-        color=WARM,
-        marker="D",
-        capsize=4,
-        label=f"this plan, {percent(forecast.bar_level)} bar",
-    )
-    if found.asked is not None:
-        asked = found.asked.width
-        over_budget.axhline(asked, color=QUIET, linestyle=":", label=f"asked: {asked:g}")
-    over_budget.set(xlabel=f"budget, {found.costs.unit}", ylim=(0, None))
-    over_budget.set_ylabel("forecast width, reward units")
-    over_budget.legend()
-
-
-def _draw_rollouts(found: Plan, over_rollouts) -> None:
-    from taut.report.plot import ACCENT, QUIET, WARM
-
-    chosen, paper = found.chosen, found.paper.rollouts
-    rollouts = [(row.rollouts, row.width) for row in found.by_rollouts]
-    over_rollouts.plot(*zip(*rollouts, strict=True), color=ACCENT, marker="o", markersize=3)
-    over_rollouts.plot([chosen.rollouts], [chosen.width], "D", color=WARM, label="this plan")
-    if paper <= rollouts[-1][0]:
-        over_rollouts.axvline(paper, color=QUIET, linestyle=":", label=f"paper's K* = {paper:g}")
-    over_rollouts.set(xlabel="rollouts per prompt, K", ylim=(0, None))
-    over_rollouts.xaxis.get_major_locator().set_params(integer=True)
-    over_rollouts.legend()
-
-
 def _plan(found: Plan, ink: Ink) -> list[RenderableType]:
     sections = (_verdict, _marginal, _picture, _alternatives, _spread, _foundations)
     return spaced([section(found, ink) for section in sections])

@@ -7,7 +7,6 @@ from rich.console import RenderableType
 from taut.decisions.stopping.result import Ends, Monitored, MonitorResult, Series, WatchResult
 from taut.draws.assumptions import DECLARABLE, Assumption, Standing
 from taut.report.digits import count, decimals_for, interval, level_text, near, short
-from taut.report.plot import ACCENT, QUIET, WARM
 from taut.report.terminal.charts import STATUS_STYLES, Chart, Ink, Line, axis_for
 from taut.report.terminal.foundations import assumption_table, health_lines
 from taut.report.terminal.layout import LABEL, NUMBER, Report, flow, heading, spaced, titled
@@ -242,34 +241,3 @@ def log_lines(found: WatchResult) -> list[str]:
     texts = [f"Being written: {', '.join(log.incomplete)}"] if log.incomplete else []
     texts += [log.waiting_for] if log.waiting_for else []
     return [" · ".join(parts), *(f"{text}." for text in [*texts, *log.notes])]
-
-
-def draw_path(item: Monitored, about: str):
-    """Return a function that draws the path of an interval on axes, for `save_plot`.
-
-    Args:
-        item: A monitor's result, or one of the series of a watch.
-        about: What the interval is for.
-    """
-
-    def draw(axes) -> None:
-        goals, counts = item.settings, [point.n for point in item.path]
-        lower, upper = ([getattr(point, end) for point in item.path] for end in ("lower", "upper"))
-        axes.fill_between(counts, lower, upper, step="post", color=ACCENT, alpha=0.25, linewidth=0)
-        for ends in (lower, upper):
-            axes.step(counts, ends, where="post", color=ACCENT, linewidth=1.2)
-        means = [point.mean for point in item.path]
-        axes.plot(counts, means, color=QUIET, linewidth=1, label="mean")
-        if goals.require_lower is not None:
-            label = f"required lower end {goals.require_lower:g}"
-            axes.axhline(goals.require_lower, color=WARM, linewidth=1, label=label)
-        if goals.width is not None and item.path:
-            middle, half = (lower[-1] + upper[-1]) / 2, goals.width / 2
-            band = {"color": WARM, "alpha": 0.15, "linewidth": 0}
-            axes.axhspan(middle - half, middle + half, label=f"width {goals.width:g}", **band)
-        axes.set_xscale("log")
-        axes.set_xlabel("blocks")
-        axes.set_ylabel(f"{about}, reward units")
-        axes.legend(loc="best")
-
-    return draw

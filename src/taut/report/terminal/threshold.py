@@ -11,7 +11,6 @@ from rich.text import Text
 from taut.decisions.threshold.result import ClipThreshold, Point, SequenceClip, TokenClip
 from taut.report import statements
 from taut.report.digits import count, decimals_for, level_text, near, percent, plus_minus, short, up
-from taut.report.plot import ACCENT, INK, QUIET, WARM
 from taut.report.terminal.charts import Axis, Chart, Ink, Line
 from taut.report.terminal.layout import (
     LABEL,
@@ -33,51 +32,6 @@ _WIDTHS = ("sampling", "clipping", "together")
 def threshold_report(found: ClipThreshold) -> RenderableType:
     """Return the report of a clip threshold."""
     return Report(lambda ink: _page(found, ink))
-
-
-def draw_curve(found: ClipThreshold, axes) -> None:
-    """Draw sampling and clipping error over tau on matplotlib axes."""
-    curve, chosen, theirs = found.curve, found.chosen, found.paper.point
-    taus = [point.tau for point in curve]
-    lines = (
-        ([point.paper_total for point in curve], QUIET, "-", "paper's form"),
-        ([point.total for point in curve], ACCENT, "-", "measured form"),
-        ([point.clipping for point in curve], ACCENT, ":", "its clipping"),
-    )
-    for heights, colour, style, name in lines:
-        axes.plot(taus, heights, color=colour, ls=style, label=name)
-    marks = (
-        (chosen.tau, chosen.total, ACCENT, "chosen τ"),
-        (theirs.tau, theirs.paper_total, WARM, "paper's τ*"),
-    )
-    for tau, height, colour, name in marks:
-        axes.plot([tau], [height], "o", color=colour, label=f"{name} = {short(tau)}")
-    _draw_constants([item.constant for item in found.sequence], max(taus), axes)
-    axes.set_xlim(0, max(taus))
-    axes.set_ylim(0, None)
-    axes.set_xlabel("clip threshold τ, nats")
-    axes.set_ylabel("forecast half-width, reward units")
-    axes.legend(loc="best")
-
-
-def _draw_constants(constants: Sequence[float], right: float, axes) -> None:
-    named = -right
-    for constant in constants:
-        if constant >= right:
-            continue
-        axes.axvline(constant, color=INK, lw=0.6, ls=(0, (2, 4)), zorder=0)
-        # Upright names need little room: one every few per cent of the axis can be read.
-        if named + 0.02 * right < constant:
-            named = constant
-            axes.annotate(
-                f"±{short(constant)}",
-                (constant, 1.0),
-                xycoords=("data", "axes fraction"),
-                ha="center",
-                va="bottom",
-                fontsize=8,
-                rotation=90,
-            )
 
 
 def _page(found: ClipThreshold, ink: Ink) -> list[RenderableType]:
