@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from taut.errors import LogError
+from taut.logs import places
 from taut.logs.schema import FACTS_KEY, NATIVE
 
 SCHEMA = "taut.facts/1"
@@ -156,6 +157,8 @@ def facts_beside(file: str) -> Beside:
     Raises:
         LogError: It cannot be read, or says what no log can know.
     """
+    if places.is_place(file):
+        return _facts_away(file)
     folder = os.path.dirname(os.path.abspath(file))
     while True:
         path = os.path.join(folder, BESIDE)
@@ -167,6 +170,17 @@ def facts_beside(file: str) -> Beside:
         folder = above
 
 
+def _facts_away(file: str) -> Beside:
+    folder = places.parent(file)
+    while folder is not None:
+        path = f"{folder}/{BESIDE}"
+        data = places.read_whole(path)
+        if data is not None:
+            return _beside(path, data)
+        folder = places.parent(folder)
+    return Beside()
+
+
 def read_beside(path: str) -> Beside:
     """Read a `taut.toml`.
 
@@ -175,8 +189,16 @@ def read_beside(path: str) -> Beside:
     """
     try:
         with open(path, "rb") as file:
-            given = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+            data = file.read()
+    except OSError as problem:
+        raise LogError(f"{path}: expected TOML, found {problem}; correct the file.") from None
+    return _beside(path, data)
+
+
+def _beside(path: str, data: bytes) -> Beside:
+    try:
+        given = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise LogError(f"{path}: expected TOML, found {problem}; correct the file.") from None
     mapping, values = given.pop("map", {}), given.pop("map_value", {})
     format = given.pop("format", None)

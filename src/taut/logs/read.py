@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from taut.logs import places
 from taut.logs.facts import Beside, facts_beside, join_facts
 from taut.logs.frameworks import choose
 from taut.logs.frameworks.common import same
@@ -74,7 +75,8 @@ def tasks(source: Source, request: Request) -> Iterator[Task]:
         NoRollouts: The file is no table of rollouts at all, and none was promised.
         LogError: The file cannot be read, or lacks a column. Rows are checked when a task runs.
     """
-    on_disk = source.table is None and os.path.isfile(source.name)
+    away = places.is_place(source.name)
+    on_disk = source.table is None and (away or os.path.isfile(source.name))
     beside = facts_beside(source.name) if on_disk else Beside()
     planner = Planner(
         layouts=partial(_layout, request=_with_beside(request, beside), source=source),

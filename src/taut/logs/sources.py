@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from taut.errors import LogError
+from taut.logs import places
 from taut.logs.signatures import Codec, Format, codec_of, format_of
 from taut.logs.text import one_line, safe
 
@@ -70,8 +71,9 @@ class Source:
         if self.state is None:
             return None
         try:
-            now = _state(os.stat(self.path))
-        except OSError:
+            away = places.is_place(self.path)
+            now = places.state_of(self.path) if away else _state(os.stat(self.path))
+        except (OSError, LogError):
             now = None
         if now == self.state:
             return None
@@ -88,7 +90,7 @@ class Stream:
     def __init__(self, source: Source) -> None:
         self._source = source
         held = source.data is not None
-        self._file = pa.BufferReader(source.data) if held else pa.OSFile(os.fsencode(source.path))
+        self._file = pa.BufferReader(source.data) if held else places.open_file(source.path)
         self._bytes = (
             pa.CompressedInputStream(self._file, source.codec) if source.codec else self._file
         )
@@ -154,10 +156,11 @@ def find(sources: str | os.PathLike | Iterable[str | os.PathLike]) -> tuple[Sour
     given = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     if not given:
         raise LogError("expected at least one log file, found none; name a file, folder or glob.")
+    places.read_whole.cache_clear()
     found: dict[tuple, tuple[str, bool]] = {}
     notes: list[str] = []
     for item in given:
-        for name, listed in _expand(os.fspath(item), notes):
+        for name, listed in _expand(places.local_path(os.fspath(item)), notes):
             found.setdefault(_identity(name), (name, listed))
     out: list[Source] = []
     problem: LogError | None = None
@@ -177,6 +180,8 @@ def find(sources: str | os.PathLike | Iterable[str | os.PathLike]) -> tuple[Sour
 def named_files(item: str) -> list[str]:
     """Return the files that a path, glob or folder means; none where nothing is there."""
     try:
+        if places.is_place(item):
+            return []
         return [name for name, _ in _expand(item, []) if name != PIPE]
     except (LogError, OSError):
         return []
@@ -184,8 +189,8 @@ def named_files(item: str) -> list[str]:
 
 def _identity(name: str) -> tuple:
     """Return what tells files apart: hard links and links to a file are that file."""
-    if name == PIPE:
-        return (PIPE,)
+    if name == PIPE or places.is_place(name):
+        return (name,)
     try:
         status = os.stat(name)
     except OSError:
@@ -196,6 +201,8 @@ def _identity(name: str) -> tuple:
 def _expand(item: str, notes: list[str]) -> list[tuple[str, bool]]:
     if item == PIPE:
         return [(PIPE, False)]
+    if places.is_place(item):
+        return places.expand(item, LOG_SUFFIXES + _PACKED)
     if os.path.isdir(item):
         found = sorted(walk(item, notes))
         if not found:
@@ -296,6 +303,10 @@ def sniff(name: str, path: str | None = None) -> Source:
     """
     if name == PIPE or name.startswith(("/dev/fd/", "/proc/self/fd/")) or name == "/dev/stdin":
         return _from_pipe(name)
+    if places.is_place(path or name):
+        with places.open_file(path or name) as file:
+            head = file.read(_HEAD)
+        return _told(name, path or name, places.state_of(path or name), head)
     try:
         # A pipe without a writer would make `open` wait for ever.
         if not stat.S_ISREG(os.stat(path or name).st_mode):
@@ -308,20 +319,20 @@ def sniff(name: str, path: str | None = None) -> Source:
             head = file.read(_HEAD)
     except OSError as problem:
         raise unreadable(name, problem) from None
-    return _told(name, path or name, status, head)
+    return _told(name, path or name, _state(status), head)
 
 
-def _told(name: str, place: str, status: os.stat_result, head: bytes) -> Source:
+def _told(name: str, place: str, state: tuple[int, int, int, int], head: bytes) -> Source:
     if not head:
         raise LogError(
             f"{safe(name)}: expected rollouts, found an empty file (0 bytes); write it again."
         )
     source = Source(
         name=name,
-        size=status.st_size,
+        size=state[2],
         format="jsonl",
         codec=codec_of(head),
-        state=_state(status),
+        state=state,
         place=None if place == name else place,
     )
     if source.codec:
@@ -349,8 +360,8 @@ def _from_pipe(name: str) -> Source:
         copy_bounded(pipe, held, name)
     _pipes.append(held)
     with open(held.name, "rb") as file:
-        status, head = os.fstat(file.fileno()), file.read(_HEAD)
-    return _told("standard input" if name == PIPE else name, held.name, status, head)
+        state, head = _state(os.fstat(file.fileno())), file.read(_HEAD)
+    return _told("standard input" if name == PIPE else name, held.name, state, head)
 
 
 def temporary_file(suffix: str):

@@ -14,6 +14,7 @@ import orjson
 import pyarrow as pa
 
 from taut.errors import LogError
+from taut.logs import places
 from taut.logs.layout import NoRollouts
 from taut.logs.plan import Plan, Planner
 from taut.logs.readers.objects import learn, make_object_plan, object_columns, whole_lines
@@ -211,7 +212,7 @@ def _cell_holds(docs: list[dict], key: str):
 def _eval(source: Source, name: str) -> list[dict]:
     """Return the samples of an .eval file, a zip of JSON files."""
     try:
-        with zipfile.ZipFile(source.path) as archive:
+        with places.open_file(source.path) as file, zipfile.ZipFile(file) as archive:
             members = [m for m in archive.infolist() if _is_sample(m.filename)]
             if not members:
                 raise LogError(

@@ -8,12 +8,12 @@ numbers of it.
 Source: the Parquet format, parquet.thrift and the Thrift compact protocol.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from taut.errors import LogError
+from taut.logs import places
 
 _MAGIC = b"PAR1"
 _LARGEST = 1 << 28  # bytes of a footer
@@ -66,8 +66,8 @@ def column_sizes(path: str, name: str) -> list[dict[str, Sizes]]:
 
 
 def _footer(path: str, name: str) -> bytes:
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
+    with places.open_file(path) as file:
+        size = file.size()
         file.seek(max(size - 8, 0))
         tail = file.read(8)
         length = int.from_bytes(tail[:4], "little")

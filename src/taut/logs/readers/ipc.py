@@ -1,12 +1,12 @@
 """Arrow files and streams, Feather, and what Hugging Face's `save_to_disk` writes, to chunks."""
 
-import os
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from taut.errors import LogError
+from taut.logs import places
 from taut.logs.plan import Plan, Planner, may_lack
 from taut.logs.readers.arrow import (
     DAMAGE,
@@ -114,6 +114,6 @@ def _empty(source: Source) -> set[str]:
 
 def _whole(source: Source) -> pa.NativeFile:
     if not source.codec:
-        return pa.OSFile(os.fsencode(source.path))
+        return places.open_file(source.path)
     with source.open() as stream:
         return pa.BufferReader(stream.read(-1))

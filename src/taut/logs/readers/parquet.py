@@ -6,7 +6,6 @@ are the rows that the footer promises, and checksums of pages are verified where
 Lists of floats in usual pages are read without PyArrow (`taut.logs.readers.lists`).
 """
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taut.errors import LogError
+from taut.logs import places
 from taut.logs.origin import Origin
 from taut.logs.plan import Plan, Planner, may_lack
 from taut.logs.readers.arrow import (
@@ -147,14 +147,16 @@ def _planned(reader: pq.ParquetFile, path: str, name: str, planner: Planner) -> 
     plan = stored_plan(name, planner, layout, present, columns, metadata.metadata)
     for native in plan.read.keys() - plan.raw:
         check_type(name, native, plan.read[native], fields[native].type)
-    plain = {} if sizes is None else _list_leaves(reader, plan, fields, sizes)
+    plain = (
+        {} if sizes is None or places.is_place(path) else _list_leaves(reader, plan, fields, sizes)
+    )
     return _File(path, name, metadata, plan, fields, sizes, plain, [])
 
 
 def _open(path: str, name: str, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(
-            pa.OSFile(os.fsencode(path)),
+            places.open_file(path),
             metadata=metadata,
             pre_buffer=False,
             buffer_size=_BUFFER,
