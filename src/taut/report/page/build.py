@@ -101,7 +101,7 @@ def _whole(
         from taut.report.page.views.what_if import what_if_section
 
         keys = [item.key for item in sections]
-        place = keys.index("tau") if "tau" in keys else len(keys)
+        place = next((keys.index(key) for key in ("tau", "health") if key in keys), len(keys))
         sections.insert(place, what_if_section(what_if))
     if rollouts is not None:
         inside = Text("Rollouts need JavaScript.", "rollouts")

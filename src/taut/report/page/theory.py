@@ -41,6 +41,11 @@ SECTIONS: dict[str, tuple[str, str]] = {
         "Ratios: the mean of responses in a slice",
         "A slice by what depends on the response is a ratio of two means, bounded at once.",
     ),
+    "2.9": (
+        "Best and worst of k rollouts",
+        "What the best, or the worst, of k answers to a prompt is on average: estimated without "
+        "bias from all k of the answers at hand, one value a prompt.",
+    ),
     "3": (
         "Reward-shift term",
         "How far the learned reward is from the true one, on the responses of this policy.",

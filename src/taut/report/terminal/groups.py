@@ -43,18 +43,14 @@ def _groups(found: Certificates, ink: Ink) -> list[RenderableType]:
     told = [group for group in found.groups if group.certificate is not None]
     if not told:
         return [ink.text("No slice holds enough draws to say anything.", "bold")]
-    rows = [_Row.of(group, part=found.of == "part") for group in told]
-    if found.of == "prompt":  # the worst one first; steps and policies stay in their order
-        rows.sort(key=lambda row: (row.cannot_tell, row.worst))
+    rows = sorted_rows(found)
     first, learned = told[0].certificate, _all_learned(rows)
     name = f"{TARGET_NAMES[first.target]} {TARGET_FORMULAS[first.target]}"
     if learned:
         name = f"learned {TARGET_NAMES[first.target]}, not the true one,"
     level = level_text(1 - found.delta)
     together = f"All {len(rows)} rows hold together at {level}, so you may choose among them."
-    lines = [ink.text(line, "bold") for line in lead_lines(found, rows)]
-    if found.of == "prompt":
-        lines.insert(0, ink.text(_worst_line(rows[0], found.by, _decimals(rows)), "bold"))
+    lines = [ink.text(line, "bold") for line in group_lines(found)]
     lines += [ink.text(together)]
     lines += [ink.text(f"{name[:1].upper()}{name[1:]} of each {found.by}", "dim")]
     table = _table(rows, found.by, ink, wording.units_of(first))
@@ -249,7 +245,7 @@ def group_lines(found: Certificates) -> list[str]:
     rows = sorted_rows(found)
     if not rows:
         return ["No slice holds enough draws to say anything."]
-    lines = _best_lines(rows, found.by, _all_learned(rows))
+    lines = lead_lines(found, rows)
     if found.of == "prompt":
         lines.insert(0, _worst_line(rows[0], found.by, _decimals(rows)))
     return lines
@@ -257,7 +253,8 @@ def group_lines(found: Certificates) -> list[str]:
 
 def sorted_rows(found: Certificates) -> list["_Row"]:
     """Return the rows of groups that have a certificate, in the order of the report."""
-    rows = [_Row.of(group) for group in found.groups if group.certificate is not None]
+    told = [group for group in found.groups if group.certificate is not None]
+    rows = [_Row.of(group, part=found.of == "part") for group in told]
     if found.of == "prompt":  # the worst one first; steps and policies stay in their order
         rows.sort(key=lambda row: (row.cannot_tell, row.worst))
     return rows

@@ -43,15 +43,21 @@ def groups_view(found: Certificates) -> View:
     if silent:
         lines.append(f"Of {len(silent):,} more slices nothing can be told: {silent[0]}, and so on.")
     return View(
-        verdict=" ".join(lines[:2]),
-        kind=f"taut audit --by {found.by}",
+        verdict=" ".join(lines[:2]) or together,
+        kind=f"taut audit, by {found.by}",
         status=Status(worst),
-        about=f"{'learned' if learned else 'true'} {name} of each {found.by}",
+        about=_about(name, found.by, learned=learned),
         lead=[*lines[2:], together],
-        cards=_cards(found),
+        cards=_cards(found) if found.of in ("law", "prompt") else (),
         plain=_plain([item.log for item in items], level),
         sections=_sections(found, told, learned),
     )
+
+
+def _about(name: str, by: str, *, learned: bool) -> str:
+    if learned:
+        return f"for the true {name}; the rows are about the learned one"
+    return f"true {name} of each {by}"
 
 
 def _order(status: Worth) -> int:
@@ -128,7 +134,12 @@ def _own(found: Certificate) -> Table:
 
 def _table(found: Certificates, told: Sequence[Group], learned: bool) -> Table:
     items = [group.certificate for group in told]
-    shown = [ends(wording.proxy_of(item) if learned else item.certificate) for item in items]
+    # A part of the reward that nobody labelled is known as a learned one, and says so.
+    bare = [learned or (found.of == "part" and wording.learned_only(item)) for item in items]
+    shown = [
+        ends(wording.proxy_of(item) if alone else item.certificate)
+        for item, alone in zip(items, bare, strict=True)
+    ]
     digits = _digits(shown)
     rows = [
         (
@@ -136,13 +147,22 @@ def _table(found: Certificates, told: Sequence[Group], learned: bool) -> Table:
             f"{item.log.prompts:,}",
             f"{item.log.gold_prompts:,}",
             number(wording.measured_of(item), digits),
-            "cannot tell" if group.cannot_tell else span(both, digits),
+            _told(group, both, digits, named=alone and not learned),
             Status("vacuous" if learned else str(wording.status_of(item))),
         )
-        for group, item, both in zip(told, items, shown, strict=True)
+        for group, item, both, alone in zip(told, items, shown, bare, strict=True)
     ]
     titles = (found.by, "prompts", "with gold", "measured", "lower to upper", "status")
+    if any(group.usual is not None for group in told):
+        rows = [(*row, number(group.usual, digits)) for row, group in zip(rows, told, strict=True)]
+        return Table((*titles, "usual plug-in"), rows, {1, 2, 3, 4, 6}, f"One row each {found.by}")
     return Table(titles, rows, {1, 2, 3, 4}, f"One row each {found.by}", steps=steps_of(told))
+
+
+def _told(group: Group, both: wording.Ends | None, digits: int, *, named: bool) -> str:
+    if group.cannot_tell:
+        return "cannot tell"
+    return f"learned {span(both, digits)}" if named else span(both, digits)
 
 
 def steps_of(items: Sequence) -> list[float]:
@@ -165,7 +185,7 @@ def _response_view(found: Certificates, lines: Sequence[str], together: str) -> 
     blocks: list[Block] = [Figure("groups"), _response_table(found, [*told, *rest])]
     return View(
         verdict=lines[0],
-        kind=f"taut audit --by {found.by}",
+        kind=f"taut audit, by {found.by}",
         status=None if worst is None else Status(str(worst)),
         about=f"{what} of each slice",
         lead=[*lines[1:], together],
