@@ -10,7 +10,6 @@ import pytest
 import taut
 from taut.decisions.budget.what_if import what_if
 from taut.logs.sources import find
-from taut.report.charts.chart import chart, values
 from taut.report.door import report_page
 from taut.report.page import build
 from taut.report.page.rollouts import shown
@@ -167,18 +166,13 @@ def test_controls_work(browser, tmp_path, hostile):
     assert seen == []
 
 
-def test_a_brush_and_two_fields_choose_steps(browser, demo, tmp_path, monkeypatch):
-    """Dragging over a chart of steps leaves the rows of those steps; so do the fields, by keys."""
-    rows = [{"step": row.step, "proxy": row.proxy} for row in demo.steps]
-    x = {"field": "step", "type": "quantitative"}
-    y = {"field": "proxy", "type": "quantitative"}
-    body = {"data": values(rows), "mark": "point", "encoding": {"x": x, "y": y}}
-    made = {"steps": chart("steps", "Steps", "Steps.", body, height=200)}
-    monkeypatch.setitem(build.__globals__, "charts", lambda result: made)
-    path = put(tmp_path, report_page(demo.model_copy(update={"audit": None})))
+def test_a_brush_and_two_fields_choose_steps(browser, demo, tmp_path):
+    """Dragging over the chart of a run leaves the rows of those steps; so do two fields."""
+    rows = demo.steps
+    path = put(tmp_path, report_page(demo))
     page, seen = ready(browser, path, viewport={"width": 1000, "height": 900})
-    page.locator("[data-chart] svg").scroll_into_view_if_needed()
-    box = page.locator("[data-chart] svg").bounding_box()
+    page.locator("[data-chart=steps] svg").scroll_into_view_if_needed()
+    box = page.locator("[data-chart=steps] svg").bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] / 2)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] / 2, steps=5)

@@ -16,7 +16,7 @@ from taut.lab.verdict import demonstrate
 from taut.report.door import report_page
 from taut.report.page import Made, document_in, made_by, made_in
 from taut.report.page.blocks import Section, Table, Text, View, one_line
-from taut.report.page.brush import brushed, over_steps
+from taut.report.page.brush import brushed
 from taut.report.page.build import data_block
 from taut.report.page.html import header, section
 from taut.report.page.markdown import markdown
@@ -257,15 +257,14 @@ def test_what_if_forecasts_fall_with_labels_and_rise_with_certainty():
 ASKED = {"beta": 0.05, "reward_range": (0, 1)}
 
 
-def test_a_brush_goes_to_charts_over_steps_alone():
-    """Once, into the first layer whose abscissa is the step; other charts stay as they are."""
-    over = {"x": {"field": "step", "type": "quantitative"}}
-    layers = {"layer": [{"mark": "rule"}, {"mark": "line", "encoding": over}]}
+def test_a_brush_goes_once_to_the_first_layer_of_numbers():
+    """A layer without a field stays as it is, and a chart that has a brush, or no numbers."""
+    over = {"x": {"field": "x", "type": "quantitative"}}
+    mark = {"mark": "rule", "encoding": {"x": {"datum": 3, "type": "quantitative"}}}
+    layers = {"layer": [mark, {"mark": "line", "encoding": over}]}
     made = brushed(layers)
     assert made["layer"][1]["params"][0]["name"] == "brush" and "params" not in layers["layer"][1]
-    assert brushed(made) is made
-    assert brushed({"mark": "bar", "encoding": {"x": {"field": "width"}}}) == {
-        "mark": "bar",
-        "encoding": {"x": {"field": "width"}},
-    }
-    assert over_steps({"encoding": over}) and not over_steps({})
+    assert brushed(made) is made and made["layer"][0] is mark
+    names = {"mark": "bar", "encoding": {"x": {"field": "name", "type": "nominal"}}}
+    assert brushed(names) is names
+    assert brushed({"mark": "point", "encoding": over})["params"]

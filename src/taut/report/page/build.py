@@ -15,7 +15,7 @@ from taut.report.charts import Chart, charts
 from taut.report.charts.theme import config
 from taut.report.page import html
 from taut.report.page.blocks import Figure, Section, Table, Text, View, one_line
-from taut.report.page.brush import brushed, over_steps
+from taut.report.page.brush import STEPS, brushed
 from taut.report.page.made import Made
 from taut.report.page.markdown import markdown
 from taut.report.page.theory import SECTIONS, sections_in
@@ -51,6 +51,8 @@ def build(
     audit = getattr(result, "audit", None)  # of an experiment that has one in it
     if isinstance(audit, Certificate):
         drawn |= charts(audit)
+    if rollouts is not None:
+        drawn |= {f"log-{item.name}": item for item in rollouts.charts}
     view = _whole(view, drawn, made, rollouts, what_if)
     style, scripts = _file("page.css"), [_file("page.js")]
     scripts[:0] = [
@@ -91,8 +93,10 @@ def _whole(
     """Add what every page has: charts that no section placed, how it was made, the theory."""
     sections = [item for item in view.sections if item.blocks]
     placed = {block.name for item in sections for block in item.blocks if isinstance(block, Figure)}
+    of_log = [Figure(name) for name in drawn if name.startswith("log-")]
+    placed |= {item.name for item in of_log}
     rest = [item for name, item in drawn.items() if name not in placed]
-    sections = _placed(sections, [item for item in rest if over_steps(item.spec)])
+    sections = _placed(sections, [item for item in rest if item.name == STEPS])
     shown = {block.name for item in sections for block in item.blocks if isinstance(block, Figure)}
     others = [Figure(item.name) for item in rest if item.name not in shown]
     if others:
@@ -105,6 +109,8 @@ def _whole(
         sections.insert(place, what_if_section(what_if))
     if rollouts is not None:
         inside = Text("Rollouts need JavaScript.", "rollouts")
+        if of_log:
+            sections.append(Section("log-charts", "The log in pictures", of_log))
         sections.append(Section("rollouts", "Rollouts", [inside], rollouts.note))
     if made is not None and made.lines():
         sections.append(Section("made-by", "How this page was made", made.lines()))
@@ -148,6 +154,7 @@ _SHORT = {
     "made": "Experiment",
     "theory": "Theory",
     "examples": "Examples",
+    "log-charts": "Log",
 }
 
 
@@ -164,17 +171,13 @@ def _specs(view: View, drawn: Mapping[str, Chart]) -> str:
     steps = any(
         isinstance(block, Table) and block.steps for item in view.sections for block in item.blocks
     )
-    found = {
-        "themes": {"light": config(), "dark": config(dark=True)},
-        "charts": {
-            item.name: {
-                key: value
-                for key, value in (brushed(item.spec) if steps else item.spec).items()
-                if key not in ("config", "title")  # the page has its own
-            }
-            for item in drawn.values()
-        },
-    }
+    made = {}
+    for name, item in drawn.items():
+        spec = brushed(item.spec) if steps and name == STEPS else item.spec
+        # The page has colours and titles of its own.
+        made[name] = {key: value for key, value in spec.items() if key not in ("config", "title")}
+    themes = {"light": config(), "dark": config(dark=True)}
+    found = {"themes": themes, "charts": made}
     return json.dumps(found, ensure_ascii=False, allow_nan=False)
 
 

@@ -115,21 +115,21 @@ def block(item: Block, charts: Mapping[str, Chart], title: str = "") -> str:
     if isinstance(item, Table):
         return table(item)
     if isinstance(item, Figure):
-        return figure(charts[item.name], title) if item.name in charts else ""
+        return figure(charts[item.name], title, item.name) if item.name in charts else ""
     if isinstance(item, Choices):
         return _choices(item)
     inside = "".join(block(part, charts) for part in item.blocks)
     return tag("details", tag("summary", words(item.summary)), inside)
 
 
-def figure(chart: Chart, section_title: str = "") -> str:
+def figure(chart: Chart, section_title: str = "", name: str = "") -> str:
     """Return the place of a chart, with its title, and its words for who cannot see it."""
     heading = chart.spec.get("title")
     below = heading.get("subtitle", "") if isinstance(heading, Mapping) else ""
     title = "" if chart.title == section_title else chart.title
     shown = ". ".join(words(text).rstrip(".") for text in (title, below) if text)
     told = tag("span", escape(blocks.one_line(chart.description, 4000)), class_="sr")
-    place = tag("div", class_="chart", data_chart=chart.name)
+    place = tag("div", class_="chart", data_chart=name or chart.name)
     return tag("figure", tag("figcaption", shown, " ", told), place)
 
 

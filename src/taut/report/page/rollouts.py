@@ -20,6 +20,7 @@ from taut.logs.read import Request, tasks
 from taut.logs.reduce import Chunk
 from taut.logs.sources import Source
 from taut.logs.tokens import Tokens
+from taut.report.charts import Chart, charts
 from taut.report.digits import count
 
 MOST_ROWS = 20_000
@@ -53,10 +54,12 @@ class Shown:
     Attributes:
         data: What the page's script reads, as JSON.
         note: How many there are of how many.
+        charts: Pictures of the whole log.
     """
 
     data: str
     note: str
+    charts: tuple[Chart, ...] = ()
 
 
 def shown(rollouts: Rollouts, files: Sequence[Source], **reading: Any) -> Shown:
@@ -84,7 +87,8 @@ def shown(rollouts: Rollouts, files: Sequence[Source], **reading: Any) -> Shown:
     data = page_data(rollouts, rows, [words[row] for row in rows.tolist()])
     if data["tokens"] and any(item is None for item in data["tokens"]):
         note += " Log-ratios of tokens are there for some of them."
-    return Shown(json.dumps(data, ensure_ascii=False, allow_nan=False), note)
+    drawn = tuple(charts(rollouts).values())
+    return Shown(json.dumps(data, ensure_ascii=False, allow_nan=False), note, drawn)
 
 
 def chosen_rows(prompts: np.ndarray, most: int = MOST_ROWS) -> np.ndarray:

@@ -118,7 +118,10 @@ def _sections(found: Certificates, told: Sequence[Group], learned: bool) -> list
     budget = f"δ = {short(found.delta)} in all, shared among {len(found.groups):,} (§6.3)."
     return [
         Section(
-            "groups", f"Each {found.by}", [Figure("groups"), _table(found, told, learned)], budget
+            "groups",
+            f"Each {found.by}",
+            [Figure("steps"), Figure("groups"), _table(found, told, learned)],
+            budget,
         ),
         parts.health(checks, note="As it stands in the worst of them."),
         parts.assumptions(assumed, [*filter(None, declare)][:1], "As it stands in the worst."),

@@ -22,7 +22,7 @@ def lab_view(found: Any) -> View:
         Section(
             "run",
             "Learned against true, step by step",
-            [Figure("steps"), _table(found)],
+            [Figure("steps"), _table(found), Figure("kl")],
             _key(found),
         ),
         Section("examples", "One response each", _examples(found), "The first that was drawn."),

@@ -75,7 +75,12 @@ def _sections(found: Selection) -> list[Section]:
     note = f"{each}; all {len(found.candidates)} hold together."
     declare = "" if found.leader is None else wording.to_declare(found[found.leader].certificate)
     return [
-        Section("candidates", "Certificates", [Figure("forest"), _table(found)], note),
+        Section(
+            "candidates",
+            "Certificates",
+            [Figure("steps"), Figure("candidates"), _table(found)],
+            note,
+        ),
         Section("pairs", f"Less {found.by} {found.leader}", _pairs(found)),
         Section("trained", "Trained on these prompts?", [*map(Text, found.trained_on or ())]),
         Section("ledger", "Error budget δ", parts.ledger(found.ledger, found.settings.delta)),
@@ -123,7 +128,8 @@ def _pairs(found: Selection) -> list[Block]:
         "Who is excluded, and how far the choice may be below the best, hold together with the "
         "certificates; an interval in this table holds on its own."
     )
-    return [Table(titles, rows, {1, 2, 4, 5}, "Differences"), Text(told, "quiet")]
+    table = Table(titles, rows, {1, 2, 4, 5}, "Differences")
+    return [Figure("differences"), table, Text(told, "quiet"), Figure("matrix")]
 
 
 def _settings(found: Selection) -> str:

@@ -57,7 +57,7 @@ def _sections(found: ClipThreshold) -> list[Section]:
         f"taut {found.version}",
     ]
     return [
-        Section("curve", "Sampling and clipping error over τ", [Figure("curve"), Figure("tau")]),
+        Section("curve", "Sampling and clipping error over τ", [Figure("threshold")]),
         Section("rules", "Ways to choose", [_rules(found)], "Forecast half-widths, reward units."),
         Section("sequence", "Common constants, on the whole sequence", _sequence(found)),
         Section("tokens", "The same constants, on each token", _tokens(found)),
