@@ -4,6 +4,7 @@
 # make test-oldest   the training tests against the oldest TRL and friends that we declare
 # make lint   style, types and import contracts
 # make validate   the slow tests and the long miss-rate validation; writes docs/validation.md
+# make docs   the documentation site, into site/
 # make bench  speed and width against peers and physical ceilings
 
 VENV := .venv
@@ -16,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-integration test-oldest lint validate bench clean
+.PHONY: demo test test-integration test-oldest lint validate docs bench clean
 
 demo: $(VENV)/.core
 	@$(BIN)/taut demo
@@ -50,11 +51,16 @@ validate: $(VENV)/.test
 	$(BIN)/python -m validation.monitor
 	$(BIN)/python -m validation.rectifier
 
+docs: $(VENV)/.test
+	$(BIN)/python docs/api.py
+	$(BIN)/python docs/llms.py
+	$(BIN)/zensical build --clean --strict
+
 bench: $(VENV)/.test
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest
+	rm -rf $(VENV) $(VENV)-oldest site .cache
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "taut needs Python 3.11 or newer; install it or say make PYTHON=..."; exit 1; }

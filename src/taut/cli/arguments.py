@@ -77,6 +77,18 @@ format_option = click.option(
     help="Which framework wrote LOG; auto tells by the columns (docs/formats.md).",
 )
 
+ENGINE_KEY = "taut.engine"  # where --engine waits, likewise
+
+engine_option = click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    metavar="local|ray|ray://HOST:PORT",
+    expose_value=False,
+    callback=lambda ctx, _param, value: ctx.meta.__setitem__(ENGINE_KEY, value),
+    help="Who reads LOG: this machine, or a Ray cluster (docs/ray.md); the same bytes.",
+)
+
 # Likewise: what texts mean as numbers.
 values_option = click.option(
     "--map-value",
@@ -114,6 +126,7 @@ log_options = _stack(
         help="Also report what clamping each token's log-ratio at this constant changes.",
     ),
     format_option,
+    engine_option,
     click.option("--quiet", is_flag=True, help="No progress bar."),
 )
 

@@ -3,7 +3,7 @@
 import click
 
 _GROUPS = {
-    "The log": "mapping map_value format lenient token_clip sums_only keep labels label_map "
+    "The log": "mapping map_value format engine lenient token_clip sums_only keep labels label_map "
     "reward_data reward_map behaviour",
     "What is asked": "target by cuts weights pass_at all_of best_of parts reward_weights gold_part "
     "part_ranges of_value against beta tau tau_negative margin width "

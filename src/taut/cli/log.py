@@ -7,6 +7,7 @@ import click
 from taut.cli.arguments import html_option, json_option, log_options, range_options
 from taut.cli.labelled import labels_options, read_labelled
 from taut.cli.reading import (
+    chosen_engine,
     chosen_format,
     chosen_values,
     name_pairs,
@@ -107,6 +108,7 @@ def convert(log, mapping, lenient, token_clip, quiet, output, keep):
             lenient=lenient,
             token_clip=token_clip,
             format=chosen_format(),
+            engine=chosen_engine(),
             progress=progress,
         )
     origin, whole = origin_of(output)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from taut.cli.arguments import FORMAT_KEY, VALUES_KEY
+from taut.cli.arguments import ENGINE_KEY, FORMAT_KEY, VALUES_KEY
 from taut.errors import UsageError
 from taut.logs.origin import FRAMEWORKS, Origin
 from taut.logs.text import safe
@@ -94,6 +94,7 @@ def read_log(
             log_probs=log_probs or _needed_log_probs(),
             format=format or chosen_format(),
             progress=progress,
+            engine=chosen_engine(),
         )
     say_origin(rollouts.origin, quiet, whole=rollouts.log_ratio is not None)
     say_notes(rollouts.notes, quiet)
@@ -169,6 +170,12 @@ def say_notes(notes, quiet: bool) -> None:
         if not (quiet or machine or note in said):
             click.echo(f"note: {safe(note)}", err=True)
         said.add(note)
+
+
+def chosen_engine() -> str:
+    """Return what --engine says; "local" where the command has no such option."""
+    context = click.get_current_context(silent=True)
+    return "local" if context is None else context.meta.get(ENGINE_KEY, "local")
 
 
 def chosen_format() -> str:

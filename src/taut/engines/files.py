@@ -38,12 +38,20 @@ class Files:
             try:
                 yield from tasks(file, request)
             except NoRollouts as problem:
-                if not file.listed:
-                    raise
-                self.passed = self.passed or problem
-                self._notes.append(f"passed over {problem}")
+                self.pass_over(file, problem)
             except LogError as problem:
                 raise file.changed() or problem from None
+
+    def pass_over(self, file: Source, problem: NoRollouts) -> None:
+        """Note a file that holds no rollouts; one that was named must.
+
+        Raises:
+            NoRollouts: It was named.
+        """
+        if not file.listed:
+            raise problem
+        self.passed = self.passed or problem
+        self._notes.append(f"passed over {problem}")
 
     def checked(self, task: Task, pieces: list[Reduced]) -> Iterator[Reduced]:
         """Yield the pieces of a task, the first of a file with what is known of the file."""

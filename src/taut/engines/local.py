@@ -50,6 +50,7 @@ def read_rollouts(
     format: str = "auto",
     progress: Progress | None = None,
     threads: int | None = None,
+    engine: str = "local",
 ) -> Rollouts:
     """Read logs of rollouts: Parquet or JSON lines, plain or within .gz or .zst.
 
@@ -79,6 +80,7 @@ def read_rollouts(
             "auto" tells by the columns, and takes what it does not know for native.
         progress: Called with (rows, bytes of the files) done so far.
         threads: Threads to decode with; all cores by default.
+        engine: "local", or "ray" or "ray://HOST:PORT": many machines, same bytes (docs/ray.md).
 
     Returns:
         One row a rollout, in file order, about 50 bytes each.
@@ -89,6 +91,7 @@ def read_rollouts(
         UsageError: No such format.
     """
     check_format(format)  # before any file is looked for
+    check_engine(engine)
     return read_sources(
         find(sources),
         mapping=mapping,
@@ -103,6 +106,7 @@ def read_rollouts(
         format=format,
         progress=progress,
         threads=threads,
+        engine=engine,
     )
 
 
@@ -202,6 +206,7 @@ def convert(
     format: str = "auto",
     progress: Progress | None = None,
     threads: int | None = None,
+    engine: str = "local",
 ) -> int:
     """Write any log as a reduced native one: sums in place of token lists, ids and names kept.
 
@@ -210,8 +215,8 @@ def convert(
 
     Args:
         output: Parquet file to write; it must not be one of the sources.
-        sources, mapping, values, lenient, token_clip, keep, format, progress, threads: As in
-            `read_rollouts`.
+        sources, mapping, values, lenient, token_clip, keep, format, progress, threads, engine: As
+            in `read_rollouts`.
 
     Returns:
         The number of rollouts written. The number of rejected rows, who wrote the log and what it
@@ -236,6 +241,7 @@ def convert(
         format=format,
         progress=progress,
         threads=threads,
+        engine=engine,
     )
     complete = (replace(piece, columns=completed(piece.columns)) for piece in pieces)
     return write_native(
@@ -261,6 +267,7 @@ def stream(
     format: str = "auto",
     progress: Progress | None = None,
     threads: int | None = None,
+    engine: str = "local",
 ) -> Iterator[Reduced]:
     """Read files piece by piece, in order, in bounded memory.
 
@@ -286,8 +293,7 @@ def stream(
     watch = Files(files[0].notes if files else ())
     rows, done, labelled = 0, 0.0, False
     with RejectedRows(lenient, avoid=[file.path for file in files]) as rejected:
-        cut = watch.tasks(files, request)
-        for task, pieces in in_order(cut, threads or os.cpu_count() or 1):
+        for task, pieces in _run(watch, files, request, threads, engine):
             done += task.bytes
             for piece in watch.checked(task, pieces):
                 labelled = labelled or _is_labelled(piece)
@@ -300,6 +306,27 @@ def stream(
         watch.check_rows(rows, files)
         if "gold" in request.paths.keys() & request.mapped and not labelled:
             raise no_labels(task.source.name, request.paths["gold"], task.plan)
+
+
+def _run(
+    watch: Files, files: tuple[Source, ...], request: Request, threads: int | None, engine: str
+) -> Iterator[tuple[Task, list[Reduced]]]:
+    """Yield all tasks with their results, in order, by the engine that was named."""
+    if engine == "local":
+        return in_order(watch.tasks(files, request), threads or os.cpu_count() or 1)
+    from taut.engines import ray
+
+    return ray.in_order(files, request, engine, watch.pass_over)
+
+
+def check_engine(engine: str) -> None:
+    """Raise where no such engine is known.
+
+    Raises:
+        UsageError: With those that are.
+    """
+    if engine not in ("local", "ray") and not engine.startswith("ray://"):
+        raise UsageError(f"engine is {engine!r}; expected local, ray or ray://HOST:PORT.")
 
 
 def in_order(cut: Iterator[Task], threads: int) -> Iterator[tuple[Task, list[Reduced]]]:

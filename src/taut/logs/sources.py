@@ -43,6 +43,7 @@ class Source:
         data: The bytes themselves, where a part of a file is in memory.
         table: What the file would hold, where there is none: a table in memory.
         notes: What people should know of how the file was found.
+        part: (i, n): of the runs of row groups of a Parquet file, the i-th of n parts.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Source:
     data: bytes | None = None
     table: pa.Table | None = None
     notes: tuple[str, ...] = ()
+    part: tuple[int, int] = (0, 1)
 
     @property
     def path(self) -> str:

@@ -74,7 +74,7 @@ def chunks(source: Source, planner: Planner) -> Iterator[tuple[Plan, Task, float
                 done = list(task())  # decoded here: the file is gone when the generator ends
                 yield plan, lambda done=done: iter(done), share
     else:
-        yield from _chunks(source.path, name, planner)
+        yield from _chunks(source.path, name, planner, part=source.part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class _File:
 
 
 def _chunks(
-    path: str, name: str, planner: Planner, *, kept: bool = False
+    path: str, name: str, planner: Planner, *, kept: bool = False, part: tuple[int, int] = (0, 1)
 ) -> Iterator[tuple[Plan, Task, float]]:
     reader = _open(path, name)
     try:
@@ -109,7 +109,13 @@ def _chunks(
         return
     rows = max(file.metadata.num_rows, 1)
     start = 0
-    for groups, count, size in _cut(file):
+    runs = list(_cut(file))
+    index, parts = part
+    first, last = (len(runs) * end // parts for end in (index, index + 1))
+    for at, (groups, count, size) in enumerate(runs):
+        if not first <= at < last:
+            start += count
+            continue
 
         def task(groups=groups, start=start, size=size, count=count, alone=False):
             here = reader if alone else _open(path, name, file.metadata)
