@@ -26,7 +26,7 @@ from validation.layouts.verdict import (
     tally,
 )
 
-LOGS = 4
+LOGS = 3
 FAMILIES = tuple(dict.fromkeys(cell.family for cell in cells()))
 
 

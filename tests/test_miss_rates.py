@@ -40,7 +40,7 @@ from validation.miss_rates import (
 from validation.page import markdown
 
 # Enough to see a broken family in its own cells, and a slightly broken method in the pool.
-SHORT = {5: 8, 20: 10, 100: 16, 1000: 1}
+SHORT = {5: 6, 20: 8, 100: 10, 1000: 1}
 
 
 @pytest.fixture(scope="module")

@@ -288,6 +288,7 @@ score(sys.argv[1], sys.argv[2], policy=sys.argv[3], ref=sys.argv[4], batch_token
 """
 
 
+@pytest.mark.integration
 def test_a_killed_run_goes_on_to_the_same_bytes(place, tmp_path, monkeypatch):
     """Kill -9 in the middle: what was done is not done again, and the file is that of one run."""
     monkeypatch.setattr(batches, "PART_TOKENS", 200)

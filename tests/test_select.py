@@ -67,9 +67,9 @@ def test_claims_rarely_fail_among_equals(family, candidates, trials, prompts, la
 @pytest.mark.parametrize("delta", [pytest.param(0.05, marks=pytest.mark.slow), 0.2])
 def test_claims_rarely_fail_where_checkpoints_differ(delta):
     """The same on runs with a Goodhart turn."""
-    found = count_failures(80, goodhart_worlds, 80, 40, delta)
+    found = count_failures(50, goodhart_worlds, 80, 40, delta)
     for what, misses in found.items():
-        assert_misses_at_most(misses, 80, delta, what)
+        assert_misses_at_most(misses, 50, delta, what)
     assert set(found) == {*CLAIMS, "any"}
 
 
@@ -157,7 +157,7 @@ def test_a_right_leader_makes_comparisons_cheap_and_a_wrong_one_little_dearer():
     assert (plain.settings.leader, right.settings.leader) == (None, 19)
 
 
-@pytest.mark.parametrize("leader", [100, 1000])
+@pytest.mark.parametrize("leader", [100, pytest.param(1000, marks=pytest.mark.slow)])
 def test_claims_rarely_fail_whoever_is_named(leader):
     worlds = equal_worlds("coin", 10, 7)
     found = count_failures(80, lambda seed: worlds, 20, 20, 0.2, leader=leader)
@@ -558,6 +558,7 @@ def test_few_labels_lose_less_than_the_proxy():
     assert picture.startswith("<svg") and "select" in picture
 
 
+@pytest.mark.integration
 def test_the_study_writes_its_part_of_the_page_only(tmp_path):
     """What stands around the markers stays; the picture lies beside the page."""
     page = tmp_path / "page.md"

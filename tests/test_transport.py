@@ -201,7 +201,7 @@ def _wrong_passes(probe, trials, delta, mean_interval=None):
 @pytest.mark.parametrize(("probe", "delta"), [(20, 0.05), (30, 0.2), (60, 0.05), (200, 0.2)])
 def test_wrong_passes_are_rarer_than_delta(probe, delta):
     """With rare failures just beyond the margin, at most a fraction delta of probes pass."""
-    trials = 500
+    trials = 300
     wrong = _wrong_passes(probe, trials, delta)
     assert_misses_at_most(wrong, trials, delta, "PASS beyond the margin")
 
@@ -209,7 +209,7 @@ def test_wrong_passes_are_rarer_than_delta(probe, delta):
 @pytest.mark.parametrize(("probe", "side"), [(40, 1), (40, -1), (300, 1), (300, -1)])
 def test_verdicts_at_the_margin_are_rarely_wrong(probe, side):
     """A drift a hair beyond the margin rarely passes, and a hair within it rarely fails."""
-    rng, delta, trials, drift = np.random.default_rng(probe), 0.2, 250, -0.2
+    rng, delta, trials, drift = np.random.default_rng(probe), 0.2, 150, -0.2
     data = _rows("data", 1000, rng)
     g = fit_isotonic(data.reward, data.gold)
     distance = abs(np.mean(np.clip(SCORES + drift, 0, 1) - g(SCORES)))
@@ -238,7 +238,7 @@ def test_the_check_rejects_a_normal_interval():
 @pytest.mark.parametrize("weight", [None, 1.0])
 def test_both_intervals_rarely_miss(family, weight):
     """In worlds where the calibration is wrong on the policy, both intervals keep their level."""
-    rng, delta, trials = np.random.default_rng(3), 0.2, 200
+    rng, delta, trials = np.random.default_rng(3), 0.2, 150
     world = FAMILIES[family](np.random.default_rng(0))
     target = truth(world).reward
     missed = outside = 0
@@ -272,7 +272,7 @@ def _paired(n, rng, *, probe):
 @pytest.mark.parametrize("weight", [None, 1.0])
 def test_shared_prompts_do_not_hurt(weight):
     """Where both logs have the same prompts the certified interval still holds: E r* is 0.5."""
-    rng, delta, trials = np.random.default_rng(7), 0.2, 400
+    rng, delta, trials = np.random.default_rng(7), 0.2, 200
     missed = 0
     for _ in range(trials):
         found = audit_transport(

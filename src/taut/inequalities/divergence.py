@@ -57,7 +57,8 @@ def _largest_shift(p: np.ndarray, budget: np.ndarray, sign: float = 1.0) -> np.n
     """Return the outer end of a bisection bracket for |q - p|; kl there exceeds the budget."""
     room = 1.0 - p if sign > 0 else p
     inner, outer = np.zeros_like(room), room.copy()
-    budget = budget * (1.0 + _ULPS * np.finfo(np.float64).eps)
+    with np.errstate(over="ignore"):  # the largest float becomes infinite: a budget for all
+        budget = budget * (1.0 + _ULPS * np.finfo(np.float64).eps)
     for _ in range(60):  # halves the bracket each time: ends below one unit in the last place
         middle = inner + 0.5 * (outer - inner)
         inside = _kl_at(p, sign * middle) <= budget
