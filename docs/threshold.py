@@ -34,10 +34,11 @@ def log_against(folder: Path, reference: str) -> taut.Rollouts:
 
 def audited(log: taut.Rollouts, tau: float | str) -> str:
     """The audit's interval for the learned objective, and the KL cost that clipping leaves out."""
-    found = taut.audit(log, beta=BETA, reward_range=(0, 1), tau=tau)
-    interval = found.main.proxy
+    found = taut.audit(log, target="objective", beta=BETA, reward_range=(0, 1), tau=tau)
+    interval = found.targets["objective"].proxy
+    half = (interval.upper - interval.lower) / 2
     hidden = BETA * (found.measured.kl - found.measured.clipped_kl)
-    ends = f"[{interval.lower:.3f}, {interval.upper:.3f}], ±{interval.width / 2:.4f}"
+    ends = f"[{interval.lower:.3f}, {interval.upper:.3f}], ±{half:.4f}"
     return f"{ends} | {max(hidden, 0.0):.4f}"
 
 

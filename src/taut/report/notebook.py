@@ -74,7 +74,8 @@ def _picture(result: "Document") -> str:
     if found is None:
         return ""
     try:
-        return f'<div style="max-width:700px">{svg_of(found)}</div>'
+        # On white, whatever the notebook's colours are.
+        return f'<div style="max-width:760px;background:#fff;padding:8px">{svg_of(found)}</div>'
     except UsageError:
         return ""  # the extra that draws is not installed; the tables say the same
 

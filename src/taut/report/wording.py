@@ -109,6 +109,11 @@ def units_of(found: Certificate) -> str:
     return "units of gold" if own else "reward units"
 
 
+def one_scale(found: Certificate) -> bool:
+    """Tell whether a certificate is in the units of the learned reward."""
+    return units_of(found) == "reward units"
+
+
 def _own_scale(found: Certificate) -> bool:
     """Tell whether gold has a scale of its own, other than the reward's."""
     settings = found.settings

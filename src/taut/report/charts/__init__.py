@@ -26,18 +26,18 @@ def charts(result: "Document | Rollouts") -> dict[str, Chart]:
         result: What a verb returned, or rollouts. One without a picture gives an empty dict.
     """
     from taut.draws.rollouts import Rollouts
-    from taut.report.charts import forest, lines, log, planning, waterfall
+    from taut.report.charts import forest, lines, log, paths, planning, waterfall
 
     makers: dict[str, tuple[Callable[[Any], Iterable[Chart]], ...]] = {
         "taut.certificate": (waterfall.certificate_charts,),
         "taut.certificates": (lines.step_charts, forest.group_charts),
         "taut.comparison": (forest.comparison_charts,),
         "taut.lab": (lines.lab_charts,),
-        "taut.monitor": (lines.monitor_charts,),
+        "taut.monitor": (paths.monitor_charts,),
         "taut.plan": (planning.plan_charts,),
         "taut.selection": (lines.selection_steps, forest.selection_charts),
         "taut.threshold": (planning.threshold_charts,),
-        "taut.watch": (lines.watch_charts,),
+        "taut.watch": (paths.watch_charts,),
     }
     if isinstance(result, Rollouts):
         return {item.name: item for item in log.rollout_charts(result)}

@@ -35,11 +35,12 @@ def save_chart(chart: Chart, path: str | os.PathLike[str], *, width: int = 640) 
     ending = Path(path).suffix.lower()
     if ending not in ENDINGS:
         raise UsageError(f"{path}: expected a picture that ends in {' or '.join(ENDINGS)}.")
+    # A file may be shown on any ground, so it brings its own.
+    spec = _spec(chart, width, False)
+    spec["config"] = spec["config"] | {"background": _PAPER}
     if ending == ".svg":
-        data = svg_of(chart, width=width).encode()
+        data = _converter(path).vegalite_to_svg(spec).encode()
     else:
-        spec = _spec(chart, width, False) | {"background": _PAPER}
-        spec["config"] = spec["config"] | {"background": _PAPER}
         data = _converter(path).vegalite_to_png(spec, scale=_SCALE)
     with whole_file(os.fspath(path)) as file:
         file.write(data)

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from taut.draws.calibrated import judge_bins
+from taut.draws.calibrated import Judged, judge_bins
 from taut.draws.rollouts import Rollouts
-from taut.report.charts.chart import Chart, chart, values
+from taut.report.charts.chart import Chart, chart, padded, said, values
+from taut.report.digits import count, decimals_for, interval, level_text, near, short
 
 _BINS = 40
 _HEIGHT = 220
@@ -21,45 +22,58 @@ def rollout_charts(rollouts: Rollouts) -> Iterator[Chart]:
     if rollouts.log_ratio is not None:
         title = "Log-ratios to the reference"
         yield _histogram("log-ratios", title, rollouts.log_ratio, "log-ratio, nats")
-    bins = judge_bins(rollouts)
-    if bins:
-        yield _calibration(bins)
+    judged = judge_bins(rollouts)
+    if judged is not None:
+        yield _calibration(judged)
 
 
 def _histogram(name: str, title: str, numbers: np.ndarray, across: str) -> Chart:
     counts, edges = np.histogram(numbers, bins=_BINS)
     rows = [
-        {"from": float(low), "to": float(high), "count": int(count)}
-        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+        {"from": float(low), "to": float(high), "count": int(many)}
+        | {"range": f"{short(low)} to {short(high)}", "said": count(many, "rollout")}
+        for low, high, many in zip(edges[:-1], edges[1:], counts, strict=True)
     ]
-    x = {"field": "from", "type": "quantitative", "title": across, "scale": {"zero": False}}
+    scale = {"domain": padded([float(edges[0]), float(edges[-1])], 0.02), "nice": False}
+    x = {"field": "from", "type": "quantitative", "title": across, "scale": scale}
     encoding = {
         "x": x,
         "x2": {"field": "to"},
         "y": {"field": "count", "type": "quantitative", "title": "rollouts"},
         "y2": {"datum": 0},
-        "tooltip": [{"field": key, "type": "quantitative"} for key in ("from", "to", "count")],
+        "tooltip": said(range=across, said="how many"),
     }
     mark = {"type": "rect", "style": "learned"}
-    told = f"{len(numbers):,} values from {numbers.min():.4g} to {numbers.max():.4g}."
+    low, high, middle = (short(float(f(numbers))) for f in (np.min, np.max, np.median))
+    told = f"{count(len(numbers), 'rollout')} from {low} to {high}, half of them below {middle}"
     body = {"data": values(rows), "mark": mark, "encoding": encoding}
-    return chart(name, title, told, body, height=_HEIGHT)
+    return chart(name, title, f"{told}.", body, subtitle=told, height=_HEIGHT)
 
 
-def _calibration(bins: list[dict[str, Any]]) -> Chart:
+def _calibration(judged: Judged) -> Chart:
     """Mean gold over the learned reward, in bins of equal counts, each with its interval."""
+    bins = judged.bins
+    digits = decimals_for(min(item.upper - item.lower for item in bins), steps=20)
+    rows = [
+        {"learned": item.learned, "gold": item.gold, "lower": item.lower, "upper": item.upper}
+        | {"at": near(item.learned, digits), "mean": near(item.gold, digits)}
+        | {"said": interval(item.lower, item.upper, digits), "n": count(item.prompts, "prompt")}
+        for item in bins
+    ]
+    both = [end for item in bins for end in (item.lower, item.upper)]
+    across = padded([item.learned for item in bins], 0.04)
     x = {
         "field": "learned",
         "type": "quantitative",
-        "title": "learned reward, reward units",
-        "scale": {"zero": False},
+        "title": "mean learned reward of the bin, reward units",
+        "scale": {"domain": across, "nice": False, "zero": False},
     }
-    y = {"type": "quantitative", "title": "gold, units of gold", "scale": {"zero": False}}
-    tooltip = [
-        {"field": key, "type": "quantitative"} for key in ("learned", "gold", "lower", "upper", "n")
-    ]
+    units = "reward units" if judged.one_scale else "units of gold"
+    y = {"type": "quantitative", "title": f"mean gold, {units}"}
+    y["scale"] = {"domain": padded(both, 0.05), "nice": False, "zero": False}
+    tooltip = said(at="learned", mean="gold, measured", said="gold, interval", n="labelled")
     ends = {"x": x, "y": {**y, "field": "lower"}, "y2": {"field": "upper"}, "tooltip": tooltip}
-    layers = [
+    layers: list[dict[str, Any]] = [
         {"mark": {"type": "rule", "style": "certified", "strokeWidth": 3}, "encoding": ends},
         {
             "mark": {"type": "line", "style": "ink", "strokeWidth": 1}
@@ -67,13 +81,24 @@ def _calibration(bins: list[dict[str, Any]]) -> Chart:
             "encoding": {"x": x, "y": {**y, "field": "gold"}, "tooltip": tooltip},
         },
     ]
-    first, last = bins[0], bins[-1]
-    told = f"Mean gold goes from {first['gold']:.3g} to {last['gold']:.3g} as learned reward grows."
+    if judged.one_scale:
+        ideal = [{"learned": at, "gold": at} for at in across]
+        mark = {"type": "line", "style": "learned", "strokeDash": [5, 4], "clip": True}
+        encoding = {"x": x, "y": {**y, "field": "gold"}}
+        layers.insert(0, {"data": values(ideal), "mark": mark, "encoding": encoding})
+    first, last = rows[0], rows[-1]
+    told = f"Mean gold goes from {first['mean']} to {last['mean']} as learned reward grows"
+    level = f"hold at {level_text(1 - judged.delta)}, all at once"
+    if not judged.range_declared:
+        level = "take the range of gold that was seen: to look at, not to certify by"
     return chart(
         "calibration",
         "The judge against gold",
-        told,
-        {"data": values(bins), "layer": layers},
-        subtitle="Prompts in bins of equal size; intervals at 95%, all bins at once",
+        f"{told}, from {first['at']} to {last['at']}.",
+        {"data": values(rows), "layer": layers},
+        subtitle=[
+            f"Labelled prompts in {len(bins)} bins of equal size; intervals {level}",
+            "Dashed: where learned reward is true" if judged.one_scale else "",
+        ],
         height=_HEIGHT,
     )

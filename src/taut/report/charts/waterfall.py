@@ -6,10 +6,11 @@ from typing import Any
 
 from taut.auditing.certificate import Certificate
 from taut.report import wording
-from taut.report.charts.chart import Chart, chart, padded, values
+from taut.report.charts.chart import Chart, chart, padded, starts_left, values
 from taut.report.digits import decimals_for, down, interval, level_text, near, up
 from taut.report.names import TARGET_NAMES, TERM_NAMES
 from taut.report.wording import ends
+from taut.types import Status
 
 _STEP = 44  # pixels a row: a bar, and its numbers above it
 
@@ -71,10 +72,9 @@ def _term_rows(found: Certificate, measured: float) -> Iterator[dict[str, Any]]:
 def _waterfall(found: Certificate, rows: list[dict[str, Any]]) -> Chart:
     units = wording.units_of(found)
     span = padded([end for row in rows for end in (row["lower"], row["upper"])])
-    middle = sum(span) / 2
     for row in rows:
         # A label starts at its bar where there is room, and ends there where there is not.
-        row["left"] = (row["lower"] + row["upper"]) / 2 <= middle
+        row["left"] = starts_left(row["lower"], span)
         row["at"] = row["lower"] if row["left"] else row["upper"]
     for before, row in pairwise(rows):
         if row["kind"] in ("term", "certificate"):
@@ -108,6 +108,8 @@ def _waterfall(found: Certificate, rows: list[dict[str, Any]]) -> Chart:
         ("certificate", "certified", 14),
     ):
         mark = {"type": "bar", "style": style, "height": size, "minBandSize": 2}
+        if kind == "certificate" and wording.status_of(found) == Status.ESTIMATED:
+            mark |= {"filled": False, "strokeWidth": 2}  # an outline: no guarantee
         layers.append({"transform": [_of(kind)], "mark": mark, "encoding": across})
     layers.append(
         {
@@ -127,15 +129,25 @@ def _waterfall(found: Certificate, rows: list[dict[str, Any]]) -> Chart:
                 "encoding": shown,
             }
         )
-    level = level_text(found.level)
     return chart(
         "waterfall",
         f"From measured to true {TARGET_NAMES[found.target]}",
         _told(found, rows),
         {"data": values(rows), "layer": layers},
-        subtitle=f"Each error begins where the one above left off; holds at {level}",
+        subtitle=f"Each error begins where the one above left off; {_worth(found)}",
         height={"step": _STEP},
     )
+
+
+def _worth(found: Certificate) -> str:
+    """Say what the last bar is worth."""
+    status, level = wording.status_of(found), level_text(found.level)
+    words = {
+        Status.CERTIFIED: f"holds at {level}",
+        Status.CONDITIONAL: f"holds at {level}, under named assumptions",
+        Status.ESTIMATED: "an outline is an estimate, no guarantee",
+    }
+    return words.get(status, "nothing is known of the true one")
 
 
 def _of(kind: str) -> dict[str, Any]:

@@ -126,8 +126,9 @@ def figure(chart: Chart, section_title: str = "", name: str = "") -> str:
     """Return the place of a chart, with its title, and its words for who cannot see it."""
     heading = chart.spec.get("title")
     below = heading.get("subtitle", "") if isinstance(heading, Mapping) else ""
+    lines = [below] if isinstance(below, str) else below
     title = "" if chart.title == section_title else chart.title
-    shown = ". ".join(words(text).rstrip(".") for text in (title, below) if text)
+    shown = ". ".join(words(text).rstrip(".") for text in (title, *lines) if text)
     told = tag("span", escape(blocks.one_line(chart.description, 4000)), class_="sr")
     place = tag("div", class_="chart", data_chart=name or chart.name)
     return tag("figure", tag("figcaption", shown, " ", told), place)

@@ -3,7 +3,6 @@
 Nothing is computed here.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -58,15 +57,21 @@ def _verdict(found: Any, ink: Ink) -> list[RenderableType]:
 
 def lab_sentences(found: Any) -> list[str]:
     """Say where the truth turns, what the log proves, what was chosen, and what was covered."""
-    rows, turn = found.steps, found.turn
-    sentences = [_turn(rows, turn), _proof(turn), _choice(found), _coverage(found)]
+    turn = found.turn
+    sentences = [_turn(found), _proof(turn), _choice(found), _coverage(found)]
     return [text for text in sentences if text]
 
 
-def _turn(rows: Sequence[Any], turn: Any) -> str:
-    first, last = rows[0], rows[-1]
+def has_turned(found: Any) -> bool:
+    """Whether the true reward has surely fallen from its best step to the last."""
+    turn = found.turn
+    return turn.step != found.steps[-1].step and turn.fall > 3 * turn.fall_se
+
+
+def _turn(found: Any) -> str:
+    turn, first, last = found.turn, found.steps[0], found.steps[-1]
     learned = f"the learned reward goes from {near(first.proxy, 2)} to {near(last.proxy, 2)}"
-    if turn.step == last.step or turn.fall <= 3 * turn.fall_se:
+    if not has_turned(found):
         end = near(last.truth.gold, 2)
         return f"No turn yet: the true reward is {end} at the end, while {learned}."
     return (
