@@ -192,3 +192,32 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, "audit", log, "--pass-at", "x", *asked) == 2
     assert run(monkeypatch, "audit", log, "--parts", "--pass-at", "2", *asked) == 2
     assert "one question at a time" in capsys.readouterr().err
+
+
+# --- what a log says of itself, and how it was labelled -------------------------------------------
+
+
+def test_unequal_chances_of_a_label_are_refused():
+    """Recorded chances that differ are weighed elsewhere; the best of k must not forget them."""
+    columns = table(np.random.default_rng(0), 0.5)
+    chances = np.where(np.arange(480) // 8 % 2, 0.2, 0.8)
+    log = taut.Rollouts.from_arrays(columns, label_probability=chances)
+    with pytest.raises(taut.LogError, match="unequal chances of a label"):
+        taut.audit_at(log, pass_at=2, **SAID)
+
+
+def test_the_range_of_the_sum_is_not_that_of_a_part(tmp_path):
+    """A part of 0 to 10 keeps its values where the log records 0 to 1 for its reward."""
+    rng = np.random.default_rng(0)
+    lines = [
+        {"prompt_id": i, "reward": float(x) / 10, "rewards": {"a": float(x)}}
+        for i, x in enumerate(rng.integers(0, 11, 200))
+    ]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "taut.toml").write_text("reward_range = [0, 1]\n")
+    part, total = taut.audit_parts(str(tmp_path / "log.jsonl"), part_ranges={"a": (0, 10)}).groups
+    assert part.certificate.settings.reward_range == (0, 10)
+    assert 4 < part.certificate.proxy.lower < part.certificate.proxy.upper < 6
+    assert total.certificate.settings.reward_range == (0, 1)
+    (bare, _) = taut.audit_parts(str(tmp_path / "log.jsonl")).groups
+    assert bare.certificate.settings.reward_range_source != "declared"

@@ -89,6 +89,8 @@ def audit_by(
     shares = _shares(slices, weights)
     rests: dict[str, Any] = {}
     if slices.of is Of.RESPONSE:
+        if weights and slices.cuts.keys() - set(cuts or {}):
+            raise UsageError("weights of deciles: say where to cut with cuts= (--cut) as well.")
         if trusted is not None:
             raise UsageError("slices by what depends on the response take no reward_data.")
         slices, groups, found = response_groups(whole, names, cuts, shares, options)

@@ -98,8 +98,11 @@ def _group(name: str, part: Rollouts, options: Any, whole: Whole, several: int) 
 
 def _part(whole: Whole, at: int, *, gold: bool) -> Rollouts:
     log = whole.rollouts
+    # What the log records of its range is of the sum, never of a part.
+    facts = replace(log.facts, reward_range=None, recorded=log.facts.recorded - {"reward_range"})
     return replace(
         log,
+        facts=facts,
         reward=np.ascontiguousarray(log.parts[:, at]),
         gold=log.gold if gold else None,
         log_ratio=None,

@@ -16,7 +16,7 @@ from taut.auditing.certificate import Certificates, Group
 from taut.auditing.options import Prompts, Range, options_of
 from taut.auditing.words import Method, Route, Side
 from taut.draws.design import settled
-from taut.draws.labels import describe_labels, label_counts
+from taut.draws.labels import LabelKind, describe_labels, label_counts
 from taut.draws.layout import cell_keys, lay_out
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.draws.slices import Of, needed, slices_of
@@ -145,6 +145,12 @@ def _require(part: Rollouts, blocks: Blocks, most: int, kind: str, name: str | N
                     "graded rewards, or map texts with --map-value."
                 )
     labels = describe_labels(part, lay_out(part, seed=0, mode="sample"))
+    unequal = part.sheet is not None and not part.sheet.uniform
+    if labels is not None and (labels.kind is LabelKind.CHANCES or unequal):
+        raise LogError(
+            "rows had unequal chances of a label (a sheet by strata, or `label_probability`), "
+            "which the best of k does not weigh. Draw a sheet that gives all prompts one chance."
+        )
     if labels is not None and labels.uneven:
         raise LogError(
             "rows were labelled one by one, of prompts with unequal numbers of rollouts: prompts "
@@ -189,7 +195,6 @@ def _derive(part: Rollouts, blocks: Blocks, k: int, kind: str) -> tuple[Rollouts
         label_probability=None,
         rollout_id=None,
         rollout_names=None,
-        sheet=None,
     )
     return derived, float(np.mean(usual))
 

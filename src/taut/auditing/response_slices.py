@@ -50,6 +50,11 @@ def response_groups(
             f"target is {options.target!r}; slices by what depends on the response say what reward "
             "responses in them have: leave the target out, or say 'reward'."
         )
+    if options.missing is not None:
+        raise UsageError(
+            "missing='worst' counts what is not there, which no slice by response can hold: leave "
+            "one of them out."
+        )
     ready = prepare(
         whole.rollouts, replace(options, target="reward"), whole=whole, simultaneous=len(shares)
     )
@@ -145,7 +150,7 @@ def _refused(ready: Prepared, blocks: Blocks) -> str | None:
     labels = ready.design.labels
     if labels is None:
         return None
-    sheet = ready.design.sheet
+    sheet = ready.design.rollouts.sheet
     if labels.kind is LabelKind.CHANCES or (sheet is not None and not sheet.uniform):
         return "labels of unequal chances, which slices by response do not weigh"
     if labels.uneven:
