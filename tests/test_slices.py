@@ -180,6 +180,34 @@ def test_weights_favour_a_slice():
         taut.audit_by(table, "domain", weights={"maths": 2}, **SAID)
 
 
+def test_a_mix_is_the_weighted_total_and_holds():
+    """At shares that are not the log's; in at most delta of logs it misses."""
+    shares = {"chat": 0.2, "code": 0.8}
+    truth = sum(share * TRUTH["domain", name] for name, share in shares.items())
+    missed = 0
+    for seed in range(60):
+        table = rows(np.random.default_rng(seed))
+        found = taut.audit_by(table, "domain", mix=shares, delta=0.2, **SAID)
+        missed += not found.mix.lower <= truth <= found.mix.upper
+    assert_misses_at_most(missed, 60, 0.2, "mix")
+    low = 0.2 * found["chat"].lower + 0.8 * found["code"].lower
+    assert found.mix.lower == pytest.approx(low) and "At the mix" in str(found)
+    for wrong in ({"chat": 0.5}, {"maths": 1.0}, {"chat": 1.5, "code": -0.5}):
+        with pytest.raises(taut.UsageError, match="mix"):
+            taut.audit_by(table, "domain", mix=wrong, **SAID)
+
+
+def test_the_check_rejects_weights_taken_for_counts():
+    """The log's own mean in place of the total at the mix misses far more often than it may."""
+    shares = {"chat": 0.1, "code": 0.9}
+    truth = sum(share * TRUTH["domain", name] for name, share in shares.items())
+    missed = 0
+    for seed in range(40):
+        found = taut.audit(rows(np.random.default_rng(seed), 300), delta=0.2, **SAID)
+        missed += not found.lower <= truth <= found.upper
+    assert misses_more_than(missed, 40, 0.2), missed
+
+
 def test_small_slices_are_said_to_tell_nothing():
     """One prompt of its own: no interval is shown for it, in the table of the report either."""
     table = rows(np.random.default_rng(2), 200)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from taut.auditing.audit import audit_part
-from taut.auditing.certificate import Certificates, Group
+from taut.auditing.certificate import Certificates, Group, Mix
 from taut.auditing.options import GoldKind, Options, Prompts, Range, Threshold, options_of
 from taut.auditing.response_slices import response_groups
 from taut.auditing.words import Method, Route, Side, Target
@@ -17,7 +17,8 @@ from taut.draws.layout import Whole
 from taut.draws.rollouts import Rollouts
 from taut.draws.slices import Cuts, Of, Slices, needed, slices_of
 from taut.engines.tables import Data, as_rollouts
-from taut.errors import UsageError
+from taut.errors import AssumptionError, UsageError
+from taut.types import weakest
 
 _FEW_GROUPS = 1000  # as many are audited whatever their size
 
@@ -54,6 +55,7 @@ def audit_by(
     gold_kind: GoldKind = None,
     weights: Mapping[int | str, float] | None = None,
     cuts: Cuts | None = None,
+    mix: Mapping[int | str, float] | None = None,
 ) -> Certificates:
     """Certify each slice of a log; all certificates hold together at 1 - delta.
 
@@ -71,6 +73,9 @@ def audit_by(
             those that are not named.
         cuts: Column to the points at which its numbers are cut; by default, where a column has more
             than 20 numbers, deciles of the draws that choose.
+
+        mix: Value of a slice to its share of a target mix, fixed before the data; the shares sum
+            to 1. The total holds together with the slices.
 
     The other arguments are those of `taut.audit`.
 
@@ -96,6 +101,8 @@ def audit_by(
         slices, groups, found = response_groups(whole, names, cuts, shares, options)
         labelled = (about.RANDOM_LABELS, about.GOLD_RANGE, about.REWARD_RANGE)
         rests = {"assumptions": found.resting_on(*labelled), "health": found.checks}
+        if mix is not None:
+            raise UsageError("a mix is of slices by prompt, step, policy or run, not by response.")
     else:
         groups = _groups(whole, slices, shares, options, trusted)
     return Certificates(
@@ -104,8 +111,44 @@ def audit_by(
         of=slices.of.value,
         cuts={name: points for name, points in slices.cuts.items()},
         groups=tuple(groups),
+        mix=None if mix is None else total_of(groups, mix),
         **rests,
     )
+
+
+def total_of(groups: Sequence[Group], mix: Mapping[int | str, float]) -> Mix:
+    """Return the total at a target mix: weighted sums of ends that hold together.
+
+    Raises:
+        UsageError: Shares that are not positive or do not sum to 1, or of no slice.
+        AssumptionError: A slice of the mix has too few draws for an interval.
+    """
+    shares = {str(value): float(share) for value, share in mix.items()}
+    if not shares or min(shares.values()) <= 0 or abs(math.fsum(shares.values()) - 1) > 1e-9:
+        raise UsageError(f"mix is {shares}; expected positive shares that sum to 1.")
+    known = {str(group.value): group for group in groups}
+    for value in shares:
+        if value not in known:
+            raise UsageError(f"mix names {value!r}; the slices are {', '.join([*known][:12])}.")
+        if known[value].certificate is None:
+            raise AssumptionError(f"slice {value}: {known[value].cannot_tell}; no total holds.")
+    parts = [(share, known[value].certificate) for value, share in shares.items()]
+    return Mix(
+        weights=shares,
+        lower=_weighted([(share, one.lower) for share, one in parts], -math.inf),
+        upper=_weighted([(share, one.upper) for share, one in parts], math.inf),
+        measured=_weighted([(share, one.targets[one.target].measured) for share, one in parts], 0),
+        status=weakest(one.status for _, one in parts),
+        units=parts[0][1].certificate.units,
+    )
+
+
+def _weighted(parts: Sequence[tuple[float, float | None]], outward: float) -> float | None:
+    """Return a weighted sum, rounded outward; None where a part is not known or is open."""
+    if any(value is None or not math.isfinite(value) for _, value in parts):
+        return None
+    total = math.fsum(share * value for share, value in parts if value is not None)
+    return math.nextafter(total, outward) if outward else total
 
 
 def _shares(slices: Slices, weights: Mapping[int | str, float] | None) -> np.ndarray:

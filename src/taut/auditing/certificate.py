@@ -488,6 +488,25 @@ class Group(Part):
     usual: float | None = None
 
 
+class Mix(Part):
+    """The weighted total of slices, at the weights of a target mix.
+
+    Attributes:
+        weights: Slice to its share of the target; they sum to 1.
+        lower, upper: Weighted ends of the slices' intervals, which hold together.
+        measured: Weighted measured values; None where one is not known.
+        status: The weakest of the slices'.
+        units: Of the certificates.
+    """
+
+    weights: dict[str, float]
+    lower: float | None
+    upper: float | None
+    measured: float | None
+    status: Status
+    units: str
+
+
 def _group_row(group: Group) -> dict[str, Any]:
     if group.certificate is not None:
         return _row(group.certificate)
@@ -504,6 +523,7 @@ class Certificates(Document):
         of: What its values belong to: "law", "prompt" or "response"; "draw" where they are
             numbers k of rollouts, "part" where they are parts of the reward.
         cuts: Where columns of numbers were cut.
+        mix: The total at a target mix of the slices, where one was asked for.
         assumptions, health: Of slices by response, which have no certificates of their own.
     """
 
@@ -514,6 +534,7 @@ class Certificates(Document):
     of: str = "law"
     cuts: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     groups: tuple[Group, ...]
+    mix: Mix | None = None
     assumptions: tuple[Assumption, ...] = ()
     health: tuple[Check, ...] = ()
 

@@ -44,6 +44,11 @@ def slicing_options(function):
                 help="Where --by cuts a column of numbers; deciles by default.",
             ),
             click.option(
+                "--mix",
+                metavar="[COLUMN=]VALUE:SHARE,…",
+                help="With --by: the total at a target mix, as in domain=chat:.6,code:.4.",
+            ),
+            click.option(
                 "--pass-at",
                 metavar="K,…",
                 callback=_numbers("--pass-at"),
@@ -91,6 +96,7 @@ CHOSEN = (
     "by",
     "weights",
     "cuts",
+    "mix",
     "pass_at",
     "all_of",
     "best_of",
@@ -118,8 +124,8 @@ def wanted(chosen: dict) -> str:
     for option in ("reward_weights", "gold_part", "part_ranges"):
         if chosen[option] and not chosen["parts"]:
             raise UsageError(f"--{_OPTION[option]} speaks of the parts of --parts; give that too.")
-    if (chosen["weights"] or chosen["cuts"]) and not chosen["by"]:
-        raise UsageError("--weight and --cut speak of the slices of --by; give that too.")
+    if (chosen["weights"] or chosen["cuts"] or chosen["mix"]) and not chosen["by"]:
+        raise UsageError("--weight, --cut and --mix speak of the slices of --by; give that too.")
     if chosen["parts"] and (at or chosen["by"]):
         raise UsageError("--parts goes with neither --by nor --pass-at: one question at a time.")
     if chosen["parts"]:
@@ -141,6 +147,7 @@ def certify(form: str, rollouts, chosen: dict, settings: dict):
             chosen["by"],
             weights=_floats("--weight", chosen["weights"]),
             cuts=_lists("--cut", chosen["cuts"]),
+            mix=_mix(chosen["mix"], chosen["by"]),
             **settings,
         )
     if form == "at":
@@ -166,6 +173,18 @@ def certify(form: str, rollouts, chosen: dict, settings: dict):
         part_ranges=ranges,
         **_without(settings, foreign),
     )
+
+
+def _mix(text: str | None, by: tuple[str, ...]) -> dict[str, float] | None:
+    """Read VALUE:SHARE,…, also behind the name of the column."""
+    if text is None:
+        return None
+    column = ", ".join(by)
+    pairs = text.removeprefix(f"{column}=").split(",")
+    try:
+        return {value: float(share) for value, _, share in (p.rpartition(":") for p in pairs)}
+    except ValueError:
+        raise UsageError(f"--mix {text}: expected VALUE:SHARE,…, as in chat:.6,code:.4.") from None
 
 
 def _without(settings: dict, foreign: dict) -> dict:

@@ -51,6 +51,11 @@ def _groups(found: Certificates, ink: Ink) -> list[RenderableType]:
     level = level_text(1 - found.delta)
     together = f"All {len(rows)} rows hold together at {level}, so you may choose among them."
     lines = [ink.text(line, "bold") for line in group_lines(found)]
+    if found.mix is not None and found.mix.lower is not None and found.mix.upper is not None:
+        item = found.mix
+        shown = interval(item.lower, item.upper, _decimals(rows))
+        shares = ", ".join(f"{value} {share:.4g}" for value, share in item.weights.items())
+        lines += [ink.text(f"At the mix {shares}: {shown}, {item.status}.", "bold")]
     lines += [ink.text(together)]
     lines += [ink.text(f"{name[:1].upper()}{name[1:]} of each {found.by}", "dim")]
     table = _table(rows, found.by, ink, wording.units_of(first))
