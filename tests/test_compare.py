@@ -1,6 +1,7 @@
 """Two policies compared: claims hold, verdicts are right, and planted mistakes are seen."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import taut
 from check import assert_misses_at_most, misses_more_than
 from taut import cli
 from taut.decisions.comparison import compare as module
+from taut.logs.facts import LogFacts
 
 SAID = {"declare": "held-out,complete,random-labels", "reward_range": (0, 1), "target": "reward"}
 LAB = taut.__path__[0] + "/examples/goodhart.parquet"
@@ -111,6 +113,26 @@ def test_no_worse_is_told_by_a_margin():
     assert wide.verdict == "cannot_tell" and wide.labels_to_tell > 30
     with pytest.raises(taut.UsageError, match="margin is -1"):
         taut.compare(a, b, margin=-1.0, **SAID)
+
+
+@pytest.mark.parametrize("launched", [7000, 7001])
+def test_parts_of_a_log_that_is_all_there_are_all_there(launched):
+    """What was launched is counted for the whole: two steps of it miss nothing."""
+    facts = LogFacts(
+        held_out=True,
+        complete=True,
+        launched_prompts=launched,
+        rollouts_per_prompt=1,
+        ours=True,
+        recorded=frozenset({"held_out", "complete", "launched_prompts", "rollouts_per_prompt"}),
+    )
+    log = replace(taut.as_rollouts(LAB), facts=facts)
+    said = SAID | {"declare": "random-labels"}
+    found = taut.compare(log, by="step", of=60, against=10, **said)
+    stands = {item.name: item.stands for item in found.assumptions}
+    whole = launched == 7000
+    assert (stands["complete"] == "recorded") == whole
+    assert found.difference.status == ("certified" if whole else "conditional")
 
 
 def test_misuse_is_refused():

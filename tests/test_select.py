@@ -18,6 +18,7 @@ from taut.draws.layout import draw_keys
 from taut.draws.rollouts import Rollouts
 from taut.draws.units import measure_units
 from taut.errors import LogError, UsageError
+from taut.logs.facts import LogFacts
 from taut.types import Status
 from taut.worlds import expected
 
@@ -331,6 +332,15 @@ def test_the_ledger_sums_to_delta(turned, target, beta):
     for item, event in zip(found.candidates, found.ledger, strict=False):
         spent = math.fsum(entry.delta for entry in item.certificate.ledger)
         assert spent <= event.delta + 1e-15
+
+
+def test_what_is_on_record_as_held_out_was_not_trained_on(turned):
+    """No warning of training where the log itself says that nothing was trained on its prompts."""
+    facts = LogFacts(held_out=True, ours=True, recorded=frozenset({"held_out"}))
+    log = replace(taut.as_rollouts(turned), facts=facts)
+    found = taut.select(log, target="reward", reward_range=(0, 1))
+    assert found.trained_on is None and found.chosen == 200
+    assert "Trained on these prompts" not in str(found)
 
 
 def test_trained_on_prompts_make_everything_an_estimate(turned):

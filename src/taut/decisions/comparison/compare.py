@@ -160,10 +160,24 @@ def _two_logs(logs, by, values, names, columns) -> tuple[list[Rollouts], tuple[s
             raise LogError(f"no {by} {value} in the log; it holds {known}.")
     if str(values[0]) == str(values[1]):
         raise UsageError(f"of and against are both {values[0]}; expected two that differ.")
+    log = _counted(log)
     return [log.take(rows[str(value)]) for value in values], (
         f"{by} {values[0]}",
         f"{by} {values[1]}",
     )
+
+
+def _counted(log: Rollouts) -> Rollouts:
+    """Return a log of which parts are to be taken, without its count where it is all there.
+
+    How many were launched is known of the whole alone: with it every part would look short.
+    """
+    facts = log.facts
+    if facts.launched_prompts is None or facts.rollouts_per_prompt is None:
+        return log
+    if len(log) != facts.launched_prompts * facts.rollouts_per_prompt:
+        return log
+    return replace(log, facts=replace(facts, launched_prompts=None))
 
 
 @dataclass(frozen=True, slots=True)

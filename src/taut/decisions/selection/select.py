@@ -57,6 +57,7 @@ from taut.decisions.selection.result import (
     SelectionSettings,
 )
 from taut.decisions.selection.worst import worst_assumptions, worst_checks
+from taut.draws.assumptions import HELD_OUT
 from taut.draws.joining import join_logs
 from taut.draws.layout import cell_keys
 from taut.engines.tables import Data, as_rollouts, is_candidates
@@ -126,6 +127,8 @@ def select(
     contest, clip, half = enter_contest(log, by, options, leader)
     options, names = contest.options, tuple(contest.certificates)
     found = _decide(contest, names)
+    assumptions = worst_assumptions(contest.certificates.values())
+    fitted = any(item.name == HELD_OUT and item.doubted for item in assumptions)
     return Selection(
         by=by,
         target=options.target,
@@ -144,8 +147,8 @@ def select(
         price=None if found.leader is None else _price(contest, found.leader),
         candidates=tuple(_candidate(contest, found, name) for name in names),
         ledger=_ledger(by, names, options.delta, half),
-        trained_on=TRAINED_ON if contest.whole.recurs and not options.held_out else None,
-        assumptions=worst_assumptions(contest.certificates.values()),
+        trained_on=TRAINED_ON if contest.whole.recurs and fitted else None,
+        assumptions=assumptions,
         health=worst_checks(contest.certificates.values()),
     )
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 ENDINGS = (".svg", ".png")
 _SCALE = 2.0  # pixels of a PNG for each of the chart
 _PAPER = "#ffffff"
+# All of one measure: a picture was laid out where it was drawn, not where it is shown.
+_FONT = "Arial, Helvetica, 'Liberation Sans', Arimo, sans-serif"
 
 
 def svg_of(chart: Chart, *, width: int = 640, dark: bool = False) -> str:
@@ -56,14 +58,16 @@ def altair_of(chart: Chart, *, width: int = 640) -> "altair.TopLevelMixin":
         import altair
     except ImportError as error:
         raise UsageError(f".chart() needs Altair: {_INSTALL}") from error
-    return altair.Chart.from_dict(sized(chart.spec, width))
+    return altair.Chart.from_dict(_spec(chart, width, False))
 
 
 _INSTALL = "install taut with its extra 'report'."
 
 
 def _spec(chart: Chart, width: int, dark: bool) -> dict[str, Any]:
-    return themed(sized(chart.spec, width), dark=dark)
+    spec = themed(sized(chart.spec, width), dark=dark)
+    spec["config"] = spec["config"] | {"font": _FONT}
+    return spec
 
 
 def _converter(what: object) -> Any:

@@ -179,7 +179,9 @@ def _chart(run: _Run, rows: Sequence[dict[str, Any]]) -> Iterator[Chart]:
     for line, (at, words) in enumerate(marks):
         layers += upright(at, words, line, across)
     guesses = [row["estimate"] for row in rows if row["lower"] is not None]
-    about = "Estimates, no guarantees" if guesses and all(guesses) else run.about
+    about = "Estimates, no guarantees" if all(guesses) else run.about
+    if not guesses:
+        about = "Learned reward alone: as it was measured"
     dashed = "Dashed bars: estimates, no guarantees" if any(guesses) and not all(guesses) else ""
     first, last = texts[0], texts[-1]
     moved = [(name, key) for key, name in _KEYS if name in series]

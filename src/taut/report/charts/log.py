@@ -70,7 +70,8 @@ def _calibration(judged: Judged) -> Chart:
     }
     units = "reward units" if judged.one_scale else "units of gold"
     y = {"type": "quantitative", "title": f"mean gold, {units}"}
-    y["scale"] = {"domain": padded(both, 0.05), "nice": False, "zero": False}
+    seen = [*both, *across] if judged.one_scale else both
+    y["scale"] = {"domain": padded(seen, 0.05), "nice": False, "zero": False}
     tooltip = said(at="learned", mean="gold, measured", said="gold, interval", n="labelled")
     ends = {"x": x, "y": {**y, "field": "lower"}, "y2": {"field": "upper"}, "tooltip": tooltip}
     layers: list[dict[str, Any]] = [
@@ -83,22 +84,23 @@ def _calibration(judged: Judged) -> Chart:
     ]
     if judged.one_scale:
         ideal = [{"learned": at, "gold": at} for at in across]
-        mark = {"type": "line", "style": "learned", "strokeDash": [5, 4], "clip": True}
+        mark = {"type": "line", "style": "learned", "strokeDash": [5, 4]}
         encoding = {"x": x, "y": {**y, "field": "gold"}}
         layers.insert(0, {"data": values(ideal), "mark": mark, "encoding": encoding})
     first, last = rows[0], rows[-1]
     told = f"Mean gold goes from {first['mean']} to {last['mean']} as learned reward grows"
-    level = f"hold at {level_text(1 - judged.delta)}, all at once"
+    level = f"Intervals hold at {level_text(1 - judged.delta)}, all at once"
     if not judged.range_declared:
-        level = "take the range of gold that was seen: to look at, not to certify by"
+        level = "Intervals take the range of gold that was seen: to look at, not to certify by"
     return chart(
         "calibration",
         "The judge against gold",
         f"{told}, from {first['at']} to {last['at']}.",
         {"data": values(rows), "layer": layers},
         subtitle=[
-            f"Labelled prompts in {len(bins)} bins of equal size; intervals {level}",
-            "Dashed: where learned reward is true" if judged.one_scale else "",
+            f"Labelled prompts in {len(bins)} bins of equal size"
+            + ("; dashed: where learned reward is true" if judged.one_scale else ""),
+            level,
         ],
         height=_HEIGHT,
     )

@@ -268,7 +268,6 @@ def _foundations(found: Selection, ink: Ink) -> list[RenderableType]:
     words += [] if settings.tau is None else [f"τ {near(settings.tau, 2)} nats for all"]
     aside = settings.draws_set_aside
     words += [f"{aside} draws set aside to choose τ"] if aside else []
-    words.append(f"prompts {'' if settings.held_out else 'not '}declared held out")
     note = "as it stands in the worst of them"
     lines: list[RenderableType] = [heading(ink, "What it rests on", note)]
     lines += assumption_table(found.assumptions, ink)
