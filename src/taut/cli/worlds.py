@@ -51,11 +51,3 @@ def demo(json_path, html_path):
 
     found = demonstrate(Path(taut.__file__).parent / "examples")
     show(found, json_path, html_path)
-    if json_path != "-":
-        last = found.steps[-1]
-        ends, known = last.certificates["reward"], last.truth.gold
-        inside = "inside" if last.covered["reward"] else "OUTSIDE"
-        click.echo(
-            f"  The true reward of step {last.step} is known: {known:.4f}, {inside} "
-            f"[{ends.lower:.4f}, {ends.upper:.4f}]. Learned: {last.proxy:.4f}."
-        )

@@ -331,6 +331,7 @@ class Line:
     points: Sequence[tuple[float, float]]
     style: str = ""
     dots: bool = False  # the points alone, not joined
+    letter: str = "*"  # where there are neither dots nor colours
 
 
 @dataclass(frozen=True)
@@ -377,15 +378,16 @@ class Chart:
     def _rows(self, width: int) -> list[list[tuple[str, str]]]:
         dots = [[0] * width for _ in range(self.height)]
         styles = [[""] * width for _ in range(self.height)]
+        letters = [[" "] * width for _ in range(self.height)]
         for line in self.lines:
             for x, y in self._places(line, width):
                 row, cell = self.height - 1 - y // 4, x // 2
                 dots[row][cell] |= _DOTS[x % 2][3 - y % 4]
-                styles[row][cell] = line.style
-        show = self._ascii if self.ink.ascii else self._braille
+                styles[row][cell], letters[row][cell] = line.style, line.letter
+        shown = [[chr(0x2800 + dot) if dot else " " for dot in row] for row in dots]
         return [
-            [(show(dot), style) for dot, style in zip(row, line, strict=True)]
-            for row, line in zip(dots, styles, strict=True)
+            [*zip(row, line, strict=True)]
+            for row, line in zip(letters if self.ink.ascii else shown, styles, strict=True)
         ]
 
     def _places(self, line: Line, width: int) -> Iterable[tuple[int, int]]:
@@ -412,14 +414,6 @@ class Chart:
         )
         x, y = (min(max(share, -4.0), 5.0) for share in place)
         return x * size[0], y * size[1]
-
-    @staticmethod
-    def _braille(dots: int) -> str:
-        return chr(0x2800 + dots) if dots else " "
-
-    @staticmethod
-    def _ascii(dots: int) -> str:
-        return "*" if dots else " "
 
 
 # Bits of a braille cell, by column and by row from the top (Unicode, block U+2800).

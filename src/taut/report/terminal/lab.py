@@ -3,19 +3,22 @@
 Nothing is computed here.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from taut.report.digits import count, interval, level_text, near, up
+from taut.report.digits import count, decimals_for, interval, level_text, near, up
+from taut.report.names import TARGET_NAMES
 from taut.report.terminal.certificate import certificate_lines
 from taut.report.terminal.charts import Axis, Chart, Ink, Line, Ruler, Span
 from taut.report.terminal.layout import (
     LABEL,
     NUMBER,
     PICTURE,
+    PROSE,
     Report,
     grid,
     heading,
@@ -39,7 +42,7 @@ def _lab(found: Any, ink: Ink) -> list[RenderableType]:
     first = []
     if found.audit is not None:
         first = [[_audited(found, ink)], certificate_lines(found.audit, ink)]
-    parts = (_verdict, _chart, _table, _examples, _foundations)
+    parts = (_verdict, _chart, _table, _examples, _foundations, _related)
     return spaced([*first, *(part(found, ink) for part in parts)])
 
 
@@ -127,15 +130,19 @@ def _chart(found: Any, ink: Ink) -> list[RenderableType]:
     edge = 0.03 * (steps[-1] - steps[0])
     ends = [row.certificates["reward"] for row in rows]
     bars = [
-        Line([(step, end.lower), (step, end.upper)], CERTIFIED)
+        Line([(step, end.lower), (step, end.upper)], CERTIFIED, letter="|")
         for step, end in zip(steps, ends, strict=True)
     ]
     bands = [
-        Line([(step, getattr(end, side)) for step, end in zip(steps, ends, strict=True)], CERTIFIED)
+        Line(
+            [(step, getattr(end, side)) for step, end in zip(steps, ends, strict=True)],
+            CERTIFIED,
+            letter=".",
+        )
         for side in ("lower", "upper")
     ]
-    learned = Line([(row.step, row.proxy) for row in rows], LEARNED)
-    true = Line([(row.step, row.truth.gold) for row in rows], TRUE)
+    learned = Line([(row.step, row.proxy) for row in rows], LEARNED, letter="o")
+    true = Line([(row.step, row.truth.gold) for row in rows], TRUE, letter="x")
     chart = Chart(
         ink,
         Axis(steps[0] - edge, steps[-1] + edge),
@@ -149,27 +156,30 @@ def _chart(found: Any, ink: Ink) -> list[RenderableType]:
 
 def _legend(ink: Ink) -> Text:
     text = ink.text("mean reward:", "dim")
-    kinds = (("learned", LEARNED), ("true", TRUE), ("certificate of the true one", CERTIFIED))
-    for name, style in kinds:
-        text.append("   ").append_text(ink.text(f"{ink.mark('line') * 2} {name}", style))
+    kinds = (("learned", LEARNED, "o"), ("true", TRUE, "x"))
+    for name, style, letter in (*kinds, ("certificate of the true one", CERTIFIED, ".")):
+        mark = letter if ink.ascii else ink.mark("line")
+        text.append("   ").append_text(ink.text(f"{mark * 2} {name}", style))
     return text
 
 
 def _table(found: Any, ink: Ink) -> list[RenderableType]:
     axis = Axis(*found.settings["reward_range"])
     chosen = found.selection.chosen
-    titles = ("step", "learned", "true", "certificate", "", "shift", "KL", "truth")
+    titles = ("step", "learned", "true", "", "certificate", "shift", "KL", "truth")
     cells = [[ink.text(title, "dim") for title in titles]]
     cells += [_row(row, row.step == chosen, axis, ink) for row in found.steps]
     rulers = [Ruler(ink, axis, labels=labels) for labels in (False, True)]
     cells += [["", "", "", ruler, "", "", "", ""] for ruler in rulers]
     cells[-1][6] = ink.text("nats", "dim")
     columns = [NUMBER, NUMBER, NUMBER, PICTURE, NUMBER, NUMBER, NUMBER, LABEL]
+    kept: Sequence[int] = range(len(columns))
     if ink.narrow:  # no room for the picture, the shift and the KL
-        kept = (0, 1, 2, 4, 7)
-        cells[0][4] = cells[0][3]
-        cells = [[row[place] for place in kept] for row in cells[:-2]]
-        columns = [columns[place] for place in kept]
+        kept, cells = (0, 1, 2, 4, 7), cells[:-2]
+    elif not ink.wide:
+        kept = (0, 1, 2, 3, 4, 7)
+    cells = [[row[place] for place in kept] for row in cells]
+    columns = [columns[place] for place in kept]
     table = grid(*columns, expand=not ink.narrow)
     for row in cells:
         table.add_row(*row)
@@ -210,6 +220,52 @@ def _examples(found: Any, ink: Ink) -> list[RenderableType]:
         lines.append(ink.text(f"step {row.step}, asked “{row.prompt}”: {scores}", "dim"))
         lines.append(Padding(ink.text(row.response or "(nothing)"), (0, 0, 0, 2)))
     return lines
+
+
+def related_rows(found: Any) -> list[tuple[str, str, str]]:
+    """Say of the audited step how its intervals differ: what each is about, its ends, and why.
+
+    Nothing where no audit of it is at hand.
+    """
+    audit, last = found.audit, found.steps[-1]
+    if audit is None or (reward := audit.targets["reward"]).lower is None:
+        return []
+    alone, main = (reward.lower, reward.upper), (audit.lower, audit.upper)
+    together = last.certificates["reward"]
+    all_at_once = (together.lower, together.upper)
+    digits = decimals_for(min(high - low for low, high in (alone, all_at_once)), steps=20)
+    level, steps = level_text(found.level), len(found.steps)
+    inside = "inside" if last.covered["reward"] else "OUTSIDE"
+    known = f"known here: {inside} the interval of all {steps} steps"
+    rows = [("learned", near(last.proxy, digits), "measured; what the policy was trained for")]
+    if reward.proxy is not None:
+        new = interval(reward.proxy.lower, reward.proxy.upper, digits)
+        rows.append(("learned, on new prompts", new, "what other prompts could change"))
+    rows += [
+        ("true", interval(*alone, digits), f"this step by itself, {level}"),
+        (
+            f"true, all {steps} steps",
+            interval(*all_at_once, digits),
+            f"at once, {level}: wider, since whoever looks at {steps} may pick the luckiest",
+        ),
+    ]
+    if audit.target != "reward":
+        name = f"true {TARGET_NAMES[audit.target]}"
+        why = "less what leaving the reference costs: the certificate above"
+        rows.append((name, interval(*main, digits), why))
+    rows.append(("truth", near(last.truth.gold, digits), known))
+    return rows
+
+
+def _related(found: Any, ink: Ink) -> list[RenderableType]:
+    rows = related_rows(found)
+    if not rows:
+        return []
+    table = grid(LABEL, NUMBER, PROSE)
+    for name, ends, why in rows:
+        table.add_row(ink.text(name), ink.text(ends), ink.text(why, "dim"))
+    title = f"Step {found.steps[-1].step} in several intervals"
+    return [heading(ink, title, "mean reward, reward units"), table]
 
 
 def _foundations(found: Any, ink: Ink) -> list[RenderableType]:

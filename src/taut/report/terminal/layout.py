@@ -10,11 +10,11 @@ from typing import IO
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.segment import Segment
-from rich.table import Table
+from rich.table import Column, Table
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from taut.report.terminal.charts import LEAST_PICTURE, Ink
+from taut.report.terminal.charts import LEAST_PICTURE, Ink, Ruler
 
 WIDEST = 108
 INDENT = 2
@@ -34,13 +34,23 @@ class Report:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = min(options.max_width, WIDEST)
-        ink = Ink(width=max(width - 2 * INDENT, 1), ascii=options.ascii_only)
+        plain = options.ascii_only or _is_poor(console)
+        ink = Ink(width=max(width - 2 * INDENT, 1), ascii=plain)
         body = Group("", *self.build(ink), "")
         inside = options.update(width=ink.width, height=None)
         for line in console.render_lines(body, inside, pad=False):
             trimmed = _without_trailing_blanks(line)
             yield from [Segment(" " * INDENT), *trimmed] if trimmed else []
             yield Segment.line()
+
+
+# Terminals without braille, bullets and box drawing, whatever the encoding.
+_POOR = ("dumb", "unknown", "linux", "vt100", "vt102", "vt220")
+
+
+def _is_poor(console: Console) -> bool:
+    """Whether a terminal cannot show what its encoding could carry."""
+    return console.is_terminal and os.environ.get("TERM", "").lower() in _POOR
 
 
 def _without_trailing_blanks(line: Sequence[Segment]) -> list[Segment]:
@@ -135,6 +145,56 @@ def heading(ink: Ink, title: str, note: str = "") -> Text:
     return text.append("  ").append_text(ink.text(note, "dim")) if note else text
 
 
+class Grid(Table):
+    """A table without lines that cuts no word off.
+
+    Where the line is too short its pictures go; where it still is, a row is its cells one after the
+    other, as a sentence that may break between words.
+    """
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self._needed() <= options.max_width:
+            yield from super().__rich_console__(console, options)
+            return
+        columns = [column for column in self.columns if column.ratio is None]
+        rows = [row for row in self._rows(self.columns) if not any(map(_is_ruler, row))]
+        rows = [
+            [cell for cell, column in zip(row, self.columns, strict=True) if column in columns]
+            for row in rows
+        ]
+        if len(columns) < len(self.columns):
+            fewer = Grid.grid(padding=self.padding)
+            for column in columns:
+                look = {"justify": column.justify, "overflow": column.overflow}
+                fewer.add_column(no_wrap=column.no_wrap, **look)
+            for row in rows:
+                fewer.add_row(*row)
+            yield fewer
+            return
+        for row in rows:
+            shown = [cell if isinstance(cell, Text) else Text(str(cell)) for cell in row]
+            told = Text("  ").join(cell for cell in shown if cell.plain.strip())
+            first, *rest = told.wrap(console, max(options.max_width - INDENT, 1))
+            yield first
+            yield from (Text(" " * INDENT).append_text(line) for line in rest)
+
+    @staticmethod
+    def _rows(columns: Sequence[Column]) -> list[tuple[RenderableType, ...]]:
+        return [*zip(*(column.cells for column in columns), strict=True)]
+
+    def _needed(self) -> int:
+        """Return the width in which nothing is cut off."""
+        least = (
+            _least(column.ratio is not None, not column.no_wrap, [*column.cells])
+            for column in self.columns
+        )
+        return sum(least) + self.padding[1] * (len(self.columns) - 1)
+
+
+def _is_ruler(cell: RenderableType) -> bool:
+    return isinstance(cell, Ruler)
+
+
 LABEL: Mapping = {"no_wrap": True}
 NUMBER: Mapping = {"no_wrap": True, "justify": "right"}
 PICTURE: Mapping = {"ratio": 1, "no_wrap": True}
@@ -145,7 +205,7 @@ Cells = Sequence[RenderableType]
 
 def grid(*columns: Mapping, gap: int = 2, expand: bool = False) -> Table:
     """Return a table without lines; a column is a dict of rich's column options."""
-    table = Table.grid(padding=(0, gap, 0, 0), expand=expand)
+    table = Grid.grid(padding=(0, gap, 0, 0), expand=expand)
     for options in columns:
         table.add_column(**options)
     return table
@@ -175,9 +235,12 @@ def titled(
     """
     titles = [ink.text(title, "dim") for title, _ in columns]
     cells = zip(titles, *rows, strict=True)
-    least = [_least(options, column) for (_, options), column in zip(columns, cells, strict=True)]
-    kept, dropped = list(range(len(columns))), iter(spare)
+    least = [
+        _least(options is PICTURE, options is PROSE, column)
+        for (_, options), column in zip(columns, cells, strict=True)
+    ]
     names = [title for title, _ in columns]
+    kept, dropped = list(range(len(columns))), (name for name in spare if name in names)
 
     def needed(between: int) -> int:
         return sum(least[at] for at in kept) + between * (len(kept) - 1)
@@ -195,12 +258,17 @@ def titled(
     return table
 
 
-def _least(options: Mapping, cells: Cells) -> int:
+def _least(picture: bool, prose: bool, cells: Cells) -> int:
     """Return the width that a column needs so that nothing in it is cut off."""
-    if options is PICTURE:
-        return LEAST_PICTURE
-    widest = max(cell.cell_len if isinstance(cell, Text) else len(str(cell)) for cell in cells)
-    return min(widest, LEAST_PROSE) if options is PROSE else widest
+    sizes = [
+        cell.cell_len if isinstance(cell, Text) else len(cell)
+        for cell in cells
+        if isinstance(cell, Text | str)
+    ]
+    widest = max(sizes, default=0)
+    if picture:
+        return max(widest, LEAST_PICTURE)
+    return min(widest, LEAST_PROSE) if prose else widest
 
 
 def flow(text: str, ink: Ink, separator: str = " · ") -> list[Text]:

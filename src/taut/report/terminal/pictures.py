@@ -12,6 +12,7 @@ from taut.report.terminal.charts import STATUS_STYLES, Axis, Ink, Ruler, SignedB
 from taut.report.terminal.layout import LABEL, NUMBER, PICTURE, flow, grid, heading
 from taut.report.wording import Ends, ends
 
+THEORY = "theory: docs/theory.md of taut, with proofs"
 LONGEST_NOTE = 28  # cells; longer notes stand below a picture instead of squeezing it
 
 
@@ -41,7 +42,7 @@ def interval_lines(found: Certificate, ink: Ink) -> list[RenderableType]:
     for row in rows:
         table.add_row(*_cells(row, axis, measured, digits, ink))
     table.add_row("", Ruler(ink, axis, labels=False), "", "")
-    table.add_row("", Ruler(ink, axis, labels=True), ink.text("reward units", "dim"), "")
+    table.add_row("", Ruler(ink, axis, labels=True), ink.text(wording.units_of(found), "dim"), "")
     return [table]
 
 
@@ -98,6 +99,8 @@ def term_lines(found: Certificate, ink: Ink) -> list[RenderableType]:
     if not beside:
         said = [f"{TERM_NAMES[name]}: {note}" for name, note in notes.items() if note]
         lines += flow(" · ".join(said), ink)
+    if any(entry.source for _, entry in entries):
+        lines.append(ink.text(THEORY, "dim"))
     for line in statements.log_ratio_lines(found):
         lines += flow(line, ink)
     return lines
@@ -105,8 +108,8 @@ def term_lines(found: Certificate, ink: Ink) -> list[RenderableType]:
 
 def _note(entry: TermResult) -> str:
     """Return how a term was bounded: its route and the section of the theory."""
-    source = entry.source.replace("theory ", "")
-    return ", ".join(part for part in (statements.route_name(entry.route), source) if part)
+    route = statements.route_name(entry.route)
+    return ", ".join(part for part in (route, entry.source) if part)
 
 
 def _term_cells(

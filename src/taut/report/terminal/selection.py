@@ -161,8 +161,17 @@ def _unlabelled(found: Selection) -> str:
 
 
 def _axis(found: Selection) -> Axis:
-    numbers = [value for row in found.candidates for value in (*(ends(row) or ()), row.proxy)]
+    numbers = [value for row in found.candidates for value in (*(ends(row) or ()), _on_axis(row))]
     return axis_for([value for value in numbers if value is not None] or [0.0, 1.0])
+
+
+def _on_axis(row: Candidate) -> float | None:
+    """Return the measured value, which stands beside intervals of the same scale alone."""
+    return row.proxy if wording.one_scale(row.certificate) else None
+
+
+def _units(found: Selection) -> str:
+    return wording.units_of(found.candidates[0].certificate)
 
 
 def _table(found: Selection, ink: Ink) -> list[RenderableType]:
@@ -176,7 +185,7 @@ def _table(found: Selection, ink: Ink) -> list[RenderableType]:
         ("as the best", LABEL),
     )
     rows = [_cells(row, found, axis, digits, ink) for row in found.candidates]
-    unit = ink.text("reward units", "dim")
+    unit = ink.text(_units(found), "dim")
     rulers = [
         ("", "", Ruler(ink, axis, labels=False), "", "", ""),
         ("", "", Ruler(ink, axis, labels=True), unit, "", ""),
@@ -193,7 +202,7 @@ def _cells(
     return [
         ink.text(row.value, strong),
         ink.text("–" if row.proxy is None else near(row.proxy, digits)),
-        Span(ink, axis, both, point=row.proxy, style=STATUS_STYLES.get(row.status, "")),
+        Span(ink, axis, both, point=_on_axis(row), style=STATUS_STYLES.get(row.status, "")),
         ink.text(interval(*both, digits) if both else "–", strong),
         ink.status(row.status),
         ink.text(verdict_of(row, found), strong or "dim"),
@@ -229,7 +238,7 @@ def _differences(found: Selection, ink: Ink) -> list[RenderableType]:
         "Who is excluded, and how far the choice may be below the best, hold together with the "
         "certificates; an interval in this table holds on its own."
     )
-    title = heading(ink, f"Less {_name(found, found.leader)}", "reward units")
+    title = heading(ink, f"Less {_name(found, found.leader)}", _units(found))
     return [title, titled(ink, columns, rows, spare=("shared", "gold")), ink.text(told, "dim")]
 
 

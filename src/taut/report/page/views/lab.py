@@ -7,7 +7,7 @@ from taut.report.digits import count, interval, level_text, near
 from taut.report.page.blocks import Block, Card, Figure, Section, Status, Table, Text, View
 from taut.report.page.views import parts
 from taut.report.page.views.certificate import certificate_view
-from taut.report.terminal.lab import lab_sentences, made_lines
+from taut.report.terminal.lab import lab_sentences, made_lines, related_rows
 
 _DIGITS = 3
 
@@ -28,6 +28,14 @@ def lab_view(found: Any) -> View:
         Section("examples", "One response each", _examples(found), "The first that was drawn."),
         Section("made", "How the experiment was made", [*map(Text, made_lines(found))]),
     ]
+    rows = related_rows(found)
+    if rows:
+        told = "Mean reward, reward units: what each interval is about, and why it differs."
+        table = Table(("what", "interval", "why it differs"), rows, {1}, "Intervals of one step")
+        run.insert(
+            1,
+            Section("related", f"Step {found.steps[-1].step} in several intervals", [table], told),
+        )
     sentences = lab_sentences(found)
     if found.audit is None:
         level, settings = level_text(found.level), found.settings
