@@ -177,6 +177,9 @@ def _matrix(found: Selection) -> Chart:
     words = "▲ the row is above the column · ▼ below · a dot: not told apart"
     if any(cell["verdict"].startswith("seems") for cell in cells):
         words += " · △ ▽ by an estimate"
+    worth = f"All verdicts hold together at {level_text(found.level)}, with the certificates"
+    if not any(item.status in _SOUND for item in found.candidates):
+        worth = "Estimates, no guarantees"
     few = f"The first {_MOST} of {len(found.candidates)}" if len(found.candidates) > _MOST else ""
     return chart(
         "matrix",
@@ -184,7 +187,7 @@ def _matrix(found: Selection) -> Chart:
         f"Of {len(names)} candidates, {told} pairs are told apart. {words}.",
         {"data": values(cells), "layer": layers},
         subtitle=[
-            f"All verdicts hold together at {level_text(found.level)}, with the certificates",
+            worth,
             words,
             few,
         ],

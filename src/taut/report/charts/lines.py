@@ -23,13 +23,14 @@ class _Run:
     """What moves along a run.
 
     Attributes:
-        name, over: The chart's name, and what its title says it goes over.
+        name, of, over: The chart's name, what is learned and certified, and over what.
         across, up: Titles of the axes, with units.
         about: How the certificates hold.
         marks: Places of the abscissa with words.
     """
 
     name: str
+    of: str
     over: str
     across: str
     up: str
@@ -83,11 +84,11 @@ def _steps(
         about += ". Learned reward has a scale, and a chart, of its own"
     at = _above_from(rows)
     marks += [] if at is None else [(at, "learned above certified")]
-    run = _Run("steps", "steps", "training step", f"mean {target}, {units}", about, marks)
+    run = _Run("steps", target, "steps", "training step", f"mean {target}, {units}", about, marks)
     yield from _chart(run, rows)
     if apart:
         up = f"mean learned {target}, reward units"
-        yield from _chart(_Run("learned", "steps", "training step", up, ""), alone)
+        yield from _chart(_Run("learned", target, "steps", "training step", up, ""), alone)
 
 
 def lab_charts(found: Any) -> Iterator[Chart]:
@@ -108,11 +109,13 @@ def lab_charts(found: Any) -> Iterator[Chart]:
     marks += [] if choice is None else [(float(choice), "chosen")]
     if turn.seen_from is not None:
         marks.append((float(turn.seen_from), "learned above certified"))
-    yield from _chart(_Run("steps", "steps", "training step", up, about, marks), rows)
+    yield from _chart(_Run("steps", "reward", "steps", "training step", up, about, marks), rows)
     roots = {item.step: max(item.kl, 0.0) ** 0.5 for item in found.steps}
     over_kl = [{**row, "x": roots[row["x"]]} for row in rows]
     marks = [(roots[at], text) for at, text in marks if at in roots]
-    yield from _chart(_Run("kl", "√KL", "√KL to the reference, √nats", up, about, marks), over_kl)
+    yield from _chart(
+        _Run("kl", "reward", "√KL", "√KL to the reference, √nats", up, about, marks), over_kl
+    )
 
 
 def _step(
@@ -160,6 +163,8 @@ def _chart(run: _Run, rows: Sequence[dict[str, Any]]) -> Iterator[Chart]:
         "title": run.across,
         "scale": {"zero": False, "nice": False, "domain": across},
     }
+    if run.over == "steps":
+        x["axis"] = {"tickMinStep": 1}
     y = {"type": "quantitative", "title": run.up}
     low, high = padded(numbers)
     marks = _gathered(run.marks)
@@ -185,10 +190,11 @@ def _chart(run: _Run, rows: Sequence[dict[str, Any]]) -> Iterator[Chart]:
     dashed = "Dashed bars: estimates, no guarantees" if any(guesses) and not all(guesses) else ""
     first, last = texts[0], texts[-1]
     moved = [(name, key) for key, name in _KEYS if name in series]
-    words = ", ".join(f"{name} from {first[key]} to {last[key]}" for name, key in moved)
+    words = "; ".join(f"{name} {first[key]} at first, {last[key]} at last" for name, key in moved)
     words += "".join(f"; at {short(at)}: {text}" for at, text in marks)
-    against = "Learned against certified reward"
-    title = against if _SERIES[1] in series and _SERIES[0] in series else series[0].capitalize()
+    title = f"Learned against certified {run.of}"
+    if not (_SERIES[1] in series and _SERIES[0] in series):
+        title = f"{'Certified' if _SERIES[1] in series else 'Learned'} {run.of}"
     yield chart(
         run.name,
         f"{title} over {run.over}",

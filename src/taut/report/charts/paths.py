@@ -6,6 +6,7 @@ from typing import Any
 from taut.decisions.stopping.result import MonitorResult, Point, WatchResult
 from taut.report.charts.chart import Chart, chart, level_line, said, values
 from taut.report.digits import count, decimals_for, interval, level_text, near, short
+from taut.types import Status
 
 _HEIGHT = 280
 
@@ -14,7 +15,8 @@ def monitor_charts(found: MonitorResult) -> Iterator[Chart]:
     """Return the path of a monitor."""
     goal, level = found.settings.require_lower, found.interval.level
     title, units = "The interval as draws came", "units of the values"
-    yield from _path("path", title, found.path, units, goal, level)
+    worth = f"Holds after every draw at once, at {level_text(level)}"
+    yield from _path("path", title, found.path, units, goal, worth)
 
 
 def watch_charts(found: WatchResult) -> Iterator[Chart]:
@@ -22,15 +24,19 @@ def watch_charts(found: WatchResult) -> Iterator[Chart]:
     settings, units = found.settings, "reward units"
     if found.of == "gold" and settings.gold_range not in (None, settings.reward_range):
         units = "units of gold" if found.target == "reward" else units
+    of_all = found.status if found.of == "gold" else found.learned_status
     for item in found.series:
         name = "path" if item.value is None else f"path {item.value}"
         what = "" if item.value is None else f" of {settings.by} {item.value}"
         title, goal = f"The interval{what} as draws came", settings.require_lower
-        yield from _path(name, title, item.path, units, goal, item.interval.level)
+        worth = f"Holds after every draw at once, at {level_text(item.interval.level)}"
+        if Status.ESTIMATED in (item.interval.status, of_all):
+            worth = "An estimate, no guarantee"
+        yield from _path(name, title, item.path, units, goal, worth)
 
 
 def _path(
-    name: str, title: str, path: Sequence[Point], units: str, goal: float | None, level: float
+    name: str, title: str, path: Sequence[Point], units: str, goal: float | None, worth: str
 ) -> Iterator[Chart]:
     if len(path) < 2:
         return
@@ -74,8 +80,8 @@ def _path(
         f"After {count(last['n'], 'draw')} the mean lies in {last['said']}.",
         {"data": values(rows), "layer": layers},
         subtitle=[
-            f"Holds after every draw at once, at {level_text(level)}",
-            f"Band: certified · line: mean so far{asked}",
+            worth,
+            f"Band: the interval · line: mean so far{asked}",
         ],
         height=_HEIGHT,
     )

@@ -169,4 +169,6 @@ def _curve(
         layers.append(level_line(asked, "y", {"style": "quiet", "strokeDash": [4, 3]}))
     told = f"At {mine['at']} {across} the forecast width is {mine['said']} reward units."
     below = " · ".join(text for text in (about, wanted) if text)
-    return chart(name, title, told, {"layer": layers}, subtitle=below, height=_HEIGHT)
+    return chart(
+        name, title, told, {"layer": layers}, subtitle=below[:1].upper() + below[1:], height=_HEIGHT
+    )
