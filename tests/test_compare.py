@@ -9,7 +9,9 @@ import pytest
 import taut
 from check import assert_misses_at_most, misses_more_than
 from taut import cli
-from taut.decisions.comparison import compare as module
+from taut.decisions.contest import differences as module
+from taut.decisions.contest import matching, pairs
+from taut.decisions.contest.hacked import told_ends
 from taut.logs.facts import LogFacts
 
 SAID = {"declare": "held-out,complete,random-labels", "reward_range": (0, 1), "target": "reward"}
@@ -36,6 +38,7 @@ CELLS = {
     "partly shared": {"shared": 0.6},
     "different K": {"per": (1, 3)},
     "none shared": {"shared": 0.0},
+    "labels of different prompts": {"labels": (0.5, 0.5)},
     "gold on one side only": {"labels": (1.0, 0.0)},
 }
 
@@ -48,11 +51,7 @@ def test_claims_hold_together(cell):
         a, b = pair(np.random.default_rng(seed), **CELLS[cell])
         found = taut.compare(a, b, delta=delta, **SAID)
         wrong = not found.learned_difference.lower <= 0 <= found.learned_difference.upper
-        true = found.difference
-        if true.status in ("certified", "conditional"):
-            wrong |= not true.lower <= 0 <= true.upper
-        else:
-            assert cell == "gold on one side only" and found.verdict == "cannot_tell"
+        wrong |= not found.difference.lower <= 0 <= found.difference.upper
         missed += wrong
     assert_misses_at_most(missed, trials, delta, cell)
 
@@ -73,14 +72,112 @@ def test_the_check_rejects_stakes_on_the_wrong_side(monkeypatch):
     assert misses_more_than(missed, trials, 0.2), missed
 
 
+def test_the_check_rejects_a_prompt_at_two_places(monkeypatch):
+    """Few draws of one side, used again for each of many of the other: the same check sees it."""
+    honest = matching.line_up
+
+    def again(one, other, *, match):
+        found = honest(one, other, match=match)
+        few, many = found.one.rows[:4], found.other.rows
+        ones = matching.Members(np.resize(few, len(many)), np.arange(len(many) + 1))
+        others = matching.Members(many, np.arange(len(many) + 1))
+        labelled, matched = (np.full(len(many), known) for known in (found.labelled.any(), True))
+        return matching.Lined(ones, others, labelled, matched, found.shared)
+
+    monkeypatch.setattr(pairs, "line_up", again)
+    trials, missed = 40, 0
+    for seed in range(trials):
+        found = taut.compare(*pair(np.random.default_rng(seed), shared=0.0), delta=0.2, **SAID)
+        missed += not found.difference.lower <= 0 <= found.difference.upper
+    assert misses_more_than(missed, trials, 0.2), missed
+
+
+@pytest.mark.parametrize("match", [False, True])
+def test_no_prompt_stands_at_two_places_and_none_goes_by_its_values(match):
+    """Any sharing, any labels: places are independent, each side's mean over them is whole."""
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        sides = [side_of(rng, rng.integers(2, 40), rng.random()) for _ in range(2)]
+        lined = matching.line_up(*sides, match=match)
+        used = []
+        for place in range(len(lined)):
+            keys = [
+                side.key[at.rows[slice(*at.starts[place : place + 2])]]
+                for side, at in zip(sides, (lined.one, lined.other), strict=True)
+            ]
+            assert all(map(len, keys))
+            same = set(keys[0].tolist()) == set(keys[1].tolist())
+            assert same != lined.matched[place]
+            used.append(set(np.concatenate(keys).tolist()))
+            if lined.labelled[place]:
+                for side, key in zip(sides, keys, strict=True):
+                    assert not np.isnan(side.gold[np.isin(side.key, key)]).any()
+        assert sum(map(len, used)) == len(set().union(*used, set()))
+        if not match:
+            assert len(lined) == lined.shared and not lined.matched.any()
+
+
+def side_of(rng, draws, labelled):
+    gold = np.where(rng.random(draws) < labelled, rng.random(draws), np.nan)
+    keys = rng.choice(50, draws, replace=False).astype(np.uint64)
+    return pairs.Draws(keys, rng.random(draws), gold, np.zeros(draws), False)
+
+
+def width(found):
+    return found.difference.upper - found.difference.lower
+
+
+def test_matching_beats_the_difference_of_two_certificates():
+    """Of disjoint prompts, of labels of different ones, of shared ones in part; other K too."""
+    for given in ({"shared": 0.0}, {"labels": (0.5, 0.5)}, {"shared": 0.5, "per": (1, 4)}):
+        a, b = pair(np.random.default_rng(3), 400, **given)
+        found = taut.compare(a, b, **SAID)
+        apart = [taut.audit(log, **SAID, delta=0.0375 / 2) for log in (a, b)]
+        assert found.difference.kind == "matched"
+        assert width(found) <= 0.8 * sum(item.upper - item.lower for item in apart)
+        alike = [item.name for item in found.assumptions if item.name == "same-prompts"]
+        assert bool(alike) == ("shared" in given)
+        assert found.difference.status == ("conditional" if alike else "certified")
+
+
+def test_gold_on_one_side_bounds_the_other_by_its_range():
+    """Nothing is better than the range allows: a is nearly perfect, so that b is little better."""
+    a, b = pair(np.random.default_rng(3), 400, labels=(1.0, 0.0))
+    a["gold"] = np.full(400, 0.99)
+    found = taut.compare(a, b, margin=0.1, **SAID)
+    assert (found.verdict, found.difference.kind) == ("no_worse", "certificates")
+    assert found.difference.mean is None and found.difference.lower >= -0.05
+
+
+def test_a_list_of_prompts_is_paired_by_prompt():
+    a, b = pair(np.random.default_rng(0), 300)
+    found = taut.compare(a, b, prompts="list", **SAID)
+    assert (found.difference.kind, found.difference.shared) == ("gold", 300)
+    assert width(found) <= 0.08
+
+
+def test_costs_without_a_bound_leave_the_learned_difference_open():
+    a, b = pair(np.random.default_rng(0), 100)
+    for log in (a, b):
+        log["log_ratio"] = np.random.default_rng(1).normal(0.5, 1, 100)
+    asked = SAID | {"target": "objective", "beta": 0.05, "tau": None}
+    found = taut.compare(a, b, **asked)
+    assert found.learned_difference.lower is None and found.hacked == "cannot_tell"
+    assert found.difference.kind == "certificates"
+
+
+def test_sentences_keep_small_scales_and_large_ones():
+    assert told_ends(0.00012345, 0.00023) == "0.00012 to 0.00023"
+    assert told_ends(-61234.5, -51000.2) == "-61235 to -51000"
+
+
 def test_pairing_pays():
     """With correlation .7, the difference is at most .6 as wide as that of two certificates."""
     a, b = pair(np.random.default_rng(3), 500)
     found = taut.compare(a, b, **SAID)
     apart = [taut.audit(log, **SAID, delta=0.025) for log in (a, b)]
-    width = sum(item.upper - item.lower for item in apart)
     assert found.difference.kind == "gold"
-    assert found.difference.upper - found.difference.lower <= 0.6 * width
+    assert width(found) <= 0.6 * sum(item.upper - item.lower for item in apart)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +262,8 @@ def test_what_happened_in_the_lab_is_one_sentence(monkeypatch, capsys, tmp_path)
     )  # fmt: skip
     told = " ".join(text.split())
     assert status == 0
-    assert "Hacked: step 60 gained 0.100 to 0.116 of learned reward over step 10, and lost" in told
+    gained = "Hacked: step 60 gained 0.100 to 0.116 of learned reward over step 10"
+    assert f"{gained}, and lost 0.521 to 0.601 of true reward." in told
     document = json.loads(out.read_text())
     assert document["schema"] == "taut.comparison/1"
     assert (document["verdict"], document["hacked"]) == ("b_better", "yes")

@@ -13,7 +13,8 @@ import taut
 from check import assert_misses_at_most, misses_more_than
 from taut import cli
 from taut.auditing.options import Options
-from taut.decisions.selection import contest as checkpoint
+from taut.decisions.contest import contest as checkpoint
+from taut.decisions.selection import rivals
 from taut.draws.layout import draw_keys
 from taut.draws.rollouts import Rollouts
 from taut.draws.units import measure_units
@@ -115,12 +116,12 @@ def test_the_check_rejects_certificates_not_corrected_for_choosing(monkeypatch):
 
 def test_the_check_rejects_comparisons_not_corrected_for_choosing(monkeypatch):
     """Planted mistake: comparisons at delta / 2 each, however many candidates there are."""
-    honest = checkpoint.paired_difference
+    honest = rivals.paired_difference
 
     def uncorrected(one, other, *, etas, **settings):
         return honest(one, other, etas=(0.2, 0.2), **settings)
 
-    monkeypatch.setattr(checkpoint, "paired_difference", uncorrected)
+    monkeypatch.setattr(rivals, "paired_difference", uncorrected)
     worlds = equal_worlds("coin", 20, 7)
     found = count_failures(60, lambda seed: worlds, 60, 60, 0.2)
     assert misses_more_than(found["best kept"], 60, 0.2), found
@@ -237,12 +238,12 @@ def test_paired_differences_are_narrower_than_two_intervals():
 
 
 def test_unshared_prompts_are_compared_by_their_intervals():
-    """Without shared prompts nothing is paired, and all of delta goes to the certificates."""
+    """Without shared prompts nothing is paired: certificates get all but a twentieth."""
     found = taut.select(hard_and_easy(2, 200, shared=False), **REWARD)
     assert found[0].comparison.kind == "certificates"
     ends = [item.certificate for item in found.candidates]
     assert found[0].comparison.lower == pytest.approx(ends[0].lower - ends[1].upper)
-    assert [item.delta for item in found.ledger] == [0.025, 0.025]
+    assert [item.delta for item in found.ledger] == pytest.approx([0.02375, 0.02375, 0.0025])
     assert found.remaining == (0, 1)
 
 
@@ -322,6 +323,28 @@ def test_choosing_has_its_price(turned):
     price = taut.select(turned, **REWARD).price
     assert price.width > price.width_alone > 0
     assert price.lower_given_up > 0
+
+
+def test_what_the_favourite_gained_is_told_with_its_intervals():
+    """In the lab run the favourite lost; of a log whose proxy is right it gained; else unknown."""
+    lab = taut.__path__[0] + "/examples/goodhart.parquet"
+    found = taut.select(lab, **REWARD).hacked
+    assert (found.verdict, found.candidate, found.against) == ("yes", 60, 10)
+    assert found.difference.upper < 0 < found.learned_difference.lower
+    honest = taut.select(np_log(gain=0.1), **REWARD)
+    assert honest.over_optimised == "no" and honest.hacked.verdict == "no"
+    assert (honest.hacked.candidate, honest.hacked.against) == (2, 0)
+    equal = taut.select(np_log(gain=0.0), **REWARD).hacked
+    assert equal.verdict == "cannot_tell"
+
+
+def np_log(gain, steps=3, n=300):
+    rng = np.random.default_rng(0)
+    ease = np.tile(rng.normal(0.4, 0.15, n), steps)
+    up = ease + gain * np.repeat(np.arange(steps), n)
+    gold, reward = (np.clip(up + rng.normal(0, 0.05, steps * n), 0, 1) for _ in range(2))
+    prompt, step = np.tile(np.arange(n), steps), np.repeat(np.arange(steps), n)
+    return {"prompt_id": prompt, "step": step, "reward": reward, "gold": gold}
 
 
 @pytest.mark.parametrize(("target", "beta"), [("reward", None), ("clipped", 0.1)])

@@ -31,6 +31,7 @@ GOLD_RANGE = "gold-range"
 LOG_PROBS = "log-probs"
 QUANTITY = "quantity"  # weights, declared constants
 ORDER = "order"  # of draws in an interval that may be looked at at any time
+SAME_PROMPTS = "same-prompts"  # of two logs that are compared
 INDEPENDENT = "independent"  # blocks that a caller makes
 
 DECLARABLE = (HELD_OUT, COMPLETE, RANDOM_LABELS)

@@ -4,11 +4,13 @@ What a log loses on the way is a status lost: so columns are filled in where tha
 origin, rejected rows and facts stay, and a join that would drop anything else stops.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from taut.draws import assumptions as about
+from taut.draws.assumptions import Assumption, Standing
 from taut.draws.layout import cell_keys
 from taut.draws.rollouts import Rollouts
 from taut.errors import LogError, UsageError
@@ -64,6 +66,25 @@ def join_logs(logs: Mapping[str, Rollouts]) -> Rollouts:
         sources=tuple(source for part in parts for source in part.sources),
         origin=_origin([part.origin for part in parts]),
         facts=_facts(parts),
+    )
+
+
+def alike_prompts(shared: int, draws: Sequence[int]) -> Assumption | None:
+    """Return what a difference of two logs rests on where they do not hold the same prompts.
+
+    Args:
+        shared: Draws that both have.
+        draws: How many each has.
+    """
+    if shared == max(draws):
+        return None
+    lone = " and ".join(f"{count - shared:,}" for count in draws)
+    return Assumption(
+        name=about.SAME_PROMPTS,
+        text="both logs' prompts are draws of one population, and which ones both hold is blind "
+        "to their outcomes",
+        stands=Standing.ASSUMED,
+        by=f"{shared:,} draws are in both, {lone} in one alone",
     )
 
 

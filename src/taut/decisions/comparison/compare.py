@@ -4,7 +4,8 @@ Differences of draws that both policies answered cancel what prompts have in com
 appendix B). Two statements hold together at 1 - delta: one on the true reward, at three quarters
 of delta, and one on the learned reward, at a quarter; without gold all goes to the learned one.
 The certificates of both sides are shown beside them, each at its own level; where they are the
-evidence (no labels on shared prompts, or a KL tail), they hold together with the rest.
+evidence (labels that cannot stand opposite each other, or a KL tail), they hold together with the
+rest. Which evidence is paid for goes by declarations and by where labels are, never by values.
 """
 
 import math
@@ -17,33 +18,28 @@ from taut.auditing.certificate import LedgerEntry
 from taut.auditing.options import GoldKind, Options, Prompts, Range, Threshold, options_of
 from taut.auditing.prepare import enter
 from taut.auditing.words import Method, Target
-from taut.bounds.sampling import block_interval
-from taut.decisions.comparison.result import (
-    ComparisonSettings,
-    Difference,
-    PolicyComparison,
-    Side,
-)
-from taut.decisions.comparison.verdict import Claim, hacked_of, labels_to_tell, verdict_of
-from taut.decisions.selection.contest import (
-    CERTIFICATES,
+from taut.decisions.comparison.result import ComparisonSettings, PolicyComparison, Side
+from taut.decisions.comparison.verdict import Claim, labels_to_tell, verdict_of
+from taut.decisions.contest.contest import (
     Contest,
     common_clip,
     measured,
-    moved,
-    pair_status,
+    pair_keys,
     pairs_are_labelled,
 )
-from taut.decisions.selection.pairs import GOLD, Draws, paired_difference
-from taut.decisions.selection.worst import worst_assumptions, worst_checks
+from taut.decisions.contest.differences import Opposed, Spent
+from taut.decisions.contest.hacked import hacked_of
+from taut.decisions.contest.pairs import FEWEST_SHARED
+from taut.decisions.contest.result import Difference
+from taut.decisions.contest.worst import worst_assumptions, worst_checks
+from taut.draws.assumptions import Assumption
 from taut.draws.design import settled
-from taut.draws.joining import join_logs
-from taut.draws.layout import draw_keys
+from taut.draws.joining import alike_prompts, join_logs
+from taut.draws.layout import lay_out
 from taut.draws.rollouts import Rollouts
 from taut.draws.slices import needed, slices_of
 from taut.engines.tables import Data, as_rollouts
 from taut.errors import LogError, UsageError
-from taut.types import Interval, Status, weakest
 
 _TRUE = 0.75  # of delta, where there are labels
 _SIDES = ("a", "b")
@@ -105,16 +101,11 @@ def compare(
     parts, names = _two_logs((a, b), by, (of, against), names, columns)
     found = _look(join_logs(dict(zip(_SIDES, parts, strict=True))), options)
     claim = Claim(
-        names=names,
-        units=found.contest.units_name,
-        target=found.options.target,
-        difference=found.difference,
-        learned=found.learned,
-        margin=margin,
-        same_scale=found.contest.units.common is not None,
+        names=names, target=found.options.target, difference=found.difference, margin=margin
     )
     verdict, sentence = verdict_of(claim)
-    hacked, hacked_sentence = hacked_of(claim)
+    same_scale = found.contest.units.common is not None
+    hacked, told = hacked_of(names, found.difference, found.learned, same_scale=same_scale)
     certificates = found.contest.certificates
     return PolicyComparison(
         by=by,
@@ -133,10 +124,13 @@ def compare(
         verdict=verdict,
         sentence=sentence,
         hacked=hacked,
-        hacked_sentence=hacked_sentence,
+        hacked_sentence=told,
         labels_to_tell=labels_to_tell(claim),
         ledger=found.ledger,
-        assumptions=worst_assumptions(certificates.values()),
+        assumptions=(
+            *worst_assumptions(certificates.values()),
+            *([] if found.alike is None else [found.alike]),
+        ),
         health=worst_checks(certificates.values()),
     )
 
@@ -188,6 +182,7 @@ class _Look:
     difference: Difference
     learned: Difference
     ledger: tuple[LedgerEntry, ...]
+    alike: Assumption | None
 
 
 def _look(log: Rollouts, options: Options) -> _Look:
@@ -196,7 +191,7 @@ def _look(log: Rollouts, options: Options) -> _Look:
     entered = enter(whole.rollouts, options, whole=whole)
     whole, units, options = entered.design.whole, entered.design.units, entered.options
     log = whole.rollouts
-    keys, code = draw_keys(log, options.prompts), log.policy.astype(np.uint64)
+    keys, code = pair_keys(log, options.prompts), log.policy.astype(np.uint64)
     clip = common_clip(log, keys, options, units)
     if clip.aside is not None:
         left = ~np.isin(keys, clip.aside)
@@ -204,142 +199,79 @@ def _look(log: Rollouts, options: Options) -> _Look:
             raise LogError("too few prompts to set some aside for choosing tau; give --tau NATS.")
         log, keys, code = log.take(left), keys[left], code[left]
     options = replace(options, tau=clip.tau, tau_negative=clip.tau_negative)
-    labelled = log.gold is not None and not np.isnan(log.gold).all()
-    true = options.delta * _TRUE if labelled else 0.0
-    learned = options.delta - true
-    paired = clip.tau is not None and pairs_are_labelled(log, keys, code)
-    # A tail of the objective is bounded by the certificates, so that they must hold too.
-    joint = labelled and (not paired or options.target == "objective")
-    half = (true / 2 if joint else true) / 2 if paired else 0.0
-    contest = Contest(log, keys, code, _SIDES, options, units, (half, None), whole)
-    if joint:
-        contest.certify(true - 2 * half)
-    else:
-        contest.certify(options.delta, simultaneous=1)
-    sides = [contest.draws(side) for side in _SIDES]
+    shares = _split(log, keys, code, options)
+    contest = Contest(log, keys, code, _SIDES, options, units, (0.0, None), whole)
+    contest.certify(shares.certificates or options.delta, simultaneous=shares.simultaneous)
+    spent = Spent(true=shares.paired / 2, learned=shares.learned / 2, joint=shares.certificates > 0)
+    sides = Opposed(contest, *_SIDES, spent)
     return _Look(
         contest=contest,
         options=options,
-        shares=(true, learned),
-        difference=_difference(contest, sides, half, joint),
-        learned=_learned(contest, sides, learned / 2),
-        ledger=_ledger(true, learned, half, joint),
+        shares=(options.delta - shares.learned, shares.learned),
+        difference=sides.true(),
+        learned=sides.learned(),
+        ledger=shares.ledger(),
+        alike=alike_prompts(sides.shared, [len(side.key) for side in sides.sides]),
     )
 
 
-def _ledger(true: float, learned: float, half: float, joint: bool) -> tuple[LedgerEntry, ...]:
-    spent = (
-        ("difference of the true reward, paired", 2 * half),
-        ("certificates of both sides", true - 2 * half if joint else 0.0),
-        ("difference of the learned reward", learned),
-    )
-    return tuple(LedgerEntry(event=event, delta=delta) for event, delta in spent if delta)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shares:
+    """What each part of the statement may miss with; decided by counts and declarations alone.
 
+    `simultaneous` certificates share theirs; without a share each stands at all of delta.
+    """
 
-def _pair(contest: Contest, sides, etas: tuple[float, float], *, gold: bool):
-    (one, mixed), (other, also_mixed) = sides
-    method = contest.options.method
-    if (mixed or also_mixed) and method in ("betting", "bernstein"):
-        method = "mixture"  # order-free, as draws differ in law (theory §2.5)
-    if not gold:
-        one, other = (replace(part, gold=np.full(len(part.key), math.nan)) for part in (one, other))
-    return paired_difference(
-        one,
-        other,
-        cost_range=(-contest.beta * contest.tau[1], contest.beta * contest.tau[0]),
-        etas=etas,
-        method=method,
-        calibration=contest.options.calibration,
-    )
+    paired: float
+    certificates: float
+    learned: float
+    simultaneous: int
 
-
-def _shared(sides) -> tuple[int, int]:
-    """Return draws that both have, and those with gold on both sides."""
-    (one, _), (other, _) = sides
-    _, mine, theirs = np.intersect1d(one.key, other.key, assume_unique=True, return_indices=True)
-    known = ~np.isnan(one.gold[mine]) & ~np.isnan(other.gold[theirs])
-    return len(mine), int(known.sum())
-
-
-def _difference(contest: Contest, sides, half: float, joint: bool) -> Difference:
-    """Bound f(a) - f(b) on the true reward."""
-    mine, its = (contest.certificates[side] for side in _SIDES)
-    shared, labelled = _shared(sides)
-    evidence: list[tuple[Interval, Status, str, float]] = []
-    pair = _pair(contest, sides, (half, half), gold=True) if half else None
-    if pair is not None and pair.kind == GOLD:
-        status = pair_status(pair, contest, *_SIDES)
-        ends = moved(pair.interval, contest, mine, its)
-        evidence.append((ends, status, GOLD, contest.width * pair.mean))
-    if joint and Status.VACUOUS not in (mine.status, its.status):
-        ends = Interval(mine.lower - its.upper, mine.upper - its.lower)
-        middle = (ends.lower + ends.upper) / 2
-        evidence.append((ends, weakest((mine.status, its.status)), CERTIFICATES, middle))
-    if not evidence:
-        return Difference(
-            mean=None,
-            lower=None,
-            upper=None,
-            status=Status.VACUOUS,
-            kind=CERTIFICATES,
-            shared=shared,
-            labelled=labelled,
+    def ledger(self) -> tuple[LedgerEntry, ...]:
+        spent = (
+            ("difference of the true reward, paired", self.paired),
+            ("certificates of both sides", self.certificates),
+            ("difference of the learned reward", self.learned),
         )
-    # One is taken by its standing and the number of labels, never by its ends; both are paid.
-    ends, status, kind, mean = max(evidence, key=lambda item: -item[1].rank)
-    for other in evidence:
-        if other[1] is status and other[2] != kind:
-            low, high = max(ends.lower, other[0].lower), min(ends.upper, other[0].upper)
-            ends = Interval(low, high) if low <= high else ends
-    return Difference(
-        mean=mean,
-        lower=ends.lower if math.isfinite(ends.lower) else None,
-        upper=ends.upper if math.isfinite(ends.upper) else None,
-        status=status,
-        kind=kind,
-        shared=shared,
-        labelled=labelled,
+        return tuple(LedgerEntry(event=event, delta=delta) for event, delta in spent if delta)
+
+
+def _split(log: Rollouts, keys, code, options: Options) -> _Shares:
+    """Split delta: certificates get some where they are an evidence, or bound a KL tail."""
+    objective = options.target == "objective"
+    labelled = [0, 0]
+    if log.gold is not None:
+        known = ~np.isnan(log.gold)
+        labelled = [len(np.unique(keys[known & (code == side)])) for side in (0, 1)]
+    if not any(labelled):
+        learned = options.delta / 2 if objective else options.delta
+        rest = options.delta - learned
+        return _Shares(
+            paired=0.0, certificates=rest, learned=learned, simultaneous=2 if rest else 1
+        )
+    true = options.delta * _TRUE
+    paired = isinstance(options.tau, float) or options.target == "reward"
+    if min(labelled) < FEWEST_SHARED:
+        paired = False
+    elif not _matches(log, code, options):
+        paired = paired and pairs_are_labelled(log, keys, code)
+    apart = true / 2 if paired and objective else 0.0 if paired else true
+    # Where one side has no label, its range is no chance event.
+    alone = min(labelled) == 0 and not objective
+    return _Shares(
+        paired=true - apart,
+        certificates=apart,
+        learned=options.delta - true,
+        simultaneous=1 if alone or not apart else 2,
     )
 
 
-def _learned(contest: Contest, sides, eta: float) -> Difference:
-    """Bound the difference of the learned reward, less its KL cost; on shared draws if any."""
-    shared, labelled = _shared(sides)
-    pair = _pair(contest, sides, (eta, eta), gold=False)
-    parts = [contest.learned_statuses[side] for side in _SIDES]
-    width = contest.units.width
-    if pair is not None:
-        if pair.partly:
-            parts.append(Status.CONDITIONAL)
-        ends, mean, kind = pair.interval, pair.mean, "paired"
-    else:
-        one, other = (_alone(contest, draws, mixed, eta) for draws, mixed in sides)
-        ends = Interval(one.lower - other.upper, one.upper - other.lower)
-        mean = math.nan
-        values = [float(np.mean(draws.reward - draws.cost)) for draws, _ in sides]
-        mean, kind = values[0] - values[1], "unpaired"
-    return Difference(
-        mean=width * mean,
-        lower=math.nextafter(width * ends.lower, -math.inf),
-        upper=math.nextafter(width * ends.upper, math.inf),
-        status=weakest(parts),
-        kind=kind,
-        shared=shared,
-        labelled=labelled,
-    )
-
-
-def _alone(contest: Contest, draws: Draws, mixed: bool, eta: float) -> Interval:
-    """Bound one side's mean; the two sides' ends fail with probability eta together."""
-    low, high = -contest.beta * contest.tau[0], 1 + contest.beta * contest.tau[1]
-    return block_interval(
-        np.clip(draws.reward - draws.cost, low, high),
-        low=low,
-        high=high,
-        delta_lower=eta / 2,
-        delta_upper=eta / 2,
-        method="mixture" if mixed else contest.options.method,
-    )
+def _matches(log: Rollouts, code, options: Options) -> bool:
+    """Whether draws of different prompts may stand opposite each other: one law, and bets."""
+    if options.method != "betting":
+        return False
+    parts = (log.take(code == side) for side in (0, 1))
+    return all(lay_out(part, seed=options.seed, mode=options.prompts).one_law for part in parts)
 
 
 def _settings(found: _Look, margin: float | None) -> ComparisonSettings:

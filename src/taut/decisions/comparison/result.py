@@ -5,17 +5,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from taut.auditing.certificate import Certificate, LedgerEntry
+from taut.decisions.contest.result import Difference, Hacked
 from taut.draws.assumptions import Assumption
 from taut.draws.check import Check
 from taut.results import Document, Part, frame
-from taut.types import Status
 from taut.version import __version__
 
 if TYPE_CHECKING:
     import pandas
 
 Verdict = Literal["a_better", "b_better", "no_worse", "cannot_tell"]
-Hacked = Literal["yes", "no", "cannot_tell"]
 
 
 class Side(Part):
@@ -30,27 +29,6 @@ class Side(Part):
     name: str
     certificate: Certificate
     measured: float | None
-
-
-class Difference(Part):
-    """f(a) - f(b), in the units of the target.
-
-    Attributes:
-        mean: The estimate behind the interval; None where nothing ties the two together.
-        lower, upper: Each end; None where nothing bounds it.
-        status: What the ends are worth. Of a learned difference: as evidence on the learned reward.
-        kind: "gold" (paired on shared prompts with gold on both sides), "certificates" (the
-            difference of two intervals), "paired" or "unpaired" (learned rewards).
-        shared, labelled: Draws that both have, and those with gold on both sides.
-    """
-
-    mean: float | None
-    lower: float | None
-    upper: float | None
-    status: Status
-    kind: str
-    shared: int
-    labelled: int
 
 
 class ComparisonSettings(Part):

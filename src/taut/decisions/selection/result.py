@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from taut.auditing.certificate import Certificate, LedgerEntry
+from taut.decisions.contest.result import Difference, Hacked, Name
 from taut.draws.assumptions import Assumption
 from taut.draws.check import Check
 from taut.results import Document, Part, frame
@@ -13,8 +14,6 @@ from taut.version import __version__
 
 if TYPE_CHECKING:
     import pandas
-
-Name = int | str
 
 TRAINED_ON = (
     "These prompts recur across steps and were not declared held out: a candidate that was trained "
@@ -86,6 +85,26 @@ class Candidate(Part):
         return self.value
 
 
+class Hacking(Part):
+    """Did the learned reward's favourite gain in truth what it gained in learned reward?
+
+    Attributes:
+        verdict: "yes" where the learned gain is certain and the true one is a loss, or surely less;
+            "no" where the true gain is certain too; else "cannot_tell".
+        candidate: The favourite of the learned reward.
+        against: The choice; where that is the favourite too the first step, or, among policies and
+            runs, the one whose learned reward is lowest.
+        difference, learned_difference: f(candidate) - f(against), true and learned.
+    """
+
+    verdict: Hacked
+    sentence: str
+    candidate: Name
+    against: Name
+    difference: Difference
+    learned_difference: Difference
+
+
 class Price(Part):
     """What choosing costs the leader: its interval at delta, had it been alone."""
 
@@ -141,6 +160,7 @@ class Selection(Document):
         leader: `chosen`, or the best of the estimates where there is none; None if all say nothing.
         best_proxy: The candidate with the highest measured value of the learned reward.
         over_optimised: Whether that favourite is the choice ("no"), doubted, or caught.
+        hacked: Whether its learned gain is a true one; None without a leader.
         not_excluded: Those that cannot be excluded as best.
         not_excluded_by_estimate: The same with exclusions counted that carry no guarantee.
         tiers: Candidates that cannot be told apart, best tier first; each one below is worse than
@@ -166,6 +186,7 @@ class Selection(Document):
     leader: Name | None
     best_proxy: Name
     over_optimised: str | None
+    hacked: Hacking | None = None
     not_excluded: tuple[Name, ...]
     not_excluded_by_estimate: tuple[Name, ...]
     tiers: tuple[tuple[Name, ...], ...] = ()

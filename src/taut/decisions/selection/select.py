@@ -1,13 +1,17 @@
 """Which checkpoint is best: chosen by certified reward, with the choice itself paid for.
 
-Three claims hold together with probability at least 1 - delta (theory §6.3):
+Four claims hold together with probability at least 1 - delta (theory §6.3):
 
  (1) the certificates of all M candidates, each at its share of delta;
  (2) a best candidate is among those not excluded;
- (3) the chosen one is at most `regret` worse than the best.
+ (3) the chosen one is at most `regret` worse than the best;
+ (4) learned and true reward of the learned reward's favourite differ from those of the choice (or,
+     where they are one, of the first) by what `hacked` says.
 
-Half of delta goes to (1) by a union over M candidates. (2) and (3) take the other half, and only
-M - 1 comparisons are paid, although who is compared with whom is decided by looking at the data.
+A twentieth of delta is for (4), shared by all M (M - 1) / 2 pairs, as the data say which one is
+looked at. Below, delta is the rest. Half goes to (1) by a union over M candidates. (2) and (3) take
+the other half, and only M - 1 comparisons are paid, although who is compared with whom is decided
+by looking at the data.
 Proof [ours; compare Hsu's multiple comparisons with the best]: let b be one best candidate, which
 no data can change, and U(b - k) an upper bound on f(b) - f(k) that fails with probability at most
 eta = delta / (2 (M - 1)), for each other k. With probability at least 1 - delta / 2 none of these
@@ -22,9 +26,11 @@ each other U(b - k) delta / (4 (M - 2)), while U(L - k) keeps delta / (2 (M - 1)
 M - 1 shares still sum to delta / 2, so the proof stands as it is, whoever is named; a right name
 makes the comparisons that decide cost little more than a single one.
 
-U(c - k) may also be the upper end of c less the lower end of k: that event is paid in (1).
+U(c - k) may also be the upper end of c less the lower end of k: that event is paid in (1), and so
+are these ends where they serve (4).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -32,37 +38,42 @@ from typing import Literal
 import numpy as np
 
 from taut.auditing.audit import audit_part
-from taut.auditing.certificate import Certificate, LedgerEntry
+from taut.auditing.certificate import LedgerEntry
 from taut.auditing.options import GoldKind, Options, Prompts, Range, Threshold, options_of
 from taut.auditing.words import By, Method, Route, Side, Target
-from taut.decisions.selection.contest import (
+from taut.decisions.contest.contest import (
+    HACKED_SHARE,
     SOUND,
     Clip,
-    Compared,
     Contest,
-    compare_all,
     enter_contest,
     measured,
     one_by_one,
 )
+from taut.decisions.contest.differences import Opposed, Spent, wide
+from taut.decisions.contest.hacked import hacked_of
+from taut.decisions.contest.result import Name
+from taut.decisions.contest.worst import worst_assumptions, worst_checks
 from taut.decisions.selection.result import (
     TRAINED_ON,
     Candidate,
     Comparison,
     Exclusion,
-    Name,
+    Hacking,
     Price,
     Selection,
     SelectionLog,
     SelectionSettings,
 )
-from taut.decisions.selection.worst import worst_assumptions, worst_checks
+from taut.decisions.selection.rivals import Compared, compare_all
 from taut.draws.assumptions import HELD_OUT
 from taut.draws.joining import join_logs
 from taut.draws.layout import cell_keys
 from taut.engines.tables import Data, as_rollouts, is_candidates
 from taut.errors import AssumptionError
 from taut.types import Status
+
+_TRUE = 0.75  # of what the verdict on hacking may spend, where labels are paired
 
 
 def select(
@@ -142,6 +153,7 @@ def select(
         over_optimised=_over_optimised(found, best, contest),
         not_excluded=_left(names, found.excluded, sound=True),
         not_excluded_by_estimate=_left(names, found.excluded, sound=False),
+        hacked=_hacking(contest, found, best, by),
         tiers=_tiers(contest, found),
         regret=_regret(contest, found),
         price=None if found.leader is None else _price(contest, found.leader),
@@ -303,21 +315,11 @@ def _regret(contest: Contest, found: _Found) -> float | None:
         item = found.comparisons[name, found.leader]
         if item.status in SOUND:
             worst = max(worst, item.upper)
-        elif _true_but_wide(certificates[name]):
+        elif wide(certificates[name]):
             worst = max(worst, certificates[name].upper - certificates[found.leader].lower)
         else:
             return None
     return worst
-
-
-def _true_but_wide(certificate: Certificate) -> bool:
-    """Whether the upper end holds though the certificate says nothing: rewards have a range."""
-    terms = certificate.terms
-    return (
-        terms.reward_shift.source == "theory §3.9"
-        and terms.sampling.status in SOUND
-        and terms.kl_clipping.status in SOUND
-    )
 
 
 def _price(contest: Contest, leader: Name) -> Price:
@@ -334,12 +336,54 @@ def _price(contest: Contest, leader: Name) -> Price:
 
 
 def _ledger(by: str, names: tuple[Name, ...], delta: float, half: float) -> tuple[LedgerEntry, ...]:
-    each = (delta - half) / len(names)
+    told = delta * HACKED_SHARE
+    each = (delta - told - half) / len(names)
     events = [LedgerEntry(event=f"certificate of {by} {name}", delta=each) for name in names]
     if half:
         text = f"{len(names) - 1} paired comparisons with a best candidate, one end each"
         events.append(LedgerEntry(event=text, delta=half))
-    return tuple(events)
+    pairs = math.comb(len(names), 2)
+    text = f"differences of learned and true reward, any of {pairs:,} pairs"
+    return (*events, LedgerEntry(event=text, delta=told))
+
+
+def _hacking(contest: Contest, found: _Found, best: Name, by: str) -> Hacking | None:
+    """Say whether the learned reward's favourite gained on the choice, or on the first, in truth.
+
+    Who is looked at goes by the data: each pair is paid for.
+    """
+    names = tuple(contest.certificates)
+    if found.leader is None:
+        return None
+    against = found.leader if found.leader != best else _before(contest, names, best, by)
+    each = contest.options.delta * HACKED_SHARE / (2 * math.comb(len(names), 2))
+    true = each * _TRUE if contest.paired else 0.0
+    sides = Opposed(contest, best, against, Spent(true=true, learned=each - true, joint=True))
+    difference, learned = sides.true(), sides.learned()
+    verdict, sentence = hacked_of(
+        (f"{by} {best}", f"{by} {against}"),
+        difference,
+        learned,
+        same_scale=contest.units.common is not None,
+    )
+    return Hacking(
+        verdict=verdict,
+        sentence=sentence,
+        candidate=best,
+        against=against,
+        difference=difference,
+        learned_difference=learned,
+    )
+
+
+def _before(contest: Contest, names: tuple[Name, ...], best: Name, by: str) -> Name:
+    """Where the favourite is the choice: the first step, or whom the learned reward likes least."""
+    if by == "step" and names[0] != best:
+        return names[0]
+    return min(
+        (name for name in names if name != best),
+        key=lambda name: measured(contest.certificates[name]),
+    )
 
 
 def _finite(tau: float | str | None) -> float | None:

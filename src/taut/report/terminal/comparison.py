@@ -21,6 +21,7 @@ from taut.report.wording import Ends, ends
 
 KINDS = {
     "gold": "paired, gold on both sides",
+    "matched": "matched blindly",
     "certificates": "two certificates",
     "paired": "paired",
     "unpaired": "two means",

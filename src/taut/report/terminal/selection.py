@@ -48,13 +48,21 @@ def _verdict(found: Selection, ink: Ink) -> list[RenderableType]:
 
 
 def set_lines(found: Selection) -> list[str]:
-    """Say whether proxy and certificate agree, and who may still be the best."""
-    return [text for text in (_disagreement(found), _set(found), _tiers(found)) if text]
+    """Say whether proxy and certificate agree, what was hacked, and who may still be the best."""
+    lines = (_disagreement(found), _hacked(found), _set(found), _tiers(found))
+    return [text for text in lines if text]
 
 
 def price_lines(found: Selection) -> list[str]:
     """Say what choosing cost, and of whom nothing is known."""
     return [text for text in (_price(found), _unlabelled(found)) if text]
+
+
+def _hacked(found: Selection) -> str:
+    """The verdict on learned and true gain; nothing where neither is certain."""
+    if found.hacked is None or found.chosen is None or found.hacked.verdict == "cannot_tell":
+        return ""
+    return found.hacked.sentence
 
 
 def _tiers(found: Selection) -> str:
@@ -268,10 +276,10 @@ def _foundations(found: Selection, ink: Ink) -> list[RenderableType]:
     """The delta ledger in one line, and the settings that matter for a comparison."""
     if not found.ledger:
         return []
-    paired = [item for item in found.ledger if "paired" in item.event]
-    single = [item for item in found.ledger if item not in paired]
+    single = [item for item in found.ledger if item.event.startswith("certificate of ")]
+    others = [item for item in found.ledger if item not in single]
     parts = [f"δ {_delta(single)} for {count(len(single), 'certificate')}"]
-    parts += [f"{_delta([item])} for {item.event}" for item in paired]
+    parts += [f"{_delta([item])} for {item.event}" for item in others]
     settings = found.settings
     words = [f"seed {settings.seed}", settings.method]
     words += [] if settings.tau is None else [f"τ {near(settings.tau, 2)} nats for all"]

@@ -12,19 +12,16 @@ from taut.auditing.options import Options
 from taut.auditing.prepare import enter, prepare
 from taut.auditing.target import UnitData
 from taut.auditing.words import BY_COLUMNS
-from taut.decisions.selection.pairs import (
+from taut.decisions.contest.pairs import (
     FEWEST_SHARED,
-    GOLD,
     Draws,
     candidate_draws,
-    paired_difference,
 )
-from taut.decisions.selection.result import (
-    Name,
-)
+from taut.decisions.contest.result import Name
 from taut.draws import assumptions as about
 from taut.draws.design import settled
 from taut.draws.layout import draw_keys
+from taut.draws.modes import LIST
 from taut.draws.rollouts import Rollouts, group_rows
 from taut.draws.units import Units
 from taut.errors import LogError, UsageError
@@ -33,25 +30,11 @@ from taut.logs.keys import combine, scramble
 from taut.types import Interval, Status, weakest
 
 CERTIFICATES = "certificates"
+HACKED_SHARE = 0.05  # of delta in a selection
 SOUND = (Status.CERTIFIED, Status.CONDITIONAL)
 # Draws of prompts that choose a common clip threshold; quantiles need no more.
 _MOST_ASIDE = 500
 _ASIDE_SALT = 0x7461757453454C
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """A comparison of two candidates by name; see `result.Comparison`."""
-
-    candidate: Name
-    against: Name
-    kind: str
-    mean: float | None
-    lower: float
-    upper: float
-    status: Status
-    shared: int | None
-    labelled: int | None
 
 
 def measured(certificate: Certificate) -> float:
@@ -65,7 +48,10 @@ def measured(certificate: Certificate) -> float:
 def enter_contest(
     log: Rollouts, by: str, options: Options, leader: Name | None
 ) -> tuple["Contest", "Clip", float]:
-    """Fix the threshold, split delta, certify; return the part of delta for comparisons too."""
+    """Fix the threshold, split delta, certify; return the part of delta for comparisons too.
+
+    HACKED_SHARE of delta is left for what is said of learned and true reward together.
+    """
     names, code = _candidates(log, by)
     leader = _named(leader, names, by)
     whole = settled(log)
@@ -73,7 +59,7 @@ def enter_contest(
     whole, units, options = entered.design.whole, entered.design.units, entered.options
     log = whole.rollouts
     require_evidence(log, options)
-    keys = draw_keys(log, options.prompts)
+    keys = pair_keys(log, options.prompts)
     clip = common_clip(log, keys, options, units)
     if clip.aside is not None:
         left = ~np.isin(keys, clip.aside)
@@ -84,9 +70,10 @@ def enter_contest(
         log, keys, code = log.take(left), keys[left], code[left]
     clipped = replace(options, tau=clip.tau, tau_negative=clip.tau_negative)
     pays = clip.tau is not None and pairs_are_labelled(log, keys, code)
-    half = options.delta / 2 if pays else 0.0
+    choosing = options.delta * (1 - HACKED_SHARE)
+    half = choosing / 2 if pays else 0.0
     contest = Contest(log, keys, code, names, clipped, units, (half, leader), whole)
-    contest.certify(options.delta - half)
+    contest.certify(choosing - half)
     return contest, clip, half
 
 
@@ -208,6 +195,14 @@ def _set_aside(
     return distinct[np.argsort(scramble(distinct ^ salt), kind="stable")[:count]]
 
 
+def pair_keys(log: Rollouts, mode: str) -> np.ndarray:
+    """Return one uint64 key per row, by which candidates answer the same: the draw.
+
+    Of a list the prompt is it, whatever unit each candidate's own certificate takes.
+    """
+    return log.prompt if mode == LIST else draw_keys(log, mode)
+
+
 def pairs_are_labelled(log: Rollouts, keys: np.ndarray, code: np.ndarray) -> bool:
     """Say whether candidates share half of their labelled draws, so that pairing them may pay.
 
@@ -239,6 +234,7 @@ class Contest:
         self.starts = np.searchsorted(code[self.rows], np.arange(len(names) + 1))
         self.place = {name: index for index, name in enumerate(names)}
         tau = (options.tau, options.tau_negative)
+        tau = tuple(math.inf if end is None else end for end in tau)
         self.beta = 0.0 if options.target == "reward" else options.beta / units.width
         self.tau = tau if self.beta else (0.0, 0.0)
         self.paired = self.half > 0
@@ -299,55 +295,19 @@ class Contest:
         return found, self.varied[name]
 
 
-def compare_all(contest: Contest, against: Name) -> dict[tuple[Name, Name], Compared]:
-    """Compare every other candidate with one; holds the draws of two candidates at a time."""
-    theirs = contest.draws(against) if contest.paired else None
-    out = {}
-    for name in contest.certificates:
-        if name != against:
-            out[name, against] = _compare(contest, name, against, theirs)
-    return out
+def moved(
+    interval: Interval,
+    contest: Contest,
+    mine: Certificate,
+    its: Certificate,
+    *,
+    width: float | None = None,
+) -> Interval:
+    """Map to user units and add both KL-clipping terms, whose events the certificates paid.
 
-
-def _compare(contest: Contest, name: Name, against: Name, theirs) -> Compared:
-    pair = None
-    if contest.paired:
-        (one, mixed), (other, also_mixed) = contest.draws(name), theirs
-        method = contest.options.method
-        if (mixed or also_mixed) and method in ("betting", "bernstein"):
-            method = "mixture"  # order-free, as draws differ in law (theory §2.5)
-        pair = paired_difference(
-            one,
-            other,
-            cost_range=(-contest.beta * contest.tau[1], contest.beta * contest.tau[0]),
-            etas=(contest.eta(against, name), contest.eta(name, against)),
-            method=method,
-            calibration=contest.options.calibration,
-        )
-    mine, its = contest.certificates[name], contest.certificates[against]
-    evidence = []
-    if pair is not None and pair.kind == GOLD:
-        status = pair_status(pair, contest, name, against)
-        evidence.append((moved(pair.interval, contest, mine, its), status))
-    if Status.VACUOUS not in (mine.status, its.status):
-        ends = Interval(mine.lower - its.upper, mine.upper - its.lower)
-        evidence.append((ends, weakest((mine.status, its.status))))
-    ends, status = best_evidence(evidence) if evidence else (None, Status.VACUOUS)
-    if ends is None:
-        ends = moved(pair.interval, contest, mine, its) if pair else _open_ends(mine, its)
-    kind = CERTIFICATES if pair is None or (evidence and pair.kind != GOLD) else pair.kind
-    mean = measured(mine) - measured(its) if pair is None else contest.width * pair.mean
-    counts = (pair.shared, pair.labelled) if pair else (0, 0) if contest.paired else (None, None)
-    return Compared(name, against, kind, mean, ends.lower, ends.upper, status, *counts)
-
-
-def _open_ends(mine: Certificate, its: Certificate) -> Interval:
-    return Interval(mine.lower - its.upper, mine.upper - its.lower)
-
-
-def moved(interval: Interval, contest: Contest, mine: Certificate, its: Certificate) -> Interval:
-    """Map to user units and add both KL-clipping terms, whose events the certificates paid."""
-    found = outward(interval, 0.0, contest.width)
+    `width` is that of the unit scale in user units, the target's by default.
+    """
+    found = outward(interval, 0.0, contest.width if width is None else width)
     ours, theirs = _tails(mine), _tails(its)
     return Interval(
         math.nextafter(found.lower + ours.lower - theirs.upper, -math.inf),
@@ -374,13 +334,3 @@ def pair_status(pair, contest: Contest, name: Name, against: Name) -> Status:
     if not pair.exact:
         parts.append(Status.ESTIMATED)
     return weakest(part for part in parts if part is not Status.VACUOUS)
-
-
-def best_evidence(evidence: list[tuple[Interval, Status]]) -> tuple[Interval, Status]:
-    """Intersect what is guaranteed, or else what is estimated; the first wins a conflict."""
-    sound = [item for item in evidence if item[1] in SOUND] or evidence
-    lower = max(item.lower for item, _ in sound)
-    upper = min(item.upper for item, _ in sound)
-    if lower > upper:
-        return sound[0]
-    return Interval(lower, upper), weakest(status for _, status in sound)

@@ -1,6 +1,7 @@
-"""Differences between two candidates on the prompts that both answered (theory §6.3, appendix B).
+"""Differences between two candidates, draw by draw (theory §6.3, appendix B).
 
-What prompts have in common cancels in a difference: hard prompts are hard for both.
+What prompts have in common cancels in a difference: hard prompts are hard for both. Draws that only
+one side has, or has labels of, may be matched with such of the other (`matching`).
 """
 
 import math
@@ -17,13 +18,14 @@ from taut.bounds.reward_shift import (
     gold_blocks,
 )
 from taut.bounds.sampling import block_interval
+from taut.decisions.contest.matching import Lined, Members, line_up
 from taut.draws.labels import inclusion_varies, label_counts, labelled_means
 from taut.draws.rollouts import Blocks, Rollouts, group_rows
 from taut.inequalities.label_designs import LabelledDraws, difference_blocks, labelled_blocks
 from taut.inequalities.rectifier import RectifierBlocks, rectified_interval
 from taut.types import Interval
 
-GOLD, PROXY = "gold", "proxy"
+GOLD, MATCHED, PROXY = "gold", "matched", "proxy"
 FEWEST_SHARED = 2
 
 
@@ -48,16 +50,18 @@ class Draws:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Pair:
     """E f(one) - E f(other) on shared draws, unit scale.
 
     Attributes:
-        kind: "gold", or "proxy" where the two share too few labelled draws.
+        kind: "gold"; "matched" where blocks of different prompts are among them; "proxy" where
+            too few have labels on both sides.
         mean: Of the blocks behind the interval.
         interval: Each end misses with probability at most its own eta.
-        shared, labelled: Draws that both have, and those with gold for both.
+        shared, labelled: Draws that both have, and blocks with gold on both sides.
         partly: One of the two has draws that the other lacks.
         exact: False where the chance of a label was uneven.
+        matched: Blocks of different prompts are among them.
     """
 
     kind: str
@@ -67,6 +71,7 @@ class Difference:
     labelled: int
     partly: bool
     exact: bool
+    matched: bool
 
 
 def candidate_draws(
@@ -106,7 +111,8 @@ def paired_difference(
     etas: tuple[float, float],
     method: str,
     calibration: float,
-) -> Difference | None:
+    match: bool = False,
+) -> Pair | None:
     """Bound E f(one) - E f(other) by blocks of differences on shared draws.
 
     Bets learn from earlier shared draws what the learned reward is worth (theory §3.6). For
@@ -119,64 +125,78 @@ def paired_difference(
         etas: Probability with which the lower and the upper end may miss.
         method: Sampling bound, as for `block_interval`.
         calibration: Share of the shared draws that choose, where there is a choice.
+        match: Draws that one alone has, or has labels of, are matched with such of the other; for
+            "betting" and draws of one law each (`matching.line_up`).
 
     Returns:
-        The difference; None with fewer than two shared draws.
+        The difference; None with fewer than two blocks.
     """
-    _, mine, theirs = np.intersect1d(one.key, other.key, assume_unique=True, return_indices=True)
-    if len(mine) < FEWEST_SHARED:
+    lined = line_up(one, other, match=match and method == "betting")
+    if len(lined) < FEWEST_SHARED:
         return None
-    order = np.argsort(mine)  # back into draw order
-    mine, theirs = mine[order], theirs[order]
-    reward = (1 + one.reward[mine] - other.reward[theirs]) / 2
-    gold = (1 + one.gold[mine] - other.gold[theirs]) / 2
-    cost = (one.cost[mine] - other.cost[theirs]) / 2
-    reach = (cost_range[1] - cost_range[0]) / 2
-    labelled = int((~np.isnan(gold)).sum())
-    kind = GOLD if labelled >= FEWEST_SHARED else PROXY
-    if kind == GOLD and method == "betting":
-        sides = ((one, mine), (other, theirs))
-        blocks = (_aligned(side, at, ~np.isnan(gold), cost_range) for side, at in sides)
-        learned = rectified_interval(
-            difference_blocks(*blocks), delta_lower=etas[0], delta_upper=etas[1]
-        )
-        found, centre = learned.interval, learned.estimate
+    labelled = int(lined.labelled.sum())
+    kind = PROXY if labelled < FEWEST_SHARED else MATCHED if lined.matched.any() else GOLD
+    if kind != PROXY and method == "betting":
+        found, centre = _by_bets(lined, (one, other), cost_range, etas)
     else:
-        if kind == GOLD:
-            values, low, high = _rectified(reward, gold, cost, reach, sum(etas), calibration)
-        else:
-            low, high = -reach, 1 + reach
-            values = np.clip(reward - cost, low, high)
-        half = block_interval(
-            values, low=low, high=high, delta_lower=etas[0], delta_upper=etas[1], method=method
-        )
-        found = Interval(2 * half.lower - 1, 2 * half.upper - 1)
-        centre = 2 * math.fsum(values) / len(values) - 1
-    return Difference(
+        found, centre = _by_values(lined, one, other, cost_range, etas, method, calibration)
+    return Pair(
         kind=kind,
         mean=centre,
         interval=found,
-        shared=len(mine),
+        shared=lined.shared,
         labelled=labelled,
-        partly=len(mine) < max(len(one.key), len(other.key)),
+        partly=lined.shared < max(len(one.key), len(other.key)),
         exact=not (one.uneven or other.uneven),
+        matched=bool(lined.matched.any()),
     )
 
 
-def _aligned(
-    side: Draws, at: np.ndarray, labelled: np.ndarray, cost_range: tuple[float, float]
-) -> RectifierBlocks:
-    """Blocks of one candidate on the shared draws, one value a draw; labelled where both are."""
+def _by_bets(lined: Lined, sides, cost_range, etas) -> tuple[Interval, float]:
+    """Bound by rectifier blocks of both sides, one value a draw."""
+    blocks = [
+        _aligned(side, at, lined.labelled, cost_range)
+        for side, at in zip(sides, (lined.one, lined.other), strict=True)
+    ]
+    found = rectified_interval(difference_blocks(*blocks), delta_lower=etas[0], delta_upper=etas[1])
+    return found.interval, found.estimate
+
+
+def _aligned(side: Draws, at: Members, labelled: np.ndarray, cost_range) -> RectifierBlocks:
+    """Blocks of one candidate: what stands at one place is one draw with as many rows."""
+    known = np.repeat(labelled, np.diff(at.starts))
     return labelled_blocks(
         LabelledDraws(
-            gold=np.where(labelled, side.gold[at], math.nan),
-            starts=np.arange(len(at) + 1),
-            judge=side.reward[at],
-            cost=side.cost[at],
+            gold=np.where(known, side.gold[at.rows], math.nan),
+            starts=at.starts,
+            judge=side.reward[at.rows],
+            cost=side.cost[at.rows],
             cost_range=cost_range,
         ),
         labelled_share=1.0,
     )
+
+
+def _by_values(
+    lined: Lined, one: Draws, other: Draws, cost_range, etas, method: str, calibration: float
+) -> tuple[Interval, float]:
+    """Bound by one number a place: for order-free bounds, and for learned rewards."""
+    reward, gold, cost = (
+        lined.one.means(getattr(one, name)) - lined.other.means(getattr(other, name))
+        for name in ("reward", "gold", "cost")
+    )
+    reward, gold, cost = (1 + reward) / 2, (1 + gold) / 2, cost / 2
+    reach = (cost_range[1] - cost_range[0]) / 2
+    if lined.labelled.sum() >= FEWEST_SHARED:
+        values, low, high = _rectified(reward, gold, cost, reach, sum(etas), calibration)
+    else:
+        low, high = -reach, 1 + reach
+        values = np.clip(reward - cost, low, high)
+    half = block_interval(
+        values, low=low, high=high, delta_lower=etas[0], delta_upper=etas[1], method=method
+    )
+    found = Interval(2 * half.lower - 1, 2 * half.upper - 1)
+    return found, 2 * math.fsum(values) / len(values) - 1
 
 
 def _rectified(reward, gold, cost, reach, delta, calibration) -> tuple[np.ndarray, float, float]:

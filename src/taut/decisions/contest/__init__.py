@@ -1,0 +1,1 @@
+"""Candidates compared on what they share: common threshold, paired draws, both differences."""
