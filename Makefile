@@ -13,6 +13,8 @@ BIN := $(VENV)/bin
 # threads of several processes wait for each other.
 WORKERS := -n logical --maxprocesses 4 --dist loadfile
 TRAINING_TESTS := tests/test_clipped_kl.py tests/test_recorder.py tests/test_preflight.py
+# It connects to a cluster of its own, which a process can do once.
+CLUSTER_PAGE := tests/test_examples.py::test_examples_with_models_or_a_cluster_run[ray.md]
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -27,7 +29,8 @@ test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS)
 
 test-integration: $(VENV)/.test
-	$(BIN)/python -m pytest -m integration -rs
+	$(BIN)/python -m pytest -m integration -rs --deselect '$(CLUSTER_PAGE)'
+	$(BIN)/python -m pytest -m integration -rs '$(CLUSTER_PAGE)'
 
 test-oldest: $(VENV)-oldest/.test
 	$(VENV)-oldest/bin/python -m pytest -m 'not integration' $(TRAINING_TESTS)
@@ -50,6 +53,9 @@ validate: $(VENV)/.test
 	$(BIN)/python -m validation.threshold --seeds 20
 	$(BIN)/python -m validation.monitor
 	$(BIN)/python -m validation.rectifier
+	$(BIN)/python -m validation.best_of
+	$(BIN)/python -m validation.compare --cache .cache/compare.jsonl
+	$(BIN)/python -m validation.slices --cache .cache/slices.jsonl
 
 docs: $(VENV)/.test
 	$(BIN)/python docs/api.py

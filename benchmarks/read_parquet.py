@@ -1,10 +1,13 @@
-"""Reading token lists from Parquet: ours against bare decoding of the same columns.
+"""Reading token lists from Parquet: ours against peers and the bare read of the same bytes.
 
-    python benchmarks/read_parquet.py [--rollouts 50000] [--tokens 1000] [--repeat 7]
+    python benchmarks/read_parquet.py [--rollouts 50000] [--tokens 1000] [--repeat 5]
 
-Runs are paired within one process; ratios are medians of pairs. "decode" is PyArrow reading the
-two list columns row group by row group, and nothing else; "raw" reads the bytes of the file.
-A ratio above 1 means that ours is faster. Peak memory is that of a fresh process that reads once.
+All run in one process, one after the other, some rounds long; ratios are medians over rounds of
+peer / ours: above 1 means that ours is faster. PyArrow, Polars and Daft decode the two list columns
+and nothing else; DuckDB sums each list, as it would else copy them; ours reads all columns, checks
+and sums. "raw" reads the bytes of the file. Ours and DuckDB, Polars and Daft use both processors;
+PyArrow decodes row group by row group with its own threads. Peak memory is that of a fresh process
+that reads once. Peers that are not installed are left out.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +27,20 @@ import pyarrow.parquet as pq
 from taut.engines.local import read_rollouts
 
 COLUMNS = ["policy_logprobs", "ref_logprobs"]
+FLAT = {"row_group_size": 4096, "use_dictionary": False}
+SPLIT = {
+    **FLAT,
+    "use_byte_stream_split": ["policy_logprobs.list.element", "ref_logprobs.list.element"],
+}
 SHAPES = {
-    "row groups of 4096": {"row_group_size": 4096, "use_dictionary": False, "compression": "none"},
-    "row groups of 4096, zstd": {
-        "row_group_size": 4096,
-        "use_dictionary": False,
-        "compression": "zstd",
-    },
-    "one row group, PyArrow's defaults": {"row_group_size": 10**9},
+    "uncompressed": {**FLAT, "compression": "none"},
+    "lz4": {**FLAT, "compression": "lz4"},
+    "snappy": {**FLAT, "compression": "snappy"},
+    "zstd": {**FLAT, "compression": "zstd"},
+    "our recorder (zstd, byte-stream split)": {**SPLIT, "compression": "zstd"},
+    "PyArrow's defaults": {"row_group_size": 10**9},
+    "Polars' defaults": "polars",
+    "DuckDB's defaults": "duckdb",
 }
 # Not ru_maxrss: a child inherits it from the process that started it.
 _PEAK = """
@@ -42,7 +52,7 @@ print(int(status["VmHWM"].split()[0]) / 1024)
 """
 
 
-def make(path: Path, rollouts: int, tokens: int, options: dict) -> None:
+def make(path: Path, rollouts: int, tokens: int, options: dict | str) -> None:
     rng = np.random.default_rng(0)
     offsets = pa.array(np.arange(0, rollouts * tokens + 1, tokens, dtype=np.int32))
     policy = -rng.exponential(1, rollouts * tokens).astype(np.float32)
@@ -50,13 +60,48 @@ def make(path: Path, rollouts: int, tokens: int, options: dict) -> None:
     lists = [pa.ListArray.from_arrays(offsets, pa.array(flat)) for flat in (policy, ref)]
     ids = pa.array([f"prompt {i // 4}" for i in range(rollouts)])
     columns = {"prompt_id": ids, "reward": pa.array(rng.random(rollouts))}
-    pq.write_table(pa.table(columns | dict(zip(COLUMNS, lists, strict=True))), path, **options)
+    table = pa.table(columns | dict(zip(COLUMNS, lists, strict=True)))
+    if options == "polars":
+        import polars
+
+        polars.DataFrame(table).write_parquet(path)
+    elif options == "duckdb":
+        import duckdb
+
+        with duckdb.connect() as base:
+            base.register("rollouts", table)
+            base.execute(f"COPY rollouts TO '{path}' (FORMAT parquet)")
+    else:
+        pq.write_table(table, path, **options)
 
 
 def decode(path: Path) -> None:
     file = pq.ParquetFile(path)
     for group in range(file.num_row_groups):
         file.read_row_group(group, columns=COLUMNS)
+
+
+def by_polars(path: Path) -> None:
+    import polars
+
+    polars.read_parquet(path, columns=COLUMNS)
+
+
+def by_duckdb(path: Path) -> None:
+    import duckdb
+
+    sums = ", ".join(f"sum(list_sum({name}))" for name in COLUMNS)
+    with duckdb.connect() as base:
+        base.execute(f"SELECT {sums} FROM '{path}'").fetchall()
+
+
+def by_daft(path: Path) -> None:
+    import daft
+
+    daft.read_parquet(str(path)).select(*COLUMNS).to_arrow()
+
+
+PEERS = {"polars": by_polars, "duckdb": by_duckdb, "daft": by_daft}
 
 
 def raw(path: Path) -> None:
@@ -84,9 +129,10 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--rollouts", type=int, default=50_000)
     options.add_argument("--tokens", type=int, default=1_000)
-    options.add_argument("--repeat", type=int, default=7)
+    options.add_argument("--repeat", type=int, default=5)
     given = options.parse_args()
-    tasks = {"raw": raw, "decode": decode, "ours": read_rollouts}
+    peers = {name: task for name, task in PEERS.items() if find_spec(name)}
+    tasks = {"raw": raw, "pyarrow": decode, **peers, "ours": read_rollouts}
     print(f"{given.rollouts} rollouts x {given.tokens} tokens x {len(COLUMNS)} float32 lists")
     for name, shape in SHAPES.items():
         with tempfile.TemporaryDirectory() as folder:

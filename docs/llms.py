@@ -8,7 +8,8 @@ HERE = Path(__file__).parent
 
 def first_words(page: Path) -> tuple[str, str]:
     """Return a page's title and its first paragraph."""
-    blocks = [block.strip() for block in page.read_text(encoding="utf-8").split("\n\n")]
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    blocks = [block.strip() for block in text.split("\n\n")]
     title = blocks[0].lstrip("# ").splitlines()[0]
     words = next((b for b in blocks[1:] if re.match(r"[A-Za-z`*]", b)), "")
     words = re.sub(r"\]\([^)]*\)|[`*\[\]]", "", " ".join(words.split()))

@@ -85,7 +85,7 @@ def arena(folder: Path) -> str:
             "",
             "For *unhelpful*:",
             "",
-            "```",
+            "```text",
             "\n\n".join(whole[:cut]),
             "```",
             "",

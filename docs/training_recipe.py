@@ -11,7 +11,7 @@ HEAD = """# Training: `taut train RECIPE.toml`
 Two-stage RLHF on TRL with the sequence-level clipped KL, from one TOML file to logs that
 `taut audit` certifies. It needs the extra: `pip install '.[train]'`.
 
-```
+```bash
 taut train --example > recipe.toml        # every setting, those with a default commented out
 taut train recipe.toml
 taut train recipe.toml --set policy.steps=50 --output runs/short

@@ -114,7 +114,7 @@ def changed(model, **fields):
 
 def both_ends_get_all_of_delta(patch):
     """Forgotten split: each end may miss with probability delta."""
-    patch.setattr(compose, "_spend", lambda delta, side, tail: compose.Budget(delta, tail, delta))
+    patch.setattr(compose, "spend", lambda delta, side, tail: compose.Budget(delta, tail, delta))
     return audit
 
 

@@ -23,7 +23,7 @@ from taut.cli import cli  # noqa: E402
 from taut.engines.local import read_rollouts  # noqa: E402
 from taut.errors import LogError, TautError, UsageError  # noqa: E402
 from taut.logs.schema import REJECTED_KEY  # noqa: E402
-from taut.training.scoring import batches, engine, models, spool  # noqa: E402
+from taut.training.scoring import batches, models, scorer, spool  # noqa: E402
 from taut.training.scoring.head import find_head, hidden_states, token_log_probs  # noqa: E402
 from taut.training.scoring.parts import parts_folder  # noqa: E402
 from taut.training.scoring.score import SCORE_KEY, score  # noqa: E402
@@ -239,7 +239,7 @@ def test_a_model_and_its_copy_have_no_log_ratio(place, tmp_path, monkeypatch):
 
 def test_one_model_is_in_memory_at_a_time(place, tmp_path, monkeypatch):
     """When the second model is loaded, nothing of the first is left."""
-    loaded, real = [], engine.loaded_base
+    loaded, real = [], scorer.loaded_base
 
     def watched(*given):
         assert all(model() is None for model in loaded)
@@ -247,8 +247,8 @@ def test_one_model_is_in_memory_at_a_time(place, tmp_path, monkeypatch):
         loaded.append(weakref.ref(model.lm_head.weight))
         return model
 
-    monkeypatch.setattr(engine, "loaded_base", watched)
-    monkeypatch.setattr(engine, "free_memory", lambda device: None)
+    monkeypatch.setattr(scorer, "loaded_base", watched)
+    monkeypatch.setattr(scorer, "free_memory", lambda device: None)
     log = write(tmp_path / "log.jsonl", some_rows(2))
     score(log, tmp_path / "o.parquet", policy=place.at("a"), ref=place.at("b"))
     assert len(loaded) == 2
@@ -270,11 +270,11 @@ def test_neither_file_split_nor_format_matters(place, tmp_path, monkeypatch):
 
 KILLED = """
 import sys
-from taut.training.scoring import batches, engine, spool
+from taut.training.scoring import batches, scorer, spool
 from taut.training.scoring.score import score
 batches.PART_TOKENS = 200
 spool.WINDOW_ROWS = 16
-real, done = engine.batch_log_probs, 0
+real, done = scorer.batch_log_probs, 0
 def slow(*given, **named):
     global done
     done += 1
@@ -283,7 +283,7 @@ def slow(*given, **named):
         import time
         time.sleep(60)
     return real(*given, **named)
-engine.batch_log_probs = slow
+scorer.batch_log_probs = slow
 score(sys.argv[1], sys.argv[2], policy=sys.argv[3], ref=sys.argv[4], batch_tokens=120)
 """
 
@@ -315,8 +315,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(place, tmp_path, monkeypatch):
     with pytest.raises(LogError, match="another inputs is here"):
         score(tmp_path / "other.jsonl", out, **models)
 
-    calls, real = [], engine.batch_log_probs
-    monkeypatch.setattr(engine, "batch_log_probs", lambda *a, **k: calls.append(1) or real(*a, **k))
+    calls, real = [], scorer.batch_log_probs
+    monkeypatch.setattr(scorer, "batch_log_probs", lambda *a, **k: calls.append(1) or real(*a, **k))
     score(log, out, **models)
     resumed = len(calls)
     score(log, tmp_path / "unbroken.parquet", **models)

@@ -34,6 +34,7 @@ from validation.selection import (
     equal_worlds,
     goodhart_worlds,
     main,
+    misordered,
     run_trial,
     sample_candidates,
 )
@@ -176,15 +177,9 @@ def test_tiers_are_rarely_in_the_wrong_order():
         names = [item.value for item in found.candidates]
         worth = [expected(world, world.gold) for world in worlds]
         truth = dict(zip(names, worth, strict=True))
-        above = list(found.tiers[0]) if found.tiers else []
-        for tier in found.tiers[1:]:
-            best = max(truth[name] for name in above)
-            missed_here = any(truth[name] > best + ROUNDING for name in tier)
-            above += tier
-            if missed_here:
-                missed += 1
-                break
-        assert len(above) == len(set(above))
+        told = [name for tier in found.tiers for name in tier]
+        assert len(told) == len(set(told))
+        missed += misordered(found.tiers, truth)
     assert_misses_at_most(missed, trials, delta, "tiers")
 
 

@@ -438,9 +438,9 @@ def captured_shift(monkeypatch, rollouts, data):
     """The reward data as an audit splits them."""
     seen, honest = [], certificates.certify
 
-    def spy(target, ready, shift):
+    def spy(target, ready, shift, mean=None):
         seen.append((ready.split, shift))
-        return honest(target, ready, shift)
+        return honest(target, ready, shift, mean)
 
     monkeypatch.setattr(certificates, "certify", spy)
     audit(rollouts, reward_data=data, reward_range=(0, 1), target="reward")

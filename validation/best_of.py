@@ -1,4 +1,4 @@
-"""Miss rates of pass@k beside the usual estimates: `python -m validation.best_of`.
+"""Miss rates of pass@k beside the usual estimates: `python -m validation.best_of --logs 2000`.
 
 Logs of prompts whose pass rates differ; the truth is exact. For each k: how often an interval at
 90% misses, and how wide it is. The peers are written down here as their tools compute them.
@@ -6,9 +6,11 @@ Logs of prompts whose pass rates differ; the truth is exact. For each k: how oft
 
 import argparse
 import math
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
+from validation.counting import put, table
 
 import taut
 from taut.inequalities.order_statistics import best_of
@@ -55,7 +57,7 @@ def plug_in(values: np.ndarray, k: int) -> tuple[float, float]:
 
 def resampled(values: np.ndarray, k: int, rng: np.random.Generator) -> tuple[float, float]:
     """The best of k with replacement, 1,000 times for all prompts: mean and standard error."""
-    picks = rng.integers(0, ROLLOUTS, (200, PROMPTS, k))
+    picks = rng.integers(0, values.shape[1], (200, len(values), k))
     return around(np.take_along_axis(values[None], picks, axis=2).max(axis=2).mean(axis=0))
 
 
@@ -101,12 +103,14 @@ def study(logs: int, sizes: tuple[int, ...]) -> list[tuple[str, ...]]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Write the table into the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--logs", type=int, default=2000)
+    parser.add_argument("--output", type=Path, default=Path("docs/pass-at-k.md"))
     asked = parser.parse_args()
-    rows = [TITLES, ("---",) * len(TITLES), *study(asked.logs, (1, 2, 4, 8))]
-    print("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    lines = table(TITLES, study(asked.logs, (1, 2, 4, 8)))
+    put(asked.output, lines)
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

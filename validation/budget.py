@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from validation.counting import put
 
 import taut
 from taut.auditing.options import Options
@@ -24,7 +25,6 @@ from taut.worlds import FAMILIES, sample_rollouts, truth
 from taut.worlds.world import World
 
 PAGE = Path(__file__).parent.parent / "docs" / "budget.md"
-BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
 # Prices of a prompt, a rollout and a label; the budget is in units of a rollout.
 PRICES = {
     "dear labels": (Costs(prefill=1.0, decode=1.0, label=20.0), 6000.0),
@@ -254,11 +254,7 @@ def main() -> None:
             for prices in PRICES:
                 rows.append(study(name, target, prices, seeds=args.seeds, logs=args.logs))
                 print(rows[-1], flush=True)
-    text = args.page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    middle = "\n".join(table(rows, args.seeds, args.logs))
-    args.page.write_text(f"{before}{BEGIN}\n\n{middle}\n\n{END}{after}", encoding="utf-8")
+    put(args.page, table(rows, args.seeds, args.logs))
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import beta
+from validation.counting import put
 
 from taut.engines.local import read_rollouts
 from taut.lab.overoptimise import overoptimise
 from taut.lab.verdict import TARGETS, judge
 
-BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
 NAMES = {"reward": "E r\\*", "clipped": "E[r\\* − βℓ^τ]", "objective": "J\\*"}
 
 
@@ -197,10 +197,7 @@ def main() -> None:
         found.append(outcome(arguments.folder, seed))
         print(f"seed {seed}: covered {found[-1]['covered']}", flush=True)
     if arguments.output is not None:
-        text = arguments.output.read_text(encoding="utf-8")
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
-        page = f"{before}{BEGIN}\n\n{study(found)}\n\n{END}{after}"
-        arguments.output.write_text(page, encoding="utf-8")
+        put(arguments.output, [study(found)])
 
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 from scipy import optimize, stats
+from validation.counting import put
 
 from taut.errors import AssumptionError
 from taut.inequalities import anytime
 from taut.inequalities.mean import anytime_path, mean_interval
 
 PAGE = Path(__file__).parent.parent / "docs" / "monitor.md"
-BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
 CONFIDENCE = 0.999  # of the limit that a miss rate must not surpass
 TIMES = (30, 100, 300, 1000, 10_000, 100_000)
 
@@ -269,11 +269,7 @@ def main() -> None:
     args = parser.parse_args()
     lines = ["### Misses", "", *miss_table(paths=args.paths, blocks=args.blocks, delta=0.1)]
     lines += ["", "### Widths", "", *width_table(samples=args.samples, delta=0.05)]
-    text = args.page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    middle = "\n".join(lines)
-    args.page.write_text(f"{before}{BEGIN}\n\n{middle}\n\n{END}{after}", encoding="utf-8")
+    put(args.page, lines)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,11 @@ _EXPLANATION = (
     "Known to the auditor: *gold* – labels on half of the prompts and the largest log-ratio; "
     "*gold rows* – labels on half of the rows and E ℓ²; *gold only* – labels, nothing declared; "
     "*proxy* – no labels; *declared* – no labels, but C, L and the largest log-ratio.",
+    "",
+    "Studies on other pages: [two policies](compare.md), [slices](slices.md), "
+    "[best of k](pass-at-k.md), [choosing](selection.md), [layouts of logs](layouts.md), "
+    "[labels beside a judge](rectifier.md), [reward data](reward-data.md), [stopping](monitor.md), "
+    "[a run in the lab](lab.md).",
 )
 
 

@@ -9,15 +9,18 @@ picture into the page, between its markers.
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tests.check import miss_rate_lower_limit
+from validation.counting import put
 
 from taut import select
+from taut.decisions.contest.result import Name
+from taut.decisions.selection.result import Selection
 from taut.draws.rollouts import Rollouts
 from taut.worlds import FAMILIES, World, expected
 from taut.worlds.families import over_optimised
@@ -39,7 +42,6 @@ EQUALS = (
 )
 DELTA = 0.2  # large, so that a claim that fails too often is seen
 ROUNDING = 1e-12  # a truth may sit exactly on an end
-BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
 _BETA = 0.1
 
 
@@ -129,7 +131,11 @@ def equal_worlds(family: str, count: int, seed: int) -> list[World]:
 def failing_claims(worlds: Sequence[World], log: Rollouts, delta: float, **settings) -> set[str]:
     """Return which claims of a selection fail on one log; "luckiest" is any certificate."""
     asked = {"target": "reward", "reward_range": (0, 1), "held_out": True, "delta": delta}
-    found = select(log, **{**asked, **settings})
+    return failed_of(select(log, **{**asked, **settings}), worlds)
+
+
+def failed_of(found: Selection, worlds: Sequence[World]) -> set[str]:
+    """Return which claims of a selection among these worlds fail."""
     names = [item.name for item in found.candidates]
     truths = {name: expected(world, world.gold) for name, world in zip(names, worlds, strict=True)}
     best, failed = max(truths, key=truths.get), set()
@@ -142,6 +148,17 @@ def failing_claims(worlds: Sequence[World], log: Rollouts, delta: float, **setti
     if found.regret is not None and truths[best] - truths[found.chosen] > found.regret + ROUNDING:
         failed.add("regret")
     return failed
+
+
+def misordered(tiers: Sequence[Sequence[Name]], truths: Mapping[Name, float]) -> bool:
+    """Return whether one of a lower tier is better than all of those above it."""
+    best = -math.inf
+    for at, tier in enumerate(tiers):
+        top = max(truths[name] for name in tier)
+        if at and top > best + ROUNDING:
+            return True
+        best = max(best, top)
+    return False
 
 
 def count_failures(
@@ -214,11 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trials = {m: [run_trial(seed, m) for seed in range(options.worlds)] for m in LABELS}
     picture = options.output.with_name("selection.svg")
     picture.write_text(draw(trials))
-    lines = [*table(trials, picture.name), "", *claims_table(options.logs)]
-    text = "\n".join([BEGIN, "", *lines, "", END])
-    page = options.output.read_text()
-    before, _, rest = page.partition(BEGIN)
-    options.output.write_text(before + text + rest.partition(END)[2])
+    put(options.output, [*table(trials, picture.name), "", *claims_table(options.logs)])
 
 
 def mean_regret(trials: Sequence[Trial], rule: str) -> float:

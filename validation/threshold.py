@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from validation.counting import put
 
 from taut.auditing.calibration import Split, Thresholds
 from taut.auditing.compose import certify
@@ -36,7 +37,6 @@ PROMPTS = (50, 200, 1000)
 KNOWN = ("nothing", "second moment", "gold")
 GOLD_SHARE = 0.5
 GRID = 16
-BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(
                     family, prompts, known, f"{median(cells[family, prompts, known], 'chosen'):.4f}"
                 )
-    text = given.output.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    page = f"{before}{BEGIN}\n\n{table(cells)}\n\n{END}{after}"
-    given.output.write_text(page, encoding="utf-8")
+    put(given.output, [table(cells)])
 
 
 if __name__ == "__main__":

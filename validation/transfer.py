@@ -153,11 +153,11 @@ def run_cell(cell: Cell, audits: int, audit=audit) -> Tallies:
     return tallies
 
 
-def _certify_asked(name: str, ready, shift):
+def _certify_asked(name: str, ready, shift, mean):
     """Certify the target that was asked for, and no other."""
     if name != ready.options.target:
         raise AssumptionError("not asked for")
-    return certify(name, ready, shift)
+    return certify(name, ready, shift, mean)
 
 
 def _chosen(audit, rollouts: Rollouts, told: dict):

@@ -8,12 +8,13 @@ from typing import Literal
 from taut.auditing import certificate as result
 from taut.auditing.advice import advise
 from taut.auditing.certificate import Certificate
-from taut.auditing.compose import TargetCertificate, certify
+from taut.auditing.compose import TargetCertificate, certify, mean_of
 from taut.auditing.evidence import describe_log, measured_means, paper_bound, token_level
 from taut.auditing.options import TARGETS, GoldKind, Options, Prompts, Range, Threshold, options_of
 from taut.auditing.prepare import Prepared, prepare, targets_to_certify
 from taut.auditing.routes.placing import place_reward_data
 from taut.auditing.routes.reward_data import describe_coverage
+from taut.auditing.target import TargetMean
 from taut.auditing.words import Method, Route, Side, Target
 from taut.bounds.kl_clipping import describe_log_ratio
 from taut.draws.layout import Whole, settle
@@ -141,9 +142,12 @@ def certify_ready(
     shift = place_reward_data(ready, reward_data)
     found: dict[str, TargetCertificate] = {}
     unavailable = dict(ready.unavailable)
+    means: dict[bool, TargetMean] = {}
     for name in targets_to_certify(ready):
+        costs = name != "reward"
         try:
-            found[name] = certify(name, ready, shift)
+            means[costs] = means.get(costs) or mean_of(name, ready)
+            found[name] = certify(name, ready, shift, means[costs])
         except AssumptionError as error:
             if name == options.target:
                 raise

@@ -8,14 +8,15 @@ import numpy as np
 
 from taut.auditing.audit import audit_part
 from taut.auditing.certificate import Certificates, Group, Mix
+from taut.auditing.gaps import gap_groups, refuse_apart, refuse_gap
 from taut.auditing.options import GoldKind, Options, Prompts, Range, Threshold, options_of
-from taut.auditing.response_slices import response_groups
+from taut.auditing.response_slices import LABELLED, fewest_draws, response_groups
 from taut.auditing.words import Method, Route, Side, Target
-from taut.draws import assumptions as about
 from taut.draws.design import settled
 from taut.draws.layout import Whole
 from taut.draws.rollouts import Rollouts
-from taut.draws.slices import Cuts, Of, Slices, needed, slices_of
+from taut.draws.slices import Cuts, Of, Slices, slices_of
+from taut.engines.prompt_table import sides
 from taut.engines.tables import Data, as_rollouts
 from taut.errors import AssumptionError, UsageError
 from taut.types import weakest
@@ -56,6 +57,8 @@ def audit_by(
     weights: Mapping[int | str, float] | None = None,
     cuts: Cuts | None = None,
     mix: Mapping[int | str, float] | None = None,
+    gap: bool = False,
+    by_table: Data | None = None,
 ) -> Certificates:
     """Certify each slice of a log; all certificates hold together at 1 - delta.
 
@@ -73,36 +76,48 @@ def audit_by(
             those that are not named.
         cuts: Column to the points at which its numbers are cut; by default, where a column has more
             than 20 numbers, deciles of the draws that choose.
-
         mix: Value of a slice to its share of a target mix, fixed before the data; the shares sum
             to 1. The total holds together with the slices.
+        gap: Say how far the learned reward is off in each slice, the mean of r-hat - r* in reward
+            units, and spend all of delta on that (`groups[].slice`; no certificates).
+        by_table: A table with `prompt_id` (or `prompt`) and the columns of `by` that it has, one
+            row a prompt: a frame, or a CSV, JSON lines or Parquet file.
 
     The other arguments are those of `taut.audit`.
 
     Raises:
-        UsageError: A weight that is not positive, or of a slice that is not there. LogError: The
-            log does not have the column. Others as `audit`.
+        UsageError: A weight that is not positive, or of a slice that is not there; a gap with a
+            mix, with reward data, or of gold on a scale of its own.
+        LogError: The log does not have the column, or no gold for a gap. Others as `audit`.
 
     Source: theory §6.3, §2.8.
     """
     options = options_of(locals())
     names = (by,) if isinstance(by, str) else tuple(by)
     trusted = None if reward_data is None else as_rollouts(reward_data, columns, features=True)
-    log = as_rollouts(rollouts, columns, features=trusted is not None, keep=needed(names))
+    table, kept = sides(by_table, names)
+    log = as_rollouts(rollouts, columns, features=trusted is not None, keep=kept)
+    if table is not None:
+        log = table.onto(log)
     whole = settled(log)
     slices = slices_of(whole.rollouts, names, cuts=cuts)
     shares = _shares(slices, weights)
     rests: dict[str, Any] = {}
+    if gap:
+        refuse_gap(whole, options, mix=mix is not None, reward_data=trusted is not None)
     if slices.of is Of.RESPONSE:
         if weights and slices.cuts.keys() - set(cuts or {}):
             raise UsageError("weights of deciles: say where to cut with cuts= (--cut) as well.")
         if trusted is not None:
             raise UsageError("slices by what depends on the response take no reward_data.")
-        slices, groups, found = response_groups(whole, names, cuts, shares, options)
-        labelled = (about.RANDOM_LABELS, about.GOLD_RANGE, about.REWARD_RANGE)
-        rests = {"assumptions": found.resting_on(*labelled), "health": found.checks}
+        slices, groups, found = response_groups(whole, names, cuts, shares, options, gap_only=gap)
+        refuse_apart(gap and found.units.common is None)
+        rests = {"assumptions": found.resting_on(*LABELLED), "health": found.checks}
         if mix is not None:
             raise UsageError("a mix is of slices by prompt, step, policy or run, not by response.")
+    elif gap:
+        groups, assumptions, checks = gap_groups(whole, slices, shares, options)
+        rests = {"assumptions": assumptions, "health": checks}
     else:
         groups = _groups(whole, slices, shares, options, trusted)
     return Certificates(
@@ -112,6 +127,7 @@ def audit_by(
         cuts={name: points for name, points in slices.cuts.items()},
         groups=tuple(groups),
         mix=None if mix is None else total_of(groups, mix),
+        gap=gap,
         **rests,
     )
 
@@ -197,7 +213,7 @@ def too_small(draws: int, delta: float) -> str | None:
 
     Draws that are all alike leave an interval of 1 - (delta/2)^(1/n) of the range at the least.
     """
-    fewest = math.ceil(math.log(2.0 / delta) / math.log(2.0))
+    fewest = fewest_draws(delta)
     if draws >= fewest:
         return None
     return f"{draws} of at least {fewest} draws that could halve the range"

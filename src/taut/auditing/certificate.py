@@ -471,9 +471,9 @@ class Group(Part):
 
     Attributes:
         value: The slice; of several columns their values joined by " · ".
-        certificate: Its certificate; None for a slice by response, and where, among very many, a
-            slice is too small.
-        slice: The mean in a slice by response.
+        certificate: Its certificate; None for a slice by response or a gap, and where, among very
+            many, a slice is too small.
+        slice: The mean in a slice by response, and how far the learned reward is off.
         delta: Its share of the error budget, probability.
         cannot_tell: Why nothing can be said of the true reward there.
         usual: What the usual estimate says, where that is another one: of pass@k and best@k the
@@ -524,7 +524,9 @@ class Certificates(Document):
             numbers k of rollouts, "part" where they are parts of the reward.
         cuts: Where columns of numbers were cut.
         mix: The total at a target mix of the slices, where one was asked for.
-        assumptions, health: Of slices by response, which have no certificates of their own.
+        gap: All of delta is spent on how far the learned reward is off: `groups[].slice` has
+            `gap_lower` and `gap_upper` alone.
+        assumptions, health: Of slices that have no certificates of their own, as they stand worst.
     """
 
     schema_name: Literal["taut.certificates/2"] = Field("taut.certificates/2", alias="schema")
@@ -535,6 +537,7 @@ class Certificates(Document):
     cuts: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     groups: tuple[Group, ...]
     mix: Mix | None = None
+    gap: bool = False
     assumptions: tuple[Assumption, ...] = ()
     health: tuple[Check, ...] = ()
 

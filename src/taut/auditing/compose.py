@@ -13,7 +13,7 @@ from taut.auditing.prepare import Prepared
 from taut.auditing.routes.choice import Route, reward_routes
 from taut.auditing.routes.declared import Joined
 from taut.auditing.routes.reward_data import Shift
-from taut.auditing.target import Budget, Event, TargetMean, exact_mean
+from taut.auditing.target import Budget, Event, TargetMean
 from taut.bounds.kl_clipping import (
     TAIL_SHARE,
     Tail,
@@ -71,8 +71,12 @@ class TargetCertificate:
     routes: tuple[RouteEntry, ...]
 
 
-def certify(target: str, ready: Prepared, shift: Shift | None = None) -> TargetCertificate:
+def certify(
+    target: str, ready: Prepared, shift: Shift | None = None, mean: TargetMean | None = None
+) -> TargetCertificate:
     """Compose the certificate of one target from the certifying draws, and from reward data.
+
+    `mean` is `mean_of` the target, where it is known already.
 
     Raises:
         AssumptionError: The lower end lies above the upper end, so some assumption is false.
@@ -80,13 +84,13 @@ def certify(target: str, ready: Prepared, shift: Shift | None = None) -> TargetC
     Source: theory §5.
     """
     options, design, delta = ready.options, ready.design, ready.delta
-    mean = TargetMean(target, ready.data, ready.split, ready.thresholds, design, options)
+    mean = mean_of(target, ready) if mean is None else mean
     tail = _positive_tail(target, mean, options, delta)
-    budget = _spend(delta, options.side, tail.delta)
+    budget = spend(delta, options.side, tail.delta)
     learned = mean.interval(mean.draws, mean.low, mean.high, budget)
     joined, listed = reward_routes(mean, learned, budget, options, delta, shift)
     clipping = _clipping(target, mean, tail)
-    measured = exact_mean(mean.draws)
+    measured = mean.measured
     trivial = _trivial_range(target, mean, options)
     lower, upper = _within(
         measured + math.fsum((joined.sampling.lower, joined.shift.lower, clipping.lower)),
@@ -122,6 +126,13 @@ def certify(target: str, ready: Prepared, shift: Shift | None = None) -> TargetC
         ledger=_ledger(joined, clipping),
         normal=scale.outward(normal_interval(joined.values, delta / 2, delta / 2)),
         routes=tuple(_entry(item, listed, clipping, trivial, (scale, bounds)) for item in listed),
+    )
+
+
+def mean_of(target: str, ready: Prepared) -> TargetMean:
+    """Return the mean that a target is made of: one for "reward", another for all with a KL."""
+    return TargetMean(
+        target, ready.data, ready.split, ready.thresholds, ready.design, ready.options
     )
 
 
@@ -243,7 +254,7 @@ def _quantity(text: str) -> Assumption:
     )
 
 
-def _spend(delta: float, side: str, tail: float) -> Budget:
+def spend(delta: float, side: str, tail: float) -> Budget:
     """Split delta over the ends; `tail` comes out of the lower end's share (theory §5)."""
     if side == "upper":
         return Budget(0.0, 0.0, delta)

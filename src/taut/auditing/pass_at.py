@@ -19,7 +19,8 @@ from taut.draws.design import settled
 from taut.draws.labels import LabelKind, describe_labels, label_counts
 from taut.draws.layout import cell_keys, lay_out
 from taut.draws.rollouts import Blocks, Rollouts
-from taut.draws.slices import Of, needed, slices_of
+from taut.draws.slices import Of, slices_of
+from taut.engines.prompt_table import sides
 from taut.engines.tables import Data, as_rollouts
 from taut.errors import LogError, UsageError
 from taut.inequalities.order_statistics import best_of as statistic
@@ -34,6 +35,7 @@ def audit_at(
     all_of: int | Sequence[int] | None = None,
     best_of: int | Sequence[int] | None = None,
     by: str | Sequence[str] = (),
+    by_table: Data | None = None,
     columns: Mapping[str, str] | None = None,
     reward_range: Range | None = None,
     gold_range: Range | None = None,
@@ -56,6 +58,7 @@ def audit_at(
         all_of: k, or several: all of k rollouts pass (pass^k), or the worst of k for graded ones.
         best_of: k, or several: the best of k graded rewards.
         by: Columns of the law or the prompt to slice by as well.
+        by_table: A table of prompts that has some of these columns, as in `taut.audit_by`.
         target: "reward", the only one that this speaks of.
 
     The other arguments are those of `taut.audit`.
@@ -73,7 +76,10 @@ def audit_at(
     kind, sizes = _asked({"pass_at": pass_at, "all_of": all_of, "best_of": best_of})
     names = (by,) if isinstance(by, str) else tuple(by)
     options = options_of({**locals(), "beta": None})
-    log = as_rollouts(rollouts, columns, log_probs="optional", keep=needed(names))
+    table, kept = sides(by_table, names)
+    log = as_rollouts(rollouts, columns, log_probs="optional", keep=kept)
+    if table is not None:
+        log = table.onto(log)
     whole = settled(log)
     parts = _parts(whole.rollouts, names)
     several = len(parts) * len(sizes)

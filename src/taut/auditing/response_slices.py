@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from taut.auditing.certificate import Group, SliceMean
+from taut.auditing.compose import spend
 from taut.auditing.options import Options
 from taut.auditing.prepare import Prepared, prepare
 from taut.draws import assumptions as about
@@ -19,6 +20,7 @@ from taut.errors import UsageError
 from taut.inequalities.ratios import ratio_interval
 from taut.types import Status
 
+LABELLED = (about.RANDOM_LABELS, about.GOLD_RANGE, about.REWARD_RANGE)
 _CHOOSING = 0.2  # of the draws, where numbers are cut into deciles
 
 
@@ -28,6 +30,8 @@ def response_groups(
     cuts: Cuts | None,
     shares: np.ndarray,
     options: Options,
+    *,
+    gap_only: bool = False,
 ) -> tuple[Slices, list[Group], Design]:
     """Bound the mean reward of the responses in each slice, and how far the learned one is off.
 
@@ -36,12 +40,13 @@ def response_groups(
         columns, cuts: What to slice by.
         shares: Share of delta of each slice.
         options: The settings; the target is "reward", or "auto", which means that here.
+        gap_only: Spend all of delta on how far the learned reward is off.
 
     Returns:
         The slices, a statement of each, and what they rest on.
 
     Raises:
-        UsageError: Another target.
+        UsageError: Another target, method or route.
 
     Source: theory §2.8.
     """
@@ -49,6 +54,11 @@ def response_groups(
         raise UsageError(
             f"target is {options.target!r}; slices by what depends on the response say what reward "
             "responses in them have: leave the target out, or say 'reward'."
+        )
+    if options.method != "betting" or options.route not in ("auto", "gold"):
+        raise UsageError(
+            "slices by what depends on the response are ratios, bounded by bets on labels: leave "
+            "method and route out."
         )
     if options.missing is not None:
         raise UsageError(
@@ -69,7 +79,11 @@ def response_groups(
     if len(slices.values) != len(shares):  # deciles of fewer draws may fall together
         shares = np.full(len(slices.values), 1.0 / len(slices.values))
     groups = [
-        Group(value=value, delta=options.delta * share, **_of_slice(ready, blocks, inside, share))
+        Group(
+            value=value,
+            delta=options.delta * share,
+            **mean_in_slice(ready, blocks, inside, share, gap_only=gap_only),
+        )
         for value, inside, share in _each(slices, shares)
     ]
     return slices, groups, ready.design
@@ -80,12 +94,26 @@ def _each(slices: Slices, shares: np.ndarray):
         yield value, slices.code == at, float(share)
 
 
-def _of_slice(ready: Prepared, blocks: Blocks, inside: np.ndarray, share: float) -> dict:
-    """Return the fields of a group: its mean, or why nothing can be said."""
+def mean_in_slice(
+    ready: Prepared, blocks: Blocks, inside: np.ndarray, share: float, *, gap_only: bool = False
+) -> dict:
+    """Return the fields of a group: the mean of the rows inside, or why nothing can be said.
+
+    Args:
+        ready: The prepared log.
+        blocks: Its draws that certify.
+        inside: Which rows are in the slice, shape (rollouts,).
+        share: Share of delta.
+        gap_only: Say of r-hat - r* alone; else half of delta is spent on r*, half on that.
+    """
     delta, data, design = ready.options.delta * share, ready.data, ready.design
     known = np.ones(len(inside), dtype=bool) if data.gold is None else ~np.isnan(data.gold)
     counted = blocks.sums((inside & known).astype(np.float64)) > 0
-    reason = _refused(ready, blocks) or _too_few(int(counted.sum()), delta)
+    labelled = data.gold is not None
+    # Two statements where there are labels, of r* and of r-hat - r*: each gets half of delta.
+    both = labelled and design.units.common is not None and not gap_only
+    each = delta / 2 if both else delta
+    reason = _refused(ready) or too_few(int(counted.sum()), fewest_draws(each))
     rows = blocks.rows[inside[blocks.rows]]
     share_of = float(inside[blocks.rows].mean())
     draws = int((blocks.sums(inside.astype(np.float64)) > 0).sum())
@@ -93,15 +121,10 @@ def _of_slice(ready: Prepared, blocks: Blocks, inside: np.ndarray, share: float)
     learned = float(np.mean(design.rollouts.reward[rows])) if len(rows) else None
     if reason is not None:
         return {"cannot_tell": reason, "slice": SliceMean(learned=learned, **counts)}
-    labelled = data.gold is not None
     names = (about.RANDOM_LABELS, about.GOLD_RANGE) if labelled else (about.REWARD_RANGE,)
     status = design.status(*names)
-    # Two statements where there are labels, of r* and of r-hat - r*: each gets half of delta.
-    each = delta / 2 if labelled and design.units.common is not None else delta
     values = data.gold if labelled else data.reward
-    mean = _ratio(ready, blocks, values, inside, each)
-    scale = design.units.target_scale("gold" if labelled else "reward")
-    gap = {}
+    gap: dict = {}
     if labelled and design.units.common is not None:
         shifted = (1.0 + data.reward - data.gold) / 2.0
         ends = _ratio(ready, blocks, shifted, inside, each)
@@ -110,6 +133,11 @@ def _of_slice(ready: Prepared, blocks: Blocks, inside: np.ndarray, share: float)
             "gap_upper": (2.0 * ends.upper - 1.0) * design.units.width,
             "gap_status": design.status(*names, about.REWARD_RANGE),
         }
+    counts |= {"learned": learned, "labelled": int(counted.sum()) if labelled else 0}
+    if gap_only:
+        return {"cannot_tell": None, "slice": SliceMean(**gap, **counts)}
+    mean = _ratio(ready, blocks, values, inside, each)
+    scale = design.units.target_scale("gold" if labelled else "reward")
     return {
         "cannot_tell": None,
         "slice": SliceMean(
@@ -118,8 +146,6 @@ def _of_slice(ready: Prepared, blocks: Blocks, inside: np.ndarray, share: float)
             measured=_plain_mean(design.rollouts.gold if labelled else None, rows, learned),
             status=status if labelled else Status.VACUOUS,
             of="r*" if labelled else "r-hat",
-            learned=learned,
-            labelled=int(counted.sum()) if labelled else 0,
             **gap,
             **counts,
         ),
@@ -137,16 +163,17 @@ def _ratio(ready: Prepared, blocks: Blocks, values: np.ndarray, inside: np.ndarr
         full = np.where(np.isnan(values), 0.0, values)
         a = labelled_means(marks * full, gold, blocks)[chosen]
         b = labelled_means(marks, gold, blocks)[chosen]
+    budget = spend(delta, ready.options.side, 0.0)
     return ratio_interval(
         np.minimum(a, b),
         b,
-        delta_lower=delta / 2,
-        delta_upper=delta / 2,
+        delta_lower=budget.lower,
+        delta_upper=budget.upper,
         one_law=ready.design.one_law,
     )
 
 
-def _refused(ready: Prepared, blocks: Blocks) -> str | None:
+def _refused(ready: Prepared) -> str | None:
     labels = ready.design.labels
     if labels is None:
         return None
@@ -158,8 +185,13 @@ def _refused(ready: Prepared, blocks: Blocks) -> str | None:
     return None
 
 
-def _too_few(draws: int, delta: float) -> str | None:
-    fewest = math.ceil(math.log(4.0 / delta) / math.log(2.0))
+def fewest_draws(delta: float) -> int:
+    """Return how many draws could halve the range at the least, were they all alike."""
+    return math.ceil(math.log(2.0 / delta) / math.log(2.0))
+
+
+def too_few(draws: int, fewest: int) -> str | None:
+    """Say why so few labelled draws can tell nothing, whatever they hold; None where they can."""
     if draws >= fewest:
         return None
     return f"{draws} of at least {fewest} labelled draws that could halve the range"

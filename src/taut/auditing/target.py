@@ -1,7 +1,10 @@
 """One target's mean on the unit scale: block values with a known range, and how to bound it."""
 
 import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,8 +16,11 @@ from taut.bounds.sampling import block_interval, predicted_half_width
 from taut.draws import assumptions as about
 from taut.draws.assumptions import Assumption
 from taut.draws.design import Design
+from taut.draws.labels import label_counts
 from taut.draws.rollouts import Blocks
 from taut.types import Interval, Status, weakest
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,23 @@ class TargetMean:
             (design.status(*names), Status.ESTIMATED if unbounded else Status.CERTIFIED)
         )
         self.source = _SOURCES[self.method]
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, what: Hashable, make: Callable[[], Made]) -> Made:
+        """Return what `make` gives; it is made once for all targets of this mean."""
+        if what not in self._made:
+            self._made[what] = make()
+        return self._made[what]
+
+    @cached_property
+    def measured(self) -> float:
+        """The mean of `draws`, summed without rounding."""
+        return exact_mean(self.draws)
+
+    @cached_property
+    def label_counts(self) -> np.ndarray:
+        """Labelled rows of each certifying draw, shape (draws,)."""
+        return label_counts(self.data.gold, self.blocks)
 
     def interval(
         self,

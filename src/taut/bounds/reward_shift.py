@@ -79,6 +79,7 @@ def gold_blocks(
     kl_cost: np.ndarray,
     kl_range: tuple[float, float],
     blocks: Blocks,
+    counts: np.ndarray | None = None,
 ) -> GoldBlocks:
     """Build the rectifier blocks B = mean_labelled(r* - lambda r) + mean_group(lambda r - cost).
 
@@ -88,16 +89,17 @@ def gold_blocks(
         kl_cost: beta * l^tau per rollout, unit scale; zeros for the target "reward".
         kl_range: Lowest and highest possible kl_cost.
         blocks: The certifying draws, in draw order.
+        counts: Their `label_counts`, where they are known already.
 
     Raises:
         AssumptionError: No draw carries a label.
 
     Source: theory §3.6, §5 (gold).
     """
-    counts = label_counts(gold, blocks)
+    counts = label_counts(gold, blocks) if counts is None else counts
     if not (counts > 0).any():
         raise AssumptionError("no certifying draw carries a gold label; label some or drop gold.")
-    residual = labelled_means(gold - plan.weight * reward, gold, blocks)
+    residual = labelled_means(gold - plan.weight * reward, gold, blocks, counts)
     control = blocks.means(plan.weight * reward - kl_cost)
     if inclusion_varies(counts, blocks.sizes):
         return _weighted_blocks(plan.weight, residual, control, counts, blocks.sizes, kl_range)
@@ -176,19 +178,21 @@ def choose_gold_plan(
         The plan and the half-width that it is forecast to have.
     """
     cost, proxy = calibration.means(kl_cost), calibration.means(reward)
-    known = label_counts(gold, calibration) > 0
+    counts = label_counts(gold, calibration)
+    known = counts > 0
     # Without enough labels the learned reward stands in for gold, to place the KL cost.
     blind = known.sum() < FEW_LABELS // 5
     known = np.ones(len(calibration), dtype=bool) if blind else known
     weights = (0.0,) if blind else WEIGHTS
 
     def half_width(plan: GoldPlan) -> float:
-        residual = labelled_means(gold - plan.weight * reward, gold, calibration)
-        residual = (proxy if blind else residual)[known]
+        residual = proxy
+        if not blind:
+            values = gold - plan.weight * reward
+            residual = labelled_means(values, gold, calibration, counts)
+        residual = residual[known]
         moments = _moments(plan, residual, plan.weight * proxy - cost, known, unlabelled / labelled)
-        low, high = _range(
-            plan, kl_range, blind or _same_rows(label_counts(gold, calibration), calibration.sizes)
-        )
+        low, high = _range(plan, kl_range, blind or _same_rows(counts, calibration.sizes))
         return half_width_forecast(*moments, low=low, high=high, blocks=labelled, delta=delta)
 
     plan = min((GoldPlan(w, own) for w in weights for own in (1.0, None)), key=half_width)

@@ -51,7 +51,7 @@ def audit(
     The certificate is an interval for the true objective, split into sampling, reward shift and
     KL clipping, with its error budget, status and assumptions.
     """
-    from taut.draws.slices import needed
+    from taut.engines.prompt_table import sides
 
     chosen = {name: settings.pop(name) for name in CHOSEN}
     form = wanted(chosen)
@@ -62,7 +62,10 @@ def audit(
         )
     if require_lower is not None and math.isnan(require_lower):
         raise UsageError("--require-lower is nan, which no end can be below; expected a number.")
+    if require_lower is not None and chosen["gap"]:
+        raise UsageError("--require-lower is of certificates; --gap has none: leave one out.")
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
+    _, kept = sides(chosen["by_table"], chosen["by"])
     rollouts = read_labelled(
         log,
         mapping,
@@ -72,7 +75,7 @@ def audit(
         labels,
         label_map,
         features=bool(reward_data),
-        keep=needed(chosen["by"]),
+        keep=kept,
         parts=form == "parts",
     )
     if reward_data:

@@ -5,8 +5,8 @@ import click
 _GROUPS = {
     "The log": "mapping map_value format engine lenient token_clip sums_only keep labels label_map "
     "reward_data reward_map behaviour",
-    "What is asked": "target by cuts weights mix pass_at all_of best_of parts reward_weights "
-    "gold_part part_ranges of_value against beta tau tau_negative margin width "
+    "What is asked": "target by by_table cuts weights mix gap pass_at all_of best_of parts "
+    "reward_weights gold_part part_ranges of_value against beta tau tau_negative margin width "
     "require_lower require_best require_no_worse_than gold learned control unlabelled average most",
     "What you declare": "reward_range gold_range gold_scale gold_kind declare held_out prompts "
     "missing leader launched per_prompt one_policy whole_batches log_ratio_max "

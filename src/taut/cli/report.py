@@ -30,11 +30,17 @@ from taut.errors import UsageError
 @values_option
 @format_option
 @click.option(
+    "--by-file",
+    "by_table",
+    metavar="FILE",
+    help="Table of prompts that RESULT was sliced by, as in taut audit.",
+)
+@click.option(
     "--keep", multiple=True, metavar="COLUMN", help="Also filter rollouts by a column of the log."
 )
 @labels_options
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def report(result, output, json_path, log, mapping, keep, labels, label_map, quiet):
+def report(result, output, json_path, log, mapping, keep, by_table, labels, label_map, quiet):
     """Show a RESULT again: a JSON file that --json wrote, or a page that --html wrote.
 
     Without -o and --json the report is printed.
@@ -50,7 +56,9 @@ def report(result, output, json_path, log, mapping, keep, labels, label_map, qui
         content = Path(result).read_bytes()
         before = made_in(content, result) if is_page(content) and not log else None
         made = before or how_made()
-        extra = _of_log(found, log, mapping, keep, labels, label_map, quiet) if log else ()
+        extra = (
+            _of_log(found, log, mapping, keep, by_table, labels, label_map, quiet) if log else ()
+        )
         write_text(output, report_page(found, made, *extra))
     if json_path == "-":
         click.echo(found.to_json(), nl=False)
@@ -71,19 +79,23 @@ def _refuse(result, output, json_path, log) -> None:
         raise UsageError("--log puts rollouts on a page: say which with -o PAGE.")
 
 
-def _of_log(found, log, mapping, keep, labels, label_map, quiet):
+def _of_log(found, log, mapping, keep, by_table, labels, label_map, quiet):
     """Read the rollouts of a log for the page, with the columns that the result slices by.
 
     Returns them as the page shows them, and the forecasts for other logs.
     """
+    from taut.engines.prompt_table import sides
     from taut.logs.schema import NATIVE
     from taut.logs.sources import find
     from taut.report.page.rollouts import shown
 
-    by = [name for name in str(getattr(found, "by", None) or "").split(", ") if name]
-    kept = dict.fromkeys([*keep, *(name for name in by if name not in NATIVE)])
+    by = _sliced_by(found)
+    table, here = sides(by_table, [name for name in by if name not in NATIVE])
+    kept = dict.fromkeys([*keep, *here])
     read = {"keep": tuple(kept), "rollout_ids": True, "log_probs": "optional"}
     rollouts = read_labelled(log, mapping, None, None, quiet, labels, label_map, **read)
+    if table is not None:
+        rollouts = table.onto(rollouts)
     page = shown(
         rollouts,
         find(list(log)),
@@ -92,3 +104,10 @@ def _of_log(found, log, mapping, keep, labels, label_map, quiet):
         format=chosen_format(),
     )
     return page, forecasts(found, rollouts)
+
+
+def _sliced_by(found) -> list[str]:
+    """Return the columns of the log that a result is by: numbers k and parts are of no column."""
+    names = [name for name in str(getattr(found, "by", None) or "").split(", ") if name]
+    of = getattr(found, "of", None)
+    return [] if of == "part" else names[:-1] if of == "draw" else names

@@ -68,6 +68,13 @@ from taut.cli.root import cli
 @click.option("--token-lists", is_flag=True, help="Also write each token's log-prob.")
 @click.option("--no-words", is_flag=True, help="Leave text and token ids out of the output.")
 @click.option("--restart", is_flag=True, help="Throw away the progress of an unfinished run.")
+@click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    metavar="local|ray|ray://HOST:PORT",
+    help="Who scores: this machine, or the devices of a Ray cluster (docs/ray.md); the same bytes.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def score(log, output, mapping, lenient, no_words, quiet, **settings):
     """Add the log-probs of a LOG's responses under each model, all by one engine.

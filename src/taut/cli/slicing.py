@@ -30,6 +30,13 @@ def slicing_options(function):
                 "Step, policy, run, n_tokens, or any other column by its dotted path.",
             ),
             click.option(
+                "--by-file",
+                "by_table",
+                metavar="FILE",
+                help="Table of prompts (CSV, JSONL, Parquet) with prompt_id or prompt, and "
+                "columns for --by that the log lacks.",
+            ),
+            click.option(
                 "--weight",
                 "weights",
                 multiple=True,
@@ -47,6 +54,11 @@ def slicing_options(function):
                 "--mix",
                 metavar="[COLUMN=]VALUE:SHARE,…",
                 help="With --by: the total at a target mix, as in domain=chat:.6,code:.4.",
+            ),
+            click.option(
+                "--gap",
+                is_flag=True,
+                help="With --by: how far the learned reward is off in each slice, r-hat - r*.",
             ),
             click.option(
                 "--pass-at",
@@ -94,9 +106,11 @@ def slicing_options(function):
 
 CHOSEN = (
     "by",
+    "by_table",
     "weights",
     "cuts",
     "mix",
+    "gap",
     "pass_at",
     "all_of",
     "best_of",
@@ -124,8 +138,16 @@ def wanted(chosen: dict) -> str:
     for option in ("reward_weights", "gold_part", "part_ranges"):
         if chosen[option] and not chosen["parts"]:
             raise UsageError(f"--{_OPTION[option]} speaks of the parts of --parts; give that too.")
-    if (chosen["weights"] or chosen["cuts"] or chosen["mix"]) and not chosen["by"]:
-        raise UsageError("--weight, --cut and --mix speak of the slices of --by; give that too.")
+    if (
+        any(chosen[name] for name in ("by_table", "weights", "cuts", "mix", "gap"))
+        and not chosen["by"]
+    ):
+        raise UsageError(
+            "--by-file, --weight, --cut, --mix and --gap speak of the slices of --by; give that "
+            "too."
+        )
+    if at and chosen["gap"]:
+        raise UsageError("--gap goes with neither --pass-at nor its kin: one question at a time.")
     if chosen["parts"] and (at or chosen["by"]):
         raise UsageError("--parts goes with neither --by nor --pass-at: one question at a time.")
     if chosen["parts"]:
@@ -148,6 +170,8 @@ def certify(form: str, rollouts, chosen: dict, settings: dict):
             weights=_floats("--weight", chosen["weights"]),
             cuts=_lists("--cut", chosen["cuts"]),
             mix=_mix(chosen["mix"], chosen["by"]),
+            gap=chosen["gap"],
+            by_table=chosen["by_table"],
             **settings,
         )
     if form == "at":
@@ -159,7 +183,8 @@ def certify(form: str, rollouts, chosen: dict, settings: dict):
             )
         asked = {name: chosen[name] for name in _AT}
         own = _without(settings, _OF_ONE) | {"target": "reward"}
-        return audit_at(rollouts, by=chosen["by"], **asked, **own)
+        sides = {"by": chosen["by"], "by_table": chosen["by_table"]}
+        return audit_at(rollouts, **sides, **asked, **own)
     from taut.auditing.parts import audit_parts
 
     ranges = _lists("--part-range", chosen["part_ranges"])

@@ -21,7 +21,7 @@ from taut.inequalities import e_values, urns
 from taut.inequalities.blind_labels import labels_blind_between, labels_blind_within
 from taut.inequalities.equal_rewards import equal_rewards_kept
 from taut.inequalities.multiplicity import Verdict, verdicts
-from taut.logs.keys import combine, row_keys
+from taut.logs.keys import combine, kinds_of, row_keys
 
 _GAP_DOUBT, _GAP_SURE = math.log(1.05), math.log(2.0)  # chi-square of sampler against policy, + 1
 
@@ -243,8 +243,11 @@ def _between_cells(layout: Layout, labels: Labels, sizes: np.ndarray) -> float:
 
 def _codes(*columns: np.ndarray) -> np.ndarray:
     """Return one code per row for each combination of some integer columns."""
-    _, codes = np.unique(np.stack(columns), axis=1, return_inverse=True)
-    return codes.ravel()
+    codes = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        kinds, code = kinds_of(column)
+        _, codes = kinds_of(codes * len(kinds) + code)
+    return codes
 
 
 # --- rollouts that are missing --------------------------------------------------------------------
@@ -283,7 +286,7 @@ def _equal_kept(rollouts: Rollouts, values: np.ndarray, together: Blocks) -> flo
         values[together.rows],
         together.starts,
         keys=rollouts.prompt[first],
-        cells=np.unique(cell_keys(rollouts)[first], return_inverse=True)[1],
+        cells=kinds_of(cell_keys(rollouts)[first])[1],
     ).p_value
 
 

@@ -63,12 +63,16 @@ def label_counts(gold: np.ndarray, blocks: Blocks) -> np.ndarray:
     return blocks.sums(labelled_rows(gold).astype(np.int64))
 
 
-def labelled_means(values: np.ndarray, gold: np.ndarray, blocks: Blocks) -> np.ndarray:
-    """Mean of values over the labelled rows of each block; NaN where a block has none."""
-    mask = labelled_rows(gold)
-    counts = blocks.sums(mask.astype(np.float64))
+def labelled_means(
+    values: np.ndarray, gold: np.ndarray, blocks: Blocks, counts: np.ndarray | None = None
+) -> np.ndarray:
+    """Mean of values over the labelled rows of each block; NaN where a block has none.
+
+    `counts` are the `label_counts` of these blocks, where they are known already.
+    """
+    counts = label_counts(gold, blocks) if counts is None else counts
     with np.errstate(invalid="ignore", divide="ignore"):
-        return blocks.sums(np.where(mask, values, 0.0)) / counts
+        return blocks.sums(np.where(labelled_rows(gold), values, 0.0)) / counts
 
 
 def describe_labels(rollouts: Rollouts, layout: Layout) -> Labels | None:

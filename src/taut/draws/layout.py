@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from taut.draws import order
 from taut.draws.modes import LIST, REPLACEMENT, SAMPLE
 from taut.draws.rollouts import Blocks, Rollouts, group_rows
 from taut.errors import LogError
-from taut.logs.keys import combine, row_keys, scramble
+from taut.logs.keys import combine, kinds_of, row_keys, scramble
 
 CELL_COLUMNS = ("step", "policy", "run")
 
@@ -48,7 +49,7 @@ def settle(rollouts: Rollouts) -> Whole:
         rollouts=rollouts,
         same_text=same_text,
         steps=steps,
-        recurs=steps > 1 and spans(rollouts.prompt, rollouts.step),
+        recurs=steps > 1 and order.spans(rollouts.prompt, rollouts.step),
         group_recurs=_group_recurs(rollouts),
     )
 
@@ -98,17 +99,10 @@ def _joined(ids, of_text, texts: int, lowest) -> tuple[np.ndarray, np.ndarray]:
     return names, least[part[: len(names)]]
 
 
-def spans(keys: np.ndarray, values: np.ndarray) -> bool:
-    """Say whether some key occurs with more than one value; both of shape (rows,)."""
-    order = np.lexsort((values, keys))
-    keys, values = keys[order], values[order]
-    return bool(((keys[1:] == keys[:-1]) & (values[1:] != values[:-1])).any())
-
-
 def _group_recurs(rollouts: Rollouts) -> bool:
     if rollouts.group is None:
         return False
-    return spans(combine(rollouts.prompt, rollouts.group), cell_keys(rollouts))
+    return order.spans(combine(rollouts.prompt, rollouts.group), cell_keys(rollouts))
 
 
 def cell_keys(rollouts: Rollouts) -> np.ndarray:
@@ -156,19 +150,20 @@ def lay_out(rollouts: Rollouts, *, seed: int, mode: str = SAMPLE) -> Layout:
 
     Source: theory §2.
     """
-    keys, cells = cell_keys(rollouts), np.zeros(len(rollouts), dtype=np.int64)
-    kinds, cells = np.unique(keys, return_inverse=True) if len(keys) else (keys, cells)
-    blocks = group_rows(draw_keys(rollouts, mode), rollouts.value_columns(), seed)
+    keys = cell_keys(rollouts)
+    kinds, cells = kinds_of(keys)
+    drawn = draw_keys(rollouts, mode)
+    blocks = group_rows(drawn, rollouts.value_columns(), seed)
     # A commutative sum of mixed keys: the same for the same rows in the same cells.
     with np.errstate(over="ignore"):
         mixed = blocks.sums(scramble(keys)) if len(kinds) > 1 else np.zeros(len(blocks), np.uint64)
-    _, profile = np.unique(mixed, return_inverse=True)
+    _, profile = kinds_of(mixed)
     return Layout(
         blocks=blocks,
         cells=cells,
         cell_count=len(kinds),
         profile=profile,
-        prompts=len(np.unique(rollouts.prompt)),
+        prompts=len(blocks if drawn is rollouts.prompt else np.unique(rollouts.prompt)),
         one_law=mode != LIST and (len(blocks) == 0 or int(profile.max()) == 0),
         mode=mode,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from taut.draws import order
 from taut.draws.sheets import SheetLabels
 from taut.errors import LogError
 from taut.logs.facts import LogFacts
@@ -208,10 +209,8 @@ def group_rows(keys: np.ndarray, values: Sequence[np.ndarray], seed: int) -> "Bl
         seed: Seed of the draw order.
     """
     draw = scramble(keys ^ scramble(np.array(seed % 2**64, dtype=np.uint64)))
-    order = np.lexsort((row_keys(values), draw)) if values else np.argsort(draw, kind="stable")
-    draw = draw[order]
-    starts = np.flatnonzero(np.r_[True, draw[1:] != draw[:-1], True])
-    return Blocks(rows=order, starts=starts if len(draw) else np.zeros(1, dtype=np.int64))
+    rows, starts = order.group(draw, row_keys(values) if values else None)
+    return Blocks(rows=rows, starts=starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +235,7 @@ class Blocks:
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Return the sum of row values in each block, shape (blocks,); blocks are never empty."""
-        return np.add.reduceat(values[self.rows], self.starts[:-1]) if len(self) else np.empty(0)
+        return order.block_sums(values, self.rows, self.starts) if len(self) else np.empty(0)
 
     def means(self, values: np.ndarray) -> np.ndarray:
         """Return the mean of row values in each block, shape (blocks,)."""

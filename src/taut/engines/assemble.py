@@ -171,8 +171,8 @@ def _joined(pieces: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         for name in {name for other in pieces for name in other} - piece.keys():
             _fill(piece, name)
     out = {}
-    for name in pieces[0]:
-        parts = [piece[name] for piece in pieces if name in piece]
+    for name in list(pieces[0]):
+        parts = [piece.pop(name) for piece in pieces if name in piece]  # freed one by one
         if len(parts) < len(pieces):
             continue  # token sums, which only some files have
         if len({part.shape[1:] for part in parts}) > 1:

@@ -12,7 +12,9 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 
+from taut.cluster import check_engine
 from taut.draws.rollouts import Rollouts
 from taut.engines.assemble import assemble, compact, completed
 from taut.engines.files import Files
@@ -182,7 +184,7 @@ def gather(
             facts.append(piece.facts)
         pieces.append(compact(piece, names, rollout_ids=rollout_ids))
     together = merge_facts(*facts)
-    return assemble(
+    rollouts = assemble(
         pieces,
         names,
         token_clip=token_clip,
@@ -192,6 +194,9 @@ def gather(
         facts=together,
         notes=(*notes, *together.notes),
     )
+    # Some columns of the pieces were buffers of what was decoded: free once they are joined.
+    pa.default_memory_pool().release_unused()
+    return rollouts
 
 
 def convert(
@@ -317,16 +322,6 @@ def _run(
     from taut.engines import ray
 
     return ray.in_order(files, request, engine, watch.pass_over)
-
-
-def check_engine(engine: str) -> None:
-    """Raise where no such engine is known.
-
-    Raises:
-        UsageError: With those that are.
-    """
-    if engine not in ("local", "ray") and not engine.startswith("ray://"):
-        raise UsageError(f"engine is {engine!r}; expected local, ray or ray://HOST:PORT.")
 
 
 def in_order(cut: Iterator[Task], threads: int) -> Iterator[tuple[Task, list[Reduced]]]:

@@ -1,64 +1,25 @@
 """Many machines: units of a log as plain Ray tasks, results in the order of the log.
 
 A task has no state: when a worker or a node dies, Ray runs it again, and what it gives is the same
-bytes. Few are in flight, so that this process holds no more than it joins. Usage statistics of Ray
-and look-ups in a cloud's metadata are off.
+bytes. Few are in flight, so that this process holds no more than it joins.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from taut.cluster import connect
 from taut.engines.units import Piece, read_unit, stays_here, units
-from taut.errors import LogError, UsageError
+from taut.errors import LogError
 from taut.logs.layout import NoRollouts
 from taut.logs.read import Request, Task
 from taut.logs.reduce import Reduced
 from taut.logs.sources import Source
 from taut.version import __version__
 
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 _RETRIES = 8  # of a task whose worker or node died
 _AHEAD = 2  # tasks in flight for each processor
-
-
-def connect(engine: str) -> Any:
-    """Return Ray, connected to the cluster that `engine` names, or to one of this machine.
-
-    Args:
-        engine: "ray" (RAY_ADDRESS where it is set, else a cluster of this machine alone), or
-            "ray://HOST:PORT".
-
-    Raises:
-        UsageError: Ray is not installed, or the cluster does not answer.
-    """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError("--engine ray needs Ray: install taut with its extra 'ray'.") from error
-    if not ray.is_initialized():
-        address = None if engine == "ray" else engine
-        try:
-            ray.init(
-                address=address,
-                include_dashboard=None if address or "RAY_ADDRESS" in os.environ else False,
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
-        except (ConnectionError, ValueError, RuntimeError) as problem:
-            raise UsageError(
-                f"--engine {engine}: expected a Ray cluster there, found none: {problem}"
-            ) from None
-    return ray
 
 
 def read_files(

@@ -87,7 +87,7 @@ def as_rollouts(
     try:
         if _is_paths(data):
             return read_rollouts(data, **settings)
-        table = _table(data, name, columns or {})
+        table = as_table(data, name, columns or {})
         source = Source(name=name, size=max(table.nbytes, 1), format="arrow", table=table)
         rollouts = read_sources((source,), **settings)
     except LogError as problem:
@@ -142,8 +142,9 @@ def _is_paths(data: Any) -> TypeGuard[str | os.PathLike[str] | list[str | os.Pat
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def _table(data: Any, name: str, columns: Mapping[str, str]) -> pa.Table:
+def as_table(data: Any, name: str, columns: Mapping[str, str] | None = None) -> pa.Table:
     """Return data as an Arrow table; raise LogError where it is none."""
+    columns = columns or {}
     if isinstance(data, pa.Table):
         return data
     if isinstance(data, Mapping) and not isinstance(data, ArrowTable):

@@ -15,7 +15,7 @@ import numpy as np
 
 from taut.errors import AssumptionError
 from taut.inequalities import tails
-from taut.inequalities.exact import ExactTest, checked_starts, same_length, union
+from taut.inequalities.exact import ExactTest, checked_starts, narrow, same_length, union
 from taut.inequalities.rank_sum import rank_p_value
 from taut.inequalities.tails import Counts
 
@@ -55,7 +55,7 @@ def labels_blind_between(score: np.ndarray, labels: np.ndarray, strata: np.ndarr
         raise AssumptionError("labels: expected a count of labelled rows per draw, found one < 0.")
     counts = labels.astype(np.int64)
     score = np.where(np.isnan(score), -np.inf, score)
-    order = np.lexsort((score, strata))
+    order = np.lexsort((score, narrow(strata)))
     score, counts, strata = score[order], counts[order], strata[order]
     starts = _group_starts(strata)
     tests = []
@@ -201,9 +201,14 @@ def _mid_ranks(score: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return (middle - centre) / np.repeat(np.diff(starts), np.diff(starts))
 
 
-def _sums(marked: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    totals = np.append(0, np.cumsum(marked))
-    return totals[starts[1:]] - totals[starts[:-1]]
+@_compiled
+def _sums(marked, starts):
+    """Return how many rows of each draw are marked."""
+    sums = np.zeros(starts.size - 1, dtype=np.int64)
+    for i in range(sums.size):
+        for at in range(starts[i], starts[i + 1]):
+            sums[i] += marked[at]
+    return sums
 
 
 def _group_starts(sorted_codes: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ import numpy as np
 
 from taut.errors import AssumptionError
 from taut.inequalities import tails
-from taut.inequalities.exact import ExactTest, checked_starts, same_length, union
+from taut.inequalities.exact import ExactTest, checked_starts, narrow, same_length, union
 from taut.inequalities.tails import Counts
 
 _WINDOW = 4  # rewards of a nearly equal draw that may differ
@@ -136,8 +136,10 @@ def _pairs(
     sizes: np.ndarray, keys: np.ndarray, cells: np.ndarray, values: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return pairs of draws of equal K >= 2, cell and value, neighbours in the order of keys."""
-    order = np.lexsort((keys, values, sizes, cells))
-    order = order[(sizes[order] > 1) & ~np.isnan(values[order])]
+    order = np.flatnonzero((sizes > 1) & ~np.isnan(values))
+    by = [part[order] for part in (values, sizes, cells)]
+    by = [part for part in by if len(part) and (part != part[0]).any()]  # what decides anything
+    order = order[np.lexsort((keys[order], *map(narrow, by)))]
     unlike = [part[order][1:] != part[order][:-1] for part in (values, sizes, cells)]
     firsts = np.flatnonzero(np.append(True, np.logical_or.reduce(unlike))[: len(order)])
     place = np.arange(len(order)) - np.repeat(firsts, np.diff(np.append(firsts, len(order))))
@@ -181,16 +183,18 @@ def _modes(rewards, starts, first, second):
     mode = np.full(first.size, np.nan)
     others = np.zeros(first.size, dtype=np.int64)
     equal = np.zeros(first.size, dtype=np.bool_)
+    both = np.empty(2 * _largest(starts))
     for i in range(first.size):
-        a = np.sort(rewards[starts[first[i]] : starts[first[i] + 1]])
-        b = np.sort(rewards[starts[second[i]] : starts[second[i] + 1]])
-        both = np.sort(np.concatenate((a, b)))
-        size = a.size
-        equal[i] = a[0] == a[-1] or b[0] == b[-1]
+        one, other = starts[first[i]], starts[second[i]]
+        size = starts[first[i] + 1] - one
+        both[:size] = rewards[one : one + size]
+        both[size : 2 * size] = rewards[other : other + size]
+        equal[i] = _all_equal(both, 0, size) or _all_equal(both, size, 2 * size)
+        _sort(both, 2 * size)
         middle = both[size]  # a value of more than half covers both middle places
         count = 0
-        for value in both:
-            count += value == middle
+        for at in range(2 * size):
+            count += both[at] == middle
         others[i] = 2 * size
         if count > size:
             mode[i], others[i] = middle, 2 * size - count
@@ -200,11 +204,48 @@ def _modes(rewards, starts, first, second):
 
 
 @_compiled
+def _largest(starts):
+    most = 0
+    for i in range(starts.size - 1):
+        most = max(most, starts[i + 1] - starts[i])
+    return most
+
+
+@_compiled
+def _all_equal(values, begin, end):
+    count = 0
+    for at in range(begin, end):
+        count += values[at] == values[begin]
+    return count == end - begin
+
+
+@_compiled
+def _sort(values, size):
+    """Sort the first values, NaN last; few of them in place, one by one."""
+    if size > 64:
+        values[:size] = np.sort(values[:size])
+        return
+    for i in range(1, size):
+        value = values[i]
+        j = i
+        while j > 0 and (values[j - 1] > value or (np.isnan(values[j - 1]) and value == value)):
+            values[j] = values[j - 1]
+            j -= 1
+        values[j] = value
+
+
+@_compiled
 def _commonest(rewards, starts, windows):
     found = np.full(windows.size, np.nan)
+    ordered = np.empty(_largest(starts))
     for i in range(windows.size):
-        ordered = np.sort(rewards[starts[i] : starts[i + 1]])
-        middle = ordered[(ordered.size - 1) // 2]  # what more than half are, if any
-        if np.sum(ordered == middle) >= ordered.size - windows[i]:
+        size = starts[i + 1] - starts[i]
+        ordered[:size] = rewards[starts[i] : starts[i + 1]]
+        _sort(ordered, size)
+        middle = ordered[(size - 1) // 2]  # what more than half are, if any
+        count = 0
+        for at in range(size):
+            count += ordered[at] == middle
+        if count >= size - windows[i]:
             found[i] = middle
     return found

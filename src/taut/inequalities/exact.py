@@ -52,6 +52,13 @@ def same_length(**columns: np.ndarray) -> list[np.ndarray]:
     return list(arrays.values())
 
 
+def narrow(codes: np.ndarray) -> np.ndarray:
+    """Return whole numbers in 16 bits where these hold them, as such are sorted in one pass."""
+    if codes.dtype.kind in "iu" and len(codes) and codes.min() >= 0 and codes.max() < 1 << 16:
+        return codes.astype(np.uint16)
+    return codes
+
+
 def checked_starts(starts: np.ndarray, rows: int) -> np.ndarray:
     """Return starts as int64, or raise AssumptionError unless they increase from 0 to rows."""
     starts = np.asarray(starts, dtype=np.int64)

@@ -1,6 +1,7 @@
 """The public primitive: an interval for a mean of bounded values, by the method of your choice."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Literal
 
@@ -30,6 +31,7 @@ _CLOSED_FORMS = {
     "normal": concentration.clustered_normal,
 }
 _BETTING = ("betting", "mixture", "anytime")
+_MANY = 200_000  # values from which on a second thread is worth starting
 
 
 def mean_interval(
@@ -154,11 +156,8 @@ def ordered_mean_interval(
         lower, upper = _anytime_ends(values, np.array([len(values)]), low, high, etas)[0]
         return from_unit(min(lower, upper), max(lower, upper), low=low, high=high)
     width = high - low
-    lower = upper = 0.0
-    if lower_eta is not None:
-        lower = _betting_end(values, low, 1.0 / width, lower_eta, method)
-    if upper_eta is not None:
-        upper = _betting_end(values, high, -1.0 / width, upper_eta, method)
+    sides = ((low, 1.0 / width, lower_eta), (high, -1.0 / width, upper_eta))
+    lower, upper = _both(lambda side: _betting_end(values, *side, method), sides, len(values))
     # At a large delta both ends may pass each other; any interval around them is still valid.
     return from_unit(min(lower, 1.0 - upper), max(lower, 1.0 - upper), low=low, high=high)
 
@@ -289,7 +288,19 @@ def _looks(n: int, times: np.ndarray | None) -> np.ndarray:
     return looks
 
 
-def _betting_end(x: np.ndarray, origin: float, scale: float, eta: float, method: str) -> float:
+def _both(end, sides: tuple, size: int) -> list[float]:
+    """Return both ends; of many values side by side, as compiled code leaves the lock alone."""
+    if size < _MANY:
+        return [end(side) for side in sides]
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(end, sides))
+
+
+def _betting_end(
+    x: np.ndarray, origin: float, scale: float, eta: float | None, method: str
+) -> float:
+    if eta is None:
+        return 0.0
     from taut.inequalities import betting  # brings in the compiler: only when it is needed
 
     end = betting.star_end if method == "betting" else betting.mixture_end

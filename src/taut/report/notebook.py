@@ -191,6 +191,8 @@ def _groups(found: Certificates) -> list[str]:
     if not found.groups:
         return _plain(["No groups to show."])
     told = [group for group in found.groups if group.certificate is not None]
+    if found.gap:
+        return _by_gap(found)
     if found.of == "response":
         return _by_response(found)
     if not told:
@@ -215,6 +217,23 @@ def _groups(found: Certificates) -> list[str]:
     together = f"All {len(items)} rows hold together at {level_text(1 - found.delta)}."
     titles = (found.by, "prompts / gold", "measured", "lower to upper", "status")
     return [f"<p><b>{escape(told)}</b><br>{escape(together)}</p>", table(titles, rows)]
+
+
+def _by_gap(found: Certificates) -> list[str]:
+    from taut.report.terminal.gaps import gap_lines, gap_rows, gap_titles, gap_together
+
+    rows = [
+        (escape(name), *map(escape, numbers), escape(worth) if status is None else _status(status))
+        for name, *numbers, status, worth in gap_rows(found)
+    ]
+    first, *lines = gap_lines(found)
+    return [
+        _bold(first),
+        *_plain([*lines, gap_together(found)]),
+        table(gap_titles(found), rows),
+        *_health(found.health),
+        *_assumptions(found.assumptions),
+    ]
 
 
 def _by_response(found: Certificates) -> list[str]:

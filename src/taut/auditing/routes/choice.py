@@ -21,7 +21,6 @@ from taut.auditing.target import Budget, TargetMean
 from taut.bounds.reward_shift import (
     paper_shift,
 )
-from taut.draws.labels import label_counts
 from taut.errors import CoverageError, UsageError
 from taut.types import Interval, Status
 
@@ -182,8 +181,7 @@ def _builds(mean, learned, budget, options, delta, shift) -> dict[str, _Build]:
 
 
 def _needs_labels(mean: TargetMean) -> None:
-    labelled = mean.data.gold
-    if labelled is None or not (label_counts(labelled, mean.blocks) > 0).any():
+    if mean.data.gold is None or not mean.label_counts.any():
         raise CoverageError("needs gold labels on the audited rollouts")
 
 

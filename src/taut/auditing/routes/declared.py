@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from taut.auditing.options import Options
-from taut.auditing.target import Budget, Event, TargetMean, exact_mean
+from taut.auditing.target import Budget, Event, TargetMean
 from taut.draws import assumptions as about
 from taut.draws.assumptions import Assumption, Standing
 from taut.types import Interval, Status
@@ -59,7 +59,7 @@ def declared(
     mean: TargetMean, learned: Interval, budget: Budget, shift: float, options: Options
 ) -> Joined:
     """The paper's C sqrt(L) from declared constants, unit scale (theory §3.1)."""
-    measured = exact_mean(mean.draws)
+    measured = mean.measured
     return Joined(
         interval=Interval(learned.lower - shift, learned.upper + shift),
         sampling=Interval(learned.lower - measured, learned.upper - measured),
@@ -85,11 +85,11 @@ def _declared(text: str, by: str) -> Assumption:
 
 def trivial(mean: TargetMean, learned: Interval, budget: Budget) -> Joined:
     """Rewards lie in [0, 1], so E r* does; only the KL cost is left to bound (theory §3.9)."""
-    measured = exact_mean(mean.draws)
+    measured = mean.measured
     cost = Interval(0.0, 0.0)
     if mean.beta:
         low, high = -mean.cost_range[1], -mean.cost_range[0]
-        draws = np.clip(mean.blocks.means(-mean.cost), low, high)
+        draws = mean.once("cost", lambda: np.clip(mean.blocks.means(-mean.cost), low, high))
         cost = mean.interval(draws, low, high, budget)
     return Joined(
         interval=Interval(cost.lower, 1 + cost.upper),

@@ -17,7 +17,7 @@ from taut.bounds.reward_shift import GoldPlan, choose_gold_plan, gold_blocks
 from taut.bounds.sampling import half_width_forecast, predicted_half_width
 from taut.draws import assumptions as about
 from taut.draws.assumptions import status_of
-from taut.draws.labels import LabelKind, label_counts, labelled_rows
+from taut.draws.labels import LabelKind, labelled_rows
 from taut.draws.rollouts import Blocks
 from taut.errors import CoverageError
 from taut.inequalities.concentration import clopper_pearson
@@ -98,7 +98,7 @@ def _labelled_share(mean: TargetMean) -> float:
 
 
 def _labelled(mean: TargetMean) -> int:
-    return int((label_counts(mean.data.gold, mean.blocks) > 0).sum())
+    return int((mean.label_counts > 0).sum())
 
 
 def is_exact_binomial(mean: TargetMean) -> bool:
@@ -108,7 +108,7 @@ def is_exact_binomial(mean: TargetMean) -> bool:
     """
     if mean.gold_kind != "binary" or mean.beta:
         return False
-    counts = label_counts(mean.data.gold, mean.blocks)
+    counts = mean.label_counts
     labelled = int((counts > 0).sum())
     return counts.max() == 1 and exact_binomial_fits(labelled, len(counts) - labelled)
 
@@ -162,13 +162,17 @@ def joined(
 def _by_fixed_weight(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined, float]:
     """A weight of the learned reward fixed before the certifying draws: for order-free bounds."""
     plan, half_width = _gold_plan(mean, delta)
-    joint = gold_blocks(
+    joint = mean.once(
         plan,
-        reward=mean.data.reward,
-        gold=mean.data.gold,
-        kl_cost=mean.cost,
-        kl_range=mean.cost_range,
-        blocks=mean.blocks,
+        lambda: gold_blocks(
+            plan,
+            reward=mean.data.reward,
+            gold=mean.data.gold,
+            kl_cost=mean.cost,
+            kl_range=mean.cost_range,
+            blocks=mean.blocks,
+            counts=mean.label_counts,
+        ),
     )
     interval = mean.interval(
         joint.values,
@@ -176,7 +180,7 @@ def _by_fixed_weight(mean: TargetMean, budget: Budget, delta: float) -> tuple[Jo
         joint.high,
         budget,
         np.ones(len(joint.values), dtype=np.int64),
-        label_counts(mean.data.gold, mean.blocks) > 0,
+        mean.label_counts > 0,
     )
     route = _gold_route(plan, _labelled(mean))
     found = joined(mean, budget, interval, joint.values, route, guaranteed=joint.exact)
@@ -202,7 +206,7 @@ def _by_chances(mean: TargetMean, budget: Budget, delta: float) -> tuple[Joined,
     # holds no less often than nothing at all.
     between = sorted((ends[0], math.nextafter(1 - ends[1], math.inf)))
     interval = Interval(*between)
-    measured, centre = exact_mean(mean.draws), exact_mean(shown)
+    measured, centre = mean.measured, exact_mean(shown)
     assumes = mean.design.resting_on(about.RANDOM_LABELS, about.GOLD_RANGE)
     joined = Joined(
         interval=interval,
@@ -238,16 +242,19 @@ def _weighted(
 
 
 def _gold_plan(mean: TargetMean, delta: float) -> tuple[GoldPlan, float]:
-    labelled = int((label_counts(mean.data.gold, mean.blocks) > 0).sum())
-    plan, half_width = choose_gold_plan(
-        reward=mean.data.reward,
-        gold=mean.data.gold,
-        kl_cost=mean.cost,
-        kl_range=mean.cost_range,
-        calibration=mean.split.calibration,
-        labelled=labelled,
-        unlabelled=len(mean.blocks) - labelled,
-        delta=delta,
+    labelled = int((mean.label_counts > 0).sum())
+    plan, half_width = mean.once(
+        ("plan", delta),
+        lambda: choose_gold_plan(
+            reward=mean.data.reward,
+            gold=mean.data.gold,
+            kl_cost=mean.cost,
+            kl_range=mean.cost_range,
+            calibration=mean.split.calibration,
+            labelled=labelled,
+            unlabelled=len(mean.blocks) - labelled,
+            delta=delta,
+        ),
     )
     if math.isinf(mean.high - mean.low):
         plan = replace(plan, own=1.0)
@@ -270,18 +277,10 @@ def shares_of(
     The shift takes what separates the joined mean from the measured one; the width is shared in
     proportion to the standard errors of the learned reward's mean and of the labelled residuals.
     """
-    measured = exact_mean(mean.draws)
+    measured = mean.measured
     centre = min(max(exact_mean(values), interval.lower), interval.upper)
-    residual = gold_blocks(
-        GoldPlan(0.0, 1.0),
-        reward=mean.data.reward,
-        gold=mean.data.gold - mean.data.reward,
-        kl_cost=np.zeros_like(mean.cost),
-        kl_range=(-math.inf, math.inf),
-        blocks=mean.blocks,
-    ).values
-    ours = float(mean.draws.std()) / math.sqrt(len(mean.draws))
-    theirs = float(residual.std()) / math.sqrt(len(residual))
+    ours = mean.once("error", lambda: float(mean.draws.std()) / math.sqrt(len(mean.draws)))
+    theirs = mean.once("error of labels", lambda: _error_of_labels(mean))
     part = ours / (ours + theirs) if ours > 0 and theirs > 0 else 0.5
     below, above = interval.lower - centre, interval.upper - centre
     moved = centre - measured
@@ -289,3 +288,17 @@ def shares_of(
         Interval(part * below, part * above),
         Interval(moved + (1 - part) * below, moved + (1 - part) * above),
     )
+
+
+def _error_of_labels(mean: TargetMean) -> float:
+    """Return the standard error of the labelled residuals r* - r."""
+    residual = gold_blocks(
+        GoldPlan(0.0, 1.0),
+        reward=mean.data.reward,
+        gold=mean.data.gold - mean.data.reward,
+        kl_cost=np.zeros_like(mean.cost),
+        kl_range=(-math.inf, math.inf),
+        blocks=mean.blocks,
+        counts=mean.label_counts,
+    ).values
+    return float(residual.std()) / math.sqrt(len(residual))

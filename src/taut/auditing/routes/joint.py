@@ -9,7 +9,6 @@ from taut.auditing.routes.gold import certifying_blocks, joined, learns
 from taut.auditing.routes.importance import weighted_ends
 from taut.auditing.routes.reward_data import Shift
 from taut.auditing.target import Budget, TargetMean
-from taut.draws.labels import label_counts
 from taut.errors import CoverageError
 from taut.inequalities.label_designs import fixed_blocks
 from taut.inequalities.rectifier import joint_interval
@@ -33,7 +32,7 @@ def joint(mean: TargetMean, shift: Shift, budget: Budget) -> Joined:
         raise CoverageError("needs one law, one chance of a label, and the method betting")
     if np.isin(shift.data.prompt[shift.data.blocks.rows], shift.prompt[mean.blocks.rows]).any():
         raise CoverageError("needs reward data on prompts that the audited log does not hold")
-    labelled = label_counts(mean.data.gold, mean.blocks) > 0
+    labelled = mean.label_counts > 0
     beside = ~labelled & (np.cumsum(~labelled) % 2 == 0)
     ends, what, assumes = weighted_ends(mean, shift, mean.blocks.subset(beside), budget)
     below, above = ends

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from taut.auditing.routes.declared import Joined, what_is_left
-from taut.auditing.target import TargetMean, exact_mean
+from taut.auditing.target import TargetMean
 from taut.bounds.coverage import (
     coverage_floor,
     describe_weights,
@@ -186,7 +186,7 @@ def beside(
     **named,
 ) -> Joined:
     """Show an interval as the learned reward's sampling error and what is left, the shift."""
-    measured = exact_mean(mean.draws)
+    measured = mean.measured
     rests_on = data.rests_on
     return Joined(
         interval=interval,

@@ -18,6 +18,7 @@ from taut.auditing.certificate import LedgerEntry
 from taut.auditing.options import GoldKind, Options, Prompts, Range, Threshold, options_of
 from taut.auditing.prepare import enter
 from taut.auditing.words import Method, Target
+from taut.auditing.worst import worst_assumptions, worst_checks
 from taut.decisions.comparison.result import ComparisonSettings, PolicyComparison, Side
 from taut.decisions.comparison.verdict import Claim, labels_to_tell, verdict_of
 from taut.decisions.contest.contest import (
@@ -31,7 +32,6 @@ from taut.decisions.contest.differences import Opposed, Spent
 from taut.decisions.contest.hacked import hacked_of
 from taut.decisions.contest.pairs import FEWEST_SHARED
 from taut.decisions.contest.result import Difference
-from taut.decisions.contest.worst import worst_assumptions, worst_checks
 from taut.draws.assumptions import Assumption
 from taut.draws.design import settled
 from taut.draws.joining import alike_prompts, join_logs
@@ -128,10 +128,10 @@ def compare(
         labels_to_tell=labels_to_tell(claim),
         ledger=found.ledger,
         assumptions=(
-            *worst_assumptions(certificates.values()),
+            *worst_assumptions(item.assumptions for item in certificates.values()),
             *([] if found.alike is None else [found.alike]),
         ),
-        health=worst_checks(certificates.values()),
+        health=worst_checks(item.health for item in certificates.values()),
     )
 
 

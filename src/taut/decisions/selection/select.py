@@ -41,6 +41,7 @@ from taut.auditing.audit import audit_part
 from taut.auditing.certificate import LedgerEntry
 from taut.auditing.options import GoldKind, Options, Prompts, Range, Threshold, options_of
 from taut.auditing.words import By, Method, Route, Side, Target
+from taut.auditing.worst import worst_assumptions, worst_checks
 from taut.decisions.contest.contest import (
     HACKED_SHARE,
     SOUND,
@@ -53,7 +54,6 @@ from taut.decisions.contest.contest import (
 from taut.decisions.contest.differences import Opposed, Spent, wide
 from taut.decisions.contest.hacked import hacked_of
 from taut.decisions.contest.result import Name
-from taut.decisions.contest.worst import worst_assumptions, worst_checks
 from taut.decisions.selection.result import (
     TRAINED_ON,
     Candidate,
@@ -138,7 +138,7 @@ def select(
     contest, clip, half = enter_contest(log, by, options, leader)
     options, names = contest.options, tuple(contest.certificates)
     found = _decide(contest, names)
-    assumptions = worst_assumptions(contest.certificates.values())
+    assumptions = worst_assumptions(item.assumptions for item in contest.certificates.values())
     fitted = any(item.name == HELD_OUT and item.doubted for item in assumptions)
     return Selection(
         by=by,
@@ -161,7 +161,7 @@ def select(
         ledger=_ledger(by, names, options.delta, half),
         trained_on=TRAINED_ON if contest.whole.recurs and fitted else None,
         assumptions=assumptions,
-        health=worst_checks(contest.certificates.values()),
+        health=worst_checks(item.health for item in contest.certificates.values()),
     )
 
 

@@ -56,12 +56,12 @@ class ListReader:
         if spare:
             free = spare.pop()
             self._values = free[: free.size // 8 * 8].view(column.dtype)
-        self._tokens = 0  # in `_values`
+        self._first = self._tokens = 0  # in `_values`, from one to the other, what is not yet taken
         self._starts = np.empty(0, np.int64)
         self._missing = np.empty(0, np.bool_)
         self._rows = 0  # begun, in `_starts`
         self._nulls: list[np.ndarray] = []
-        self._given = (0, 0)  # rows and tokens of the last `take`
+        self._given = (0, 0)  # rows of the last `take`, and where their tokens end
         self._closed = True  # the last row takes no more values
 
     def take(self, rows: int) -> Values:
@@ -77,18 +77,19 @@ class ListReader:
                 self._next_chunk()
             else:
                 self._page()
+        first = self._first
         end = int(self._starts[rows]) if self._rows > rows else self._tokens
-        starts = self._starts[:rows].copy()
-        ends = np.append(starts[1:], end)[: len(starts)]
+        starts = self._starts[:rows] - first
+        ends = np.append(starts[1:], end - first)[: len(starts)]
         missing = self._missing[:rows].copy() if self._missing[:rows].any() else None
         null = None
         if self._nulls:
             together = np.concatenate(self._nulls)
             here = together < end
             self._nulls = [together[~here]] if not here.all() else []
-            null = together[here] if here.any() else None
+            null = together[here] - first if here.any() else None
         self._given = (rows, end)
-        return Values(Tokens(self._values[:end], starts, ends, null), missing)
+        return Values(Tokens(self._values[first:end], starts, ends, null), missing)
 
     def close(self) -> None:
         """Leave the array of values to others."""
@@ -97,18 +98,31 @@ class ListReader:
             self._values = self._values[:0]
 
     def _drop(self) -> None:
-        """Leave out the rows that were taken."""
-        rows, tokens = self._given
-        left, begun = self._tokens - tokens, self._rows - rows
-        rest = self._values[tokens : self._tokens]
-        if self._spare is None:
-            self._values = np.empty(self._values.size, self._column.dtype)
-        if tokens or self._spare is None:
-            self._values[:left] = rest  # NumPy copies what overlaps aside
-        self._starts[:begun] = self._starts[rows : self._rows] - tokens
+        """Leave out the rows that were taken; values stay where they are."""
+        rows, end = self._given
+        begun = self._rows - rows
+        self._starts[:begun] = self._starts[rows : self._rows]
         self._missing[:begun] = self._missing[rows : self._rows]
-        self._nulls = [null - tokens for null in self._nulls]
-        self._tokens, self._rows, self._given = left, begun, (0, 0)
+        self._rows, self._first, self._given = begun, max(self._first, end), (0, 0)
+
+    def _make_room(self, slots: int) -> None:
+        """Have room for so many more values; what is left of earlier ones goes to the front.
+
+        That is little, as there is more to come only where it is less than what is to be taken.
+        """
+        if self._tokens + slots <= self._values.size:
+            return
+        first = self._first
+        left = self._values[first : self._tokens]
+        if self._spare is None:  # what was given stays as it is
+            size = max(left.size + slots, self._values.size)
+            self._values = np.empty(size, self._column.dtype)
+        if first or self._spare is None:
+            self._values[: left.size] = left  # NumPy copies what overlaps aside
+        self._starts[: self._rows] -= first
+        self._nulls = [null - first for null in self._nulls]
+        self._first, self._tokens = 0, left.size
+        self._values = room(self._values, left.size, left.size + slots, slots)
 
     def _next_chunk(self) -> None:
         self._chunk += 1
@@ -124,10 +138,11 @@ class ListReader:
             return  # of the dictionary
         if page.rows > self._rows_left:
             raise Unusual("more rows than the footer promises")
-        first = int(page.starts[0]) if page.rows else page.slots
-        if first and self._closed:
+        ahead = int(page.starts[0]) if page.rows else page.slots
+        if ahead and self._closed:
             raise Unusual("values of no row")
         self._rows_left -= page.rows
+        self._make_room(page.slots)
         rows = self._rows + page.rows
         self._starts = room(self._starts, self._rows, rows)
         self._missing = room(self._missing, self._rows, rows)
@@ -148,7 +163,6 @@ class ListReader:
         if gone < 0:
             raise Unusual("a list that is empty and goes on")
         tokens = self._tokens + page.slots - gone
-        self._values = room(self._values, self._tokens, tokens, page.slots)
         out = self._values[self._tokens : tokens]
         if none:
             held = np.empty(page.slots - page.holes, self._column.dtype)

@@ -30,8 +30,9 @@ _NOTHING = "nothing known"
 
 def group_charts(found: Certificates) -> Iterator[Chart]:
     """Return the charts of certificates that hold together."""
-    if found.of == "response":
-        yield from _response(found)
+    if found.gap or found.of == "response":
+        yield from () if found.gap else _response(found)
+        yield from _gaps(found)
         return
     items = [(group.value, group.certificate) for group in found.groups if group.certificate]
     if not items:
@@ -60,7 +61,7 @@ def _of_group(name: str, item: Certificate, apart: bool) -> dict[str, Any]:
 
 
 def _response(found: Certificates) -> Iterator[Chart]:
-    """The true reward of responses in each slice, and how far the learned one is off."""
+    """The true reward of responses in each slice."""
     together = f"all hold together at {_level(found.delta)}"
     means = [_of_slice(group) for group in found.groups]
     # Slices without labels have the learned reward alone: on one axis only with the same scale.
@@ -69,6 +70,11 @@ def _response(found: Certificates) -> Iterator[Chart]:
     if units == "units of gold":
         means = [row if row in true else {**row, "lower": None, "upper": None} for row in means]
     yield from _forest("slices", f"Mean reward by {found.by}", means, units, together)
+
+
+def _gaps(found: Certificates) -> Iterator[Chart]:
+    """How far the learned reward is off in each slice."""
+    together = f"all hold together at {_level(found.delta)}"
     gaps = [
         _row(str(group.value), both, None, "certified", group.slice.gap_status)
         for group in found.groups

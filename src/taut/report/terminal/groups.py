@@ -7,13 +7,15 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from taut.auditing.certificate import Certificates, Group
-from taut.draws.assumptions import Assumption, Standing
-from taut.draws.check import FAIL, NOT_CHECKED, NOTE, PASS, WARN, Check
+from taut.auditing.worst import worst_assumptions, worst_checks
+from taut.draws.assumptions import Assumption
+from taut.draws.check import Check
 from taut.report import wording
 from taut.report.digits import decimals_for, down, interval, level_text, near
 from taut.report.names import TARGET_FORMULAS, TARGET_NAMES
 from taut.report.terminal.charts import STATUS_STYLES, Axis, Ink, Ruler, Span, axis_for
 from taut.report.terminal.foundations import assumption_table, health_lines
+from taut.report.terminal.gaps import gap_lines, gaps_report
 from taut.report.terminal.layout import (
     LABEL,
     NUMBER,
@@ -26,7 +28,6 @@ from taut.report.terminal.layout import (
 from taut.report.wording import Ends, ends
 from taut.types import Status
 
-_WORST_LAST = (PASS, NOT_CHECKED, NOTE, WARN, FAIL)
 _SOUND = (Status.CERTIFIED, Status.CONDITIONAL)
 
 
@@ -38,6 +39,8 @@ def groups_report(found: Certificates) -> RenderableType:
 def _groups(found: Certificates, ink: Ink) -> list[RenderableType]:
     if not found.groups:
         return [ink.text("No groups to show.", "bold")]
+    if found.gap:
+        return gaps_report(found, ink)
     if found.of == "response":
         return _by_response(found, ink)
     told = [group for group in found.groups if group.certificate is not None]
@@ -177,19 +180,9 @@ def _shared_foundations(groups: Sequence[Group], ink: Ink) -> list[RenderableTyp
 
 def worst_of(groups: Sequence[Group]) -> tuple[list[Assumption], list[Check]]:
     """Return the assumptions and the checks of all groups, each as it stands worst."""
-    order = list(Standing)
-    assumptions: dict[str, Assumption] = {}
-    checks: dict[str, Check] = {}
-    for group in groups:
-        for item in group.certificate.assumptions:
-            known = assumptions.setdefault(item.text, item)
-            if order.index(item.stands) > order.index(known.stands):
-                assumptions[item.text] = item
-        for check in group.certificate.health:
-            known = checks.setdefault(check.check, check)
-            if _WORST_LAST.index(check.status) > _WORST_LAST.index(known.status):
-                checks[check.check] = check
-    return [*assumptions.values()], [*checks.values()]
+    found = [group.certificate for group in groups]
+    assumptions = worst_assumptions(item.assumptions for item in found)
+    return [*assumptions], [*worst_checks(item.health for item in found)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +237,8 @@ def _all_learned(rows: Iterable[_Row]) -> bool:
 
 def group_lines(found: Certificates) -> list[str]:
     """Say which group is best, or worst, and which has the best lower end."""
+    if found.gap:
+        return gap_lines(found)
     if found.of == "response":
         told, _ = response_groups(found)
         return _worst_lines(told, found.by, response_subject(told))

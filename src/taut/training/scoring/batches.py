@@ -18,7 +18,7 @@ from taut.training.scoring.result import Noise
 from taut.training.scoring.spool import Row
 
 PART_TOKENS = 1 << 18  # padded tokens a part: seconds on a GPU, minutes on a CPU
-_CONTROL_ROWS = 16
+CONTROL_ROWS = 16
 _CONTROL_TOKENS = 16_384
 
 
@@ -124,7 +124,7 @@ def padding_noise(
 ) -> Noise:
     """Score some rows together and then each alone with other padding: the noise floor."""
     some: list[Row] = []
-    for row in rows[:_CONTROL_ROWS]:
+    for row in rows[:CONTROL_ROWS]:
         if some and sum(map(len, some)) + len(row) > _CONTROL_TOKENS:
             break
         some.append(row)

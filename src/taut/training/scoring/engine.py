@@ -1,6 +1,6 @@
 """Scores the windows of a log, model by model, and keeps each part."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,38 +8,16 @@ import pyarrow as pa
 import torch
 
 from taut.errors import UsageError
-from taut.training.scoring.batches import (
-    batch_log_probs,
-    cut_batches,
-    cut_parts,
-    padding_noise,
-    sum_of,
-)
-from taut.training.scoring.head import find_head
-from taut.training.scoring.models import Model, free_memory, loaded_base, with_adapter
+from taut.training.scoring.batches import CONTROL_ROWS, cut_batches, cut_parts, sum_of
+from taut.training.scoring.models import Model
 from taut.training.scoring.parts import Parts
 from taut.training.scoring.result import ScoredModel
+from taut.training.scoring.scorer import DTYPES, Job, Workers
 from taut.training.scoring.spool import Progress, window_rows
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BATCH_TOKENS = {"cpu": 4096, "cuda": 16_384}
 # In float32 padding moves a sequence by rounding, 1e-5 or so; more says that it is not ignored.
 _PADDING_MATTERS = 0.01
-
-
-def choose_device(name: str | None) -> torch.device:
-    """Return the device: the one that is asked for, or a GPU where there is one.
-
-    Raises:
-        UsageError: It is unknown, or there is no GPU.
-    """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise UsageError(f"device {name!r}: expected cpu or cuda.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device cuda: torch finds no GPU here; use --device cpu.")
-    return torch.device(name)
 
 
 def choose_dtype(name: str | None, device: torch.device) -> str:
@@ -71,9 +49,8 @@ class Engine:
 
     parts: Parts
     index: dict
-    device: torch.device
+    workers: Workers
     dtype: str
-    temperature: float
     batch_tokens: int
     token_lists: bool
     context: int | None
@@ -86,10 +63,12 @@ class Engine:
         """
         distinct = {model.fingerprint: (role, model) for role, model in reversed(models.items())}
         waiting = [pair for pair in distinct.values() if not self._is_done(pair[1])]
-        for number, base in enumerate(dict.fromkeys(model.base for _, model in waiting)):
-            if number:
-                free_memory(self.device)
-            self._score_base([pair for pair in waiting if pair[1].base == base])
+        # Base by base, the whole model first: an adapter changes the modules of its base.
+        bases = list(dict.fromkeys(model.base for _, model in waiting))
+        waiting.sort(key=lambda pair: (bases.index(pair[1].base), pair[1].adapter is not None))
+        for role, model in waiting:
+            self._score(role, model)
+        self.workers.close()
         return {
             role: ScoredModel(
                 name=model.name,
@@ -98,14 +77,6 @@ class Engine:
             )
             for role, model in models.items()
         }
-
-    def _score_base(self, same: list[tuple[str, Model]]) -> None:
-        """Score models over one base; when this returns, nothing refers to it any more."""
-        whole = loaded_base(same[0][1], DTYPES[self.dtype], self.device)
-        # The whole model first: an adapter changes the modules of its base.
-        for role, model in sorted(same, key=lambda pair: pair[1].adapter is not None):
-            with with_adapter(whole, model) as ready:
-                self._score(ready, role, model)
 
     def _is_done(self, model: Model) -> bool:
         return self.parts.has(facts_name(model)) and all(
@@ -118,34 +89,45 @@ class Engine:
         lengths = [len(row) for row in rows]
         return list(cut_parts(cut_batches(lengths, self.batch_tokens), lengths))
 
-    def _score(self, ready, role: str, model: Model) -> None:
-        head = find_head(ready, self.device)
-        settings = {"device": self.device, "temperature": self.temperature}
+    def _score(self, role: str, model: Model) -> None:
         done = 0
-        for window in range(self.index["windows"]):
-            rows = window_rows(self.parts, window)
-            if not self.parts.has(facts_name(model)):
-                noise = padding_noise(ready, head, rows, context=self.context, **settings)
-                self._check_padding(model, noise)
-                self.parts.write_json(
-                    facts_name(model),
-                    {"head": head.kind, "notice": head.notice, "noise": noise.model_dump()},
-                )
-            for part, batches in enumerate(self._cut(rows)):
-                name = part_name(model, window, part)
-                if not self.parts.has(name):
-                    values = [
-                        value
-                        for batch in batches
-                        for value in batch_log_probs(
-                            ready, head, [rows[row] for row in batch], **settings
-                        )
-                    ]
-                    numbers = np.concatenate(batches)
-                    self._check_finite(model, values)
-                    self.parts.write_table(name, self._table(numbers, values))
-                done += sum(map(len, batches))
-                self.tell(f"scored by {role}", done, self.index["rows"])
+        waiting: dict[str, np.ndarray] = {}
+
+        def tell(rows: int) -> None:
+            nonlocal done
+            done += rows
+            self.tell(f"scored by {role}", done, self.index["rows"])
+
+        def jobs() -> Iterator[Job]:
+            for window in range(self.index["windows"]):
+                rows = window_rows(self.parts, window)
+                if not self.parts.has(facts_name(model)):
+                    self._find_facts(model, rows)
+                for part, batches in enumerate(self._cut(rows)):
+                    name, numbers = part_name(model, window, part), np.concatenate(batches)
+                    if self.parts.has(name):
+                        tell(len(numbers))
+                        continue
+                    waiting[name] = numbers
+                    given = [[rows[row] for row in batch] for batch in batches]
+                    yield name, "values", (model, given)
+
+        for name, values in self.workers.each(jobs()):
+            numbers = waiting.pop(name)
+            self._check_finite(model, values)
+            self.parts.write_table(name, self._table(numbers, values))
+            tell(len(numbers))
+
+    def _find_facts(self, model: Model, rows: list) -> None:
+        """Keep what a model's head is, and how much padding moves its log-probs."""
+        name, some = facts_name(model), rows[:CONTROL_ROWS]
+        asked = [("head", "head", (model,)), ("noise", "noise", (model, some, self.context))]
+        found = dict(self.workers.each(asked))
+        self._check_padding(model, found["noise"])
+        kind, notice = found["head"]
+        self.parts.write_json(
+            name, {"head": kind, "notice": notice, "noise": found["noise"].model_dump()}
+        )
 
     def _check_padding(self, model: Model, noise) -> None:
         if self.dtype == "float32" and noise.median > _PADDING_MATTERS:

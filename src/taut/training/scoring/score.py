@@ -54,6 +54,7 @@ def score(
     token_lists: bool = False,
     words: bool = True,
     restart: bool = False,
+    engine: str = "local",
     progress: Progress | None = None,
 ) -> Scored:
     """Write a native log with the log-probs of its responses under each model.
@@ -78,6 +79,8 @@ def score(
         token_lists: Also write each token's log-prob, float32.
         words: Also write prompts, responses and their token ids.
         restart: Throw the progress of an unfinished run away.
+        engine: "local", or "ray" or "ray://HOST:PORT" for the devices of a cluster, an actor each;
+            the same bytes where they are of one kind.
         progress: Called with (what is done, rows done, all rows).
 
     Raises:
@@ -87,13 +90,14 @@ def score(
             subtracted, or a setting makes no sense.
     """
     require_extra("scoring", SCORING)
-    from taut.training.scoring.engine import BATCH_TOKENS, Engine, choose_device, choose_dtype
+    from taut.training.scoring.engine import BATCH_TOKENS, Engine, choose_dtype
     from taut.training.scoring.models import resolve
     from taut.training.scoring.output import notices, write_scored
     from taut.training.scoring.tokens import shared_words
+    from taut.training.scoring.workers import device_of, workers_on
 
     output = os.fspath(output)
-    place = choose_device(device)
+    place = device_of(engine, device)
     kind = choose_dtype(dtype, place)
     _check_settings(temperature, end_token, batch_tokens)
     lenient = None if lenient is None else os.fspath(lenient)
@@ -135,18 +139,17 @@ def score(
             "tell": lambda rows: tell("tokenised", rows, 0),
         }
         index = spool(files, paths, words_of, parts, **told)
-        engine = Engine(
+        engine_ = Engine(
             parts=parts,
             index=index,
-            device=place,
+            workers=workers_on(engine, place, kind, float(temperature)),
             dtype=kind,
-            temperature=float(temperature),
             batch_tokens=settings["batch_tokens"],
             token_lists=token_lists,
             context=words_of.limits.context,
             tell=tell,
         )
-        scored = engine.score_all(models)
+        scored = engine_.score_all(models)
         columns = {"token_lists": token_lists, "words": words}
         metadata = _metadata(index, mapping or {}, shown, scored)
         log_ratio = write_scored(output, parts, index, models, metadata=metadata, **columns)

@@ -11,6 +11,7 @@ from taut.report.page.blocks import Block, Card, Figure, Opens, Section, Status,
 from taut.report.page.views import parts
 from taut.report.page.views.certificate import sections
 from taut.report.page.views.parts import NONE, number, span
+from taut.report.terminal.gaps import gap_rows, gap_titles
 from taut.report.terminal.groups import (
     group_lines,
     response_groups,
@@ -33,6 +34,8 @@ def groups_view(found: Certificates) -> View:
         f"All {len(found.groups)} rows hold together at {level}, so you may choose among them."
     )
     told = [group for group in found.groups if group.certificate is not None]
+    if found.gap:
+        return _gap_view(found, lines, together)
     if found.of == "response" or not told:
         return _response_view(found, lines, together)
     items = [group.certificate for group in told]
@@ -185,7 +188,7 @@ def _response_view(found: Certificates, lines: Sequence[str], together: str) -> 
     what = response_subject(told)
     worst = max((item.slice.status for item in told if item.slice), key=_order, default=None)
     note = f"Mean {what} of responses in each slice by {found.by} (§2.8)."
-    blocks: list[Block] = [Figure("groups"), _response_table(found, [*told, *rest])]
+    blocks: list[Block] = [Figure("slices"), Figure("gaps"), _response_table(found, [*told, *rest])]
     return View(
         verdict=lines[0],
         kind=f"taut audit, by {found.by}",
@@ -199,6 +202,35 @@ def _response_view(found: Certificates, lines: Sequence[str], together: str) -> 
         ],
         sections=[
             Section("groups", f"Slices by {found.by}", blocks, note),
+            parts.health(found.health),
+            parts.assumptions(found.assumptions),
+        ],
+    )
+
+
+def _gap_view(found: Certificates, lines: Sequence[str], together: str) -> View:
+    """Return the page of how far the learned reward is off in each slice."""
+    rows = [
+        (*cells, worth if status is None else Status(str(status)))
+        for *cells, status, worth in gap_rows(found)
+    ]
+    worths = [item.slice.gap_status for item in found.groups if item.slice]
+    worst = max(filter(None, worths), key=_order, default=None)
+    table = Table(gap_titles(found), rows, {1, 2, 3, 4}, f"One row each {found.by}")
+    note = "Mean of learned less true reward, r̂ − r*, in reward units (§6.3)."
+    return View(
+        verdict=lines[0],
+        kind=f"taut audit, by {found.by}",
+        status=None if worst is None else Status(str(worst)),
+        about=f"learned less true reward of each {found.by}",
+        lead=[*lines[1:], together],
+        plain=[
+            parts.PLAIN_LEARNED,
+            "Each row says how far the learned reward is off there: above 0 it is too high, which "
+            "is what a policy that games it makes it.",
+        ],
+        sections=[
+            Section("groups", f"Each {found.by}", [Figure("gaps"), table], note),
             parts.health(found.health),
             parts.assumptions(found.assumptions),
         ],
