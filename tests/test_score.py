@@ -254,6 +254,21 @@ def test_one_model_is_in_memory_at_a_time(place, tmp_path, monkeypatch):
     assert len(loaded) == 2
 
 
+def test_a_run_that_fails_lets_go_of_its_model(place, tmp_path, monkeypatch):
+    """A notebook that goes on after an error, or a cluster, does not keep a model for nothing."""
+    closed, real = [], scorer.Here.close
+    monkeypatch.setattr(scorer.Here, "close", lambda here: closed.append(real(here)))
+
+    def fails(*_, **__):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(scorer, "batch_log_probs", fails)
+    log = write(tmp_path / "log.jsonl", some_rows(2))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        score(log, tmp_path / "o.parquet", policy=place.at("a"), ref=place.at("b"))
+    assert len(closed) == 1
+
+
 def test_neither_file_split_nor_format_matters(place, tmp_path, monkeypatch):
     """Shards of a log give the bytes of the whole log, over several windows."""
     monkeypatch.setattr(spool, "WINDOW_ROWS", 7)

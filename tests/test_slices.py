@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import taut
 from check import assert_misses_at_most, misses_more_than
 from taut import cli
-from taut.auditing.by import too_small
+from taut.auditing.response_slices import too_small
 from taut.draws.slices import Of, slices_of, with_columns
 from taut.inequalities.ratios import ratio_interval
 

@@ -3,7 +3,8 @@
 import os
 from typing import Any
 
-from taut.errors import UsageError
+from taut.errors import LogError, UsageError
+from taut.version import __version__
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -43,6 +44,13 @@ def connect(engine: str) -> Any:
                 f"--engine {engine}: expected a Ray cluster there, found none: {problem}"
             ) from None
     return ray
+
+
+def other_version(found: str) -> LogError:
+    """Return the error of workers that run another version of taut."""
+    return LogError(
+        f"expected taut {__version__} on the workers, found {found}; install the same there."
+    )
 
 
 def check_engine(engine: str) -> None:

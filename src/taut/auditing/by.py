@@ -10,7 +10,7 @@ from taut.auditing.audit import audit_part
 from taut.auditing.certificate import Certificates, Group, Mix
 from taut.auditing.gaps import gap_groups, refuse_apart, refuse_gap
 from taut.auditing.options import GoldKind, Options, Prompts, Range, Threshold, options_of
-from taut.auditing.response_slices import LABELLED, fewest_draws, response_groups
+from taut.auditing.response_slices import LABELLED, response_groups, too_small
 from taut.auditing.words import Method, Route, Side, Target
 from taut.draws.design import settled
 from taut.draws.layout import Whole
@@ -206,17 +206,6 @@ def _groups(
             Group(value=value, certificate=found, delta=options.delta * share, cannot_tell=reason)
         )
     return groups
-
-
-def too_small(draws: int, delta: float) -> str | None:
-    """Say why so few draws can tell nothing, whatever they hold; None where they can.
-
-    Draws that are all alike leave an interval of 1 - (delta/2)^(1/n) of the range at the least.
-    """
-    fewest = fewest_draws(delta)
-    if draws >= fewest:
-        return None
-    return f"{draws} of at least {fewest} draws that could halve the range"
 
 
 def _no_word(part: Rollouts) -> str:

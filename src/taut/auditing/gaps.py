@@ -9,7 +9,7 @@ from taut.auditing.certificate import Group, SliceMean
 from taut.auditing.compose import mean_of, spend
 from taut.auditing.options import Options
 from taut.auditing.prepare import Prepared, prepare
-from taut.auditing.response_slices import fewest_draws, too_few
+from taut.auditing.response_slices import too_small
 from taut.auditing.routes.choice import reward_routes
 from taut.auditing.worst import worst_assumptions, worst_checks
 from taut.draws.assumptions import Assumption
@@ -84,7 +84,7 @@ def gap_groups(
         }
         if labelled:
             # As many draws as prompts at the most: the rest need not be laid out to be refused.
-            found["cannot_tell"] = too_few(labelled, fewest_draws(delta))
+            found["cannot_tell"] = too_small(labelled, delta, "labelled draws")
         if labelled and found["cannot_tell"] is None:
             ready = prepare(part, asked, whole=whole, simultaneous=len(shares), share=float(share))
             refuse_apart(ready.design.units.common is None)

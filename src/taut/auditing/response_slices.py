@@ -113,7 +113,7 @@ def mean_in_slice(
     # Two statements where there are labels, of r* and of r-hat - r*: each gets half of delta.
     both = labelled and design.units.common is not None and not gap_only
     each = delta / 2 if both else delta
-    reason = _refused(ready) or too_few(int(counted.sum()), fewest_draws(each))
+    reason = _refused(ready) or too_small(int(counted.sum()), each, "labelled draws")
     rows = blocks.rows[inside[blocks.rows]]
     share_of = float(inside[blocks.rows].mean())
     draws = int((blocks.sums(inside.astype(np.float64)) > 0).sum())
@@ -185,16 +185,20 @@ def _refused(ready: Prepared) -> str | None:
     return None
 
 
-def fewest_draws(delta: float) -> int:
-    """Return how many draws could halve the range at the least, were they all alike."""
-    return math.ceil(math.log(2.0 / delta) / math.log(2.0))
+def too_small(draws: int, delta: float, what: str = "draws") -> str | None:
+    """Say why so few draws can tell nothing, whatever they hold; None where they can.
 
+    Draws that are all alike leave an interval of 1 - (delta/2)^(1/n) of the range at the least.
 
-def too_few(draws: int, fewest: int) -> str | None:
-    """Say why so few labelled draws can tell nothing, whatever they hold; None where they can."""
+    Args:
+        draws: How many there are.
+        delta: Error probability of the interval.
+        what: What they are.
+    """
+    fewest = math.ceil(math.log(2.0 / delta) / math.log(2.0))
     if draws >= fewest:
         return None
-    return f"{draws} of at least {fewest} labelled draws that could halve the range"
+    return f"{draws} of at least {fewest} {what} that could halve the range"
 
 
 def _plain_mean(gold: np.ndarray | None, rows: np.ndarray, learned: float | None) -> float | None:

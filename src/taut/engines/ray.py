@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from taut.cluster import connect
+from taut.cluster import connect, other_version
 from taut.engines.units import Piece, read_unit, stays_here, units
 from taut.errors import LogError
 from taut.logs.layout import NoRollouts
@@ -64,9 +64,7 @@ def _done(ray: Any, unit: tuple[Source, ...], given: Any) -> Iterator[tuple[Sour
                 f"({str(problem).splitlines()[0][:200]})."
             ) from None
     if isinstance(given, str):
-        raise LogError(
-            f"expected taut {__version__} on the workers, found {given}; install the same there."
-        )
+        raise other_version(given)
     for piece in given:
         yield unit[piece.file], piece
 

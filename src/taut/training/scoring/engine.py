@@ -66,9 +66,11 @@ class Engine:
         # Base by base, the whole model first: an adapter changes the modules of its base.
         bases = list(dict.fromkeys(model.base for _, model in waiting))
         waiting.sort(key=lambda pair: (bases.index(pair[1].base), pair[1].adapter is not None))
-        for role, model in waiting:
-            self._score(role, model)
-        self.workers.close()
+        try:
+            for role, model in waiting:
+                self._score(role, model)
+        finally:
+            self.workers.close()
         return {
             role: ScoredModel(
                 name=model.name,
@@ -90,6 +92,8 @@ class Engine:
         return list(cut_parts(cut_batches(lengths, self.batch_tokens), lengths))
 
     def _score(self, role: str, model: Model) -> None:
+        if not self.parts.has(facts_name(model)):
+            self._find_facts(model, window_rows(self.parts, 0))
         done = 0
         waiting: dict[str, np.ndarray] = {}
 
@@ -101,8 +105,6 @@ class Engine:
         def jobs() -> Iterator[Job]:
             for window in range(self.index["windows"]):
                 rows = window_rows(self.parts, window)
-                if not self.parts.has(facts_name(model)):
-                    self._find_facts(model, rows)
                 for part, batches in enumerate(self._cut(rows)):
                     name, numbers = part_name(model, window, part), np.concatenate(batches)
                     if self.parts.has(name):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
+from taut.cluster import other_version
 from taut.errors import LogError, TautError, UsageError
 from taut.training.scoring.scorer import Job, Scorer
 from taut.version import __version__
@@ -26,7 +27,7 @@ class Fleet:
     """Scorers on the devices of a cluster: an actor for each GPU, or for each node without them.
 
     Raises:
-        UsageError: The cluster has no such device, or runs another version of taut.
+        UsageError: The cluster has no such device.
     """
 
     def __init__(self, ray: Any, **settings: Any) -> None:
@@ -41,8 +42,7 @@ class Fleet:
         self._starting: dict[Any, tuple[Any, dict]] = {}
         self._place: dict[Any, dict] = {}
         self._failed = 0  # starts
-        for place in places:
-            self._start(place)
+        self._waiting = places
 
     def each(self, jobs: Iterable[Job]) -> Iterator[tuple[Any, Any]]:
         """Do jobs on all devices; yield what each is for, and what it gives, as it is done.
@@ -52,14 +52,13 @@ class Fleet:
         """
         more, again, busy = iter(jobs), deque[tuple[Job, int]](), {}
         open_ = True
+        while self._waiting:  # not before there is a job: what is all scored needs no device
+            self._start(self._waiting.pop())
         while True:
             while self._idle and (open_ or again):
                 job, tries = again.popleft() if again else (next(more, None), 1)
                 if job is None:
                     open_ = False
-                    break
-                if not self._idle:  # the next job took what there was, to find out about a model
-                    again.append((job, tries))
                     break
                 actor = self._idle.popleft()
                 _, method, given = job
@@ -116,10 +115,7 @@ class Fleet:
             self._start(place)
             return
         if found != __version__:
-            raise UsageError(
-                f"expected taut {__version__} on the workers, found {found}; install the same "
-                "there."
-            )
+            raise other_version(found)
         self._place[actor] = place
         self._idle.extend([actor] * _IN_HAND)
 

@@ -139,7 +139,7 @@ def score(
             "tell": lambda rows: tell("tokenised", rows, 0),
         }
         index = spool(files, paths, words_of, parts, **told)
-        engine_ = Engine(
+        scoring = Engine(
             parts=parts,
             index=index,
             workers=workers_on(engine, place, kind, float(temperature)),
@@ -149,7 +149,7 @@ def score(
             context=words_of.limits.context,
             tell=tell,
         )
-        scored = engine_.score_all(models)
+        scored = scoring.score_all(models)
         columns = {"token_lists": token_lists, "words": words}
         metadata = _metadata(index, mapping or {}, shown, scored)
         log_ratio = write_scored(output, parts, index, models, metadata=metadata, **columns)

@@ -39,7 +39,7 @@ class Scorer:
         if threads is not None:  # sums depend on it in their last bits
             torch.set_num_threads(threads)
         self._device, self._dtype = torch.device(device), DTYPES[dtype]
-        self._temperature = temperature
+        self._settings = {"device": self._device, "temperature": temperature}
         self._model: Model | None = None
         self._base: str | None = None
         self._whole: Any = None
@@ -59,17 +59,15 @@ class Scorer:
     def noise(self, model: Model, rows: Sequence[Row], context: int | None) -> Noise:
         """Return the noise floor of a model on some rows."""
         self._open(model)
-        settings = {"device": self._device, "temperature": self._temperature}
-        return padding_noise(self._ready, self._head, rows, context=context, **settings)
+        return padding_noise(self._ready, self._head, rows, context=context, **self._settings)
 
     def values(self, model: Model, batches: Sequence[Sequence[Row]]) -> list[np.ndarray]:
         """Return the log-probs of each response token, nats, row by row of batch by batch."""
         self._open(model)
-        settings = {"device": self._device, "temperature": self._temperature}
         return [
             value
             for batch in batches
-            for value in batch_log_probs(self._ready, self._head, list(batch), **settings)
+            for value in batch_log_probs(self._ready, self._head, list(batch), **self._settings)
         ]
 
     def close(self) -> None:
