@@ -259,7 +259,11 @@ def paper_pac_bayes(
     return PaperPacBayes(sampling=sampling, reward_shift=shift, kl_clipping=clipping, total=total)
 
 
-def _prompt_part(kl: float, n: int, delta: float) -> float:
+# More rollouts than doubles can count: both parts fall in them, so fewer bound no less.
+_MOST = 1e300
+
+
+def _prompt_part(kl: float, n: float, delta: float) -> float:
     return math.sqrt((kl + math.log(4.0 * math.sqrt(n) / delta)) / (2.0 * n))
 
 
@@ -271,8 +275,10 @@ def _rollout_part(kl: float, n: int, rollouts: float | np.ndarray, delta: float)
             f"{sizes.shape}; count the rollouts of every prompt."
         )
     if np.ptp(sizes) == 0:
-        return _prompt_part(kl, n * float(sizes.flat[0]), delta)
-    m = n / float(np.mean(1.0 / sizes))  # above n, hence above 1, as some K_i is above 1
+        return _prompt_part(kl, min(n * float(sizes.flat[0]), _MOST), delta)
+    m = min(
+        n / float(np.mean(1.0 / sizes)), _MOST
+    )  # above n, hence above 1, as some K_i is above 1
     return math.sqrt((kl + math.log(2.0 * math.sqrt(m) / delta)) / (2.0 * (m - 1.0)))
 
 
