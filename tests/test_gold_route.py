@@ -13,6 +13,7 @@ from taut.auditing.options import Options
 from taut.auditing.prepare import prepare
 from taut.auditing.routes import gold as route
 from taut.auditing.target import TargetMean
+from taut.draws.layout import lay_out
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.inequalities.mean import mean_interval, ordered_mean_interval
 from taut.types import Status
@@ -61,14 +62,19 @@ def same_bets_before(log, changed, place):
     return same and np.array_equal(before.x[:place], after.x[:place])
 
 
+def labelled_in_turn(log):
+    """The labelled rows of a log of one row a prompt, in draw order."""
+    rows = lay_out(log, seed=0).blocks.rows
+    return rows[~np.isnan(log.gold[rows])]
+
+
 def test_later_draws_change_no_earlier_bet():
     """Gold and judge of a labelled draw, and of its group, are not looked at before its turn."""
     gold, judge = graded(np.random.default_rng(1), 400)
     log = log_of(gold, judge, 80)
-    blocks = mean_of(log).blocks
-    labelled = ~np.isnan(log.gold[blocks.rows])
+    rows = labelled_in_turn(log)
     for place in (0, 17, 60):
-        row = blocks.rows[np.flatnonzero(labelled)[place]]
+        row = rows[place]
         other, score = gold.copy(), judge.copy()
         other[row], score[row] = 1 - gold[row], 40.0
         assert same_bets_before(log, log_of(other, score, 80), place)
@@ -81,13 +87,13 @@ def test_the_check_of_bets_rejects_a_judge_made_of_all_labels(monkeypatch):
     honest = route.certifying_blocks
 
     def fitted(mean):
-        line = np.polyfit(mean.design.rollouts.reward[:80], mean.data.gold[:80], 1)
+        known = ~np.isnan(mean.data.gold)
+        line = np.polyfit(mean.design.rollouts.reward[known], mean.data.gold[known], 1)
         mean.design.rollouts.reward[:] = np.polyval(line, mean.design.rollouts.reward)
         return honest(mean)
 
     monkeypatch.setattr(route, "certifying_blocks", fitted)
-    blocks = mean_of(log).blocks
-    row = blocks.rows[np.flatnonzero(~np.isnan(log.gold[blocks.rows]))[60]]
+    row = labelled_in_turn(log)[60]
     other = gold.copy()
     other[row] = 1 - gold[row]
     changed = log_of(other, judge.copy(), 80)
@@ -125,9 +131,9 @@ def test_a_useless_judge_costs_next_to_nothing(labels):
 def test_all_labelled_is_as_narrow_as_the_labels_alone(draws):
     gold, judge = graded(np.random.default_rng(4), draws)
     found = taut.audit(log_of(gold, judge, draws), **REWARD)
-    order = mean_of(log_of(gold, judge, draws)).blocks.rows
+    mean = mean_of(log_of(gold, judge, draws))
     ends = {"delta_lower": 0.025, "delta_upper": 0.025, "method": "betting"}
-    alone = ordered_mean_interval(gold[order], low=0, high=1, **ends)
+    alone = ordered_mean_interval(mean.data.gold, low=0, high=1, **ends)
     assert found.upper - found.lower <= 1.01 * alone.width
 
 
@@ -136,13 +142,12 @@ def test_nothing_is_set_aside_where_nothing_is_chosen():
     gold, judge = graded(np.random.default_rng(5), 1000)
     ratios = np.random.default_rng(6).exponential(3, 1000)
     log = log_of(gold, judge, 300, log_ratio=ratios)
-    kinds = {}
-    for tau in (5.0, "auto"):
-        ready = prepare(log, Options(beta=0.05, tau=tau, target="clipped", **SURE))
-        kinds[tau] = ready.split
-    assert len(kinds[5.0].calibration) == 0
-    chosen = kinds["auto"].calibration.rows
-    assert len(chosen) == 200 and np.isnan(log.gold[chosen]).all()
+    given, auto = (
+        prepare(log, Options(beta=0.05, tau=tau, target="clipped", **SURE)) for tau in (5.0, "auto")
+    )
+    assert len(given.split.calibration) == 0
+    chosen = auto.split.calibration.rows
+    assert len(chosen) == 200 and np.isnan(auto.data.gold[chosen]).all()
 
 
 def test_draws_of_unequal_chances_are_set_aside_blindly():
@@ -157,9 +162,9 @@ def test_draws_of_unequal_chances_are_set_aside_blindly():
         label_probability=chance,
         log_ratio=rng.exponential(3, 1000),
     )
-    split = prepare(log, Options(beta=0.05, tau="auto", target="clipped", **SURE)).split
-    assert len(split.calibration) == 200
-    assert not np.isnan(log.gold[split.calibration.rows]).all()
+    ready = prepare(log, Options(beta=0.05, tau="auto", target="clipped", **SURE))
+    assert len(ready.split.calibration) == 200
+    assert not np.isnan(ready.data.gold[ready.split.calibration.rows]).all()
 
 
 # --- the truth is inside --------------------------------------------------------------------------

@@ -77,3 +77,19 @@ def test_keys_are_what_they_always_were():
     assert two.tolist() == [5544211480313744790, 17133565861993630142]
     keys = row_keys([np.array([0.0, -0.0, np.nan, -np.nan, 1.0])])
     assert keys[0] == keys[1] != keys[2] == keys[3] != keys[4]
+
+
+def test_rows_are_taken_and_jobs_done_side_by_side_as_in_turn(monkeypatch):
+    rng = np.random.default_rng(4)
+    columns = (rng.random(5000), rng.integers(0, 9, 5000).astype(np.int32), rng.random((5000, 2)))
+    rows, mask = rng.integers(0, 5000, 7001), rng.random(5000) < 0.5
+    for many in (0, 10**9):
+        monkeypatch.setattr(order, "_MANY", many)
+        for column in columns:
+            np.testing.assert_array_equal(order.take(column, rows), column[rows])
+            np.testing.assert_array_equal(
+                order.take(column, rows[:5000] > 9), column[rows[:5000] > 9]
+            )
+        assert order.side_by_side([lambda: 1, lambda: 2], 1) == [1, 2]
+        with pytest.raises(ZeroDivisionError):
+            order.side_by_side([lambda: 1, lambda: 1 // 0], 1)

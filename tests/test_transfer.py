@@ -435,11 +435,12 @@ def test_a_named_route_gives_what_the_table_says(route):
 
 
 def captured_shift(monkeypatch, rollouts, data):
-    """The reward data as an audit splits them."""
+    """The prompts that choose, those that certify, and the reward data as an audit splits them."""
     seen, honest = [], certificates.certify
 
     def spy(target, ready, shift, mean=None):
-        seen.append((ready.split, shift))
+        prompt, split = ready.design.rollouts.prompt, ready.split
+        seen.append((prompt[split.calibration.rows], prompt[split.certifying.rows], shift))
         return honest(target, ready, shift, mean)
 
     monkeypatch.setattr(certificates, "certify", spy)
@@ -451,12 +452,14 @@ def captured_shift(monkeypatch, rollouts, data):
 def test_nothing_is_chosen_on_certifying_draws(monkeypatch, family):
     """Other gold labels and rewards on the certifying draws choose the same route and M."""
     _, rollouts, data = two_logs(family)
-    split, shift = captured_shift(monkeypatch, rollouts, data)
+    _, certifying, shift = captured_shift(monkeypatch, rollouts, data)
     rng = np.random.default_rng(3)
     gold, reward = data.gold.copy(), rollouts.reward.copy()
     rows = shift.data.blocks.rows
     gold[rows] = rng.random(len(rows))
-    reward[split.certifying.rows] = rng.random(len(split.certifying.rows))
+    certify = np.isin(rollouts.prompt, certifying)
+    reward[certify] = rng.random(certify.sum())
+    assert certify.any() and not certify.all()
     other = replace(rollouts, reward=reward)
     for route in ("auto", "truncated", "importance"):
         one, two = (
@@ -472,15 +475,11 @@ def test_a_shared_prompt_is_on_one_side_of_both_splits(monkeypatch):
     _, rollouts, data = two_logs()
     renamed = replace(data, prompt=data.prompt ^ np.uint64(1) << np.uint64(63))
     assert set(renamed.prompt) == set(rollouts.prompt)
-    split, shift = captured_shift(monkeypatch, rollouts, renamed)
+    choosing, certifying, shift = captured_shift(monkeypatch, rollouts, renamed)
     assert shift.paired
-    for ours, theirs in (
-        (split.calibration, shift.data.blocks),
-        (split.certifying, shift.data.calibration),
-    ):
+    for ours, theirs in ((choosing, shift.data.blocks), (certifying, shift.data.calibration)):
         assert len(ours) and len(theirs)
-        mine = rollouts.prompt[ours.rows]
-        assert not np.isin(mine, renamed.prompt[theirs.rows]).any()
+        assert not np.isin(ours, renamed.prompt[theirs.rows]).any()
 
 
 def without(data, column):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from taut.auditing import certificate as result
@@ -18,6 +19,7 @@ from taut.auditing.target import TargetMean
 from taut.auditing.words import Method, Route, Side, Target
 from taut.bounds.kl_clipping import describe_log_ratio
 from taut.draws.layout import Whole, settle
+from taut.draws.order import side_by_side
 from taut.draws.rollouts import Rollouts
 from taut.engines.tables import Data, as_rollouts
 from taut.errors import AssumptionError, UsageError
@@ -142,16 +144,22 @@ def certify_ready(
     shift = place_reward_data(ready, reward_data)
     found: dict[str, TargetCertificate] = {}
     unavailable = dict(ready.unavailable)
-    means: dict[bool, TargetMean] = {}
-    for name in targets_to_certify(ready):
-        costs = name != "reward"
-        try:
-            means[costs] = means.get(costs) or mean_of(name, ready)
-            found[name] = certify(name, ready, shift, means[costs])
-        except AssumptionError as error:
-            if name == options.target:
-                raise
-            unavailable[name] = str(error)
+
+    def certify_some(names: list[str]) -> None:
+        """Certify targets that are the mean of the same values."""
+        mean: TargetMean | None = None
+        for name in names:
+            try:
+                mean = mean or mean_of(name, ready)
+                found[name] = certify(name, ready, shift, mean)
+            except AssumptionError as error:
+                if name == options.target:
+                    raise
+                unavailable[name] = str(error)
+
+    names = targets_to_certify(ready)
+    alike = [[name for name in names if (name == "reward") == free] for free in (False, True)]
+    side_by_side([partial(certify_some, some) for some in alike], len(design_.rollouts))
     main = found[options.target]
     clipped = found.get("clipped")
     return Certificate(

@@ -89,7 +89,7 @@ def prepare(
         AssumptionError: The data contradict a declaration.
     """
     entered = enter(rollouts, options, whole=whole, logs=simultaneous, sampler=sampler)
-    found, options = entered.design, entered.options
+    found, options = entered.design.in_draw_order(), entered.options
     if found.labels is None and not chooses_truncation:
         refuse_clipped_estimate(found)
     data = unit_data(found, options)

@@ -68,13 +68,13 @@ def response_groups(
     ready = prepare(
         whole.rollouts, replace(options, target="reward"), whole=whole, simultaneous=len(shares)
     )
-    blocks = ready.design.blocks
-    slices = slices_of(whole.rollouts, columns, cuts=cuts)
+    rollouts, blocks = ready.design.rollouts, ready.design.blocks
+    slices = slices_of(rollouts, columns, cuts=cuts)
     if slices.cuts.keys() - set(cuts or {}):
         aside = math.floor(_CHOOSING * len(blocks))
         chosen = np.arange(len(blocks)) < aside
         choosing = blocks.subset(chosen).rows
-        slices = slices_of(whole.rollouts, columns, cuts=cuts, choosing=choosing)
+        slices = slices_of(rollouts, columns, cuts=cuts, choosing=choosing)
         blocks = blocks.subset(~chosen)
     if len(slices.values) != len(shares):  # deciles of fewer draws may fall together
         shares = np.full(len(slices.values), 1.0 / len(slices.values))

@@ -5,6 +5,7 @@ the positive tail T+ = E(l - tau)_+, an upper end only T- = E(-l - tau_negative)
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ _RESAMPLES = 200  # bootstrap resamples of the estimated tail
 # Share of the lower side's budget given to the positive tail, where that tail is a random event.
 TAIL_SHARE = 0.2
 _FARTHEST = 0.4  # how far beyond the largest log-ratio the next record may be expected
+_AT_A_TIME = 5_000_000  # blocks times resamples in memory
 _FITTED_SHARE = 0.1  # share of log-ratios that the generalised-Pareto tail is fitted to
 
 
@@ -122,17 +124,22 @@ def estimated_tail(log_ratio: np.ndarray, blocks: Blocks, *, tau: float, delta: 
         return Tail(0.0, delta, Status.ESTIMATED, assumes, "theory §4.4 (d)")
     count = len(blocks)
     empirical = blocks.means(np.maximum(log_ratio - tau, 0.0))
-    threshold, exceedances, weights = _tail_sample(log_ratio, blocks, tau)
-    owner = np.repeat(np.arange(count), blocks.sizes)[exceedances]
-    excess = log_ratio[blocks.rows][exceedances] - threshold
-    order = np.argsort(excess)
-    times = _multiplicities(count)
-    fitted = _pareto_tail_means(
-        excess[order],
-        weights[exceedances][order] * times[:, owner[order]],
-        tau - threshold,
+    threshold, excess, owner = _tail_sample(log_ratio, blocks, tau)
+    weights = 1.0 / (count * blocks.sizes[owner])  # blocks count equally
+    bounds = np.concatenate(
+        [
+            np.maximum(
+                times @ empirical / count,
+                # Few bytes a count: they are looked up all over memory.
+                _pareto_tail_means(
+                    excess,
+                    weights * times.astype(np.uint16).take(owner, axis=1),
+                    tau - threshold,
+                ),
+            )
+            for times in _multiplicities(count)
+        ]
     )
-    bounds = np.maximum(times @ empirical / count, fitted)
     bound = max(float(bounds[0]), float(np.quantile(bounds[1:], 1 - delta)))
     return Tail(bound, delta, Status.ESTIMATED, assumes, "theory §4.4 (d)")
 
@@ -173,22 +180,30 @@ def next_record(log_ratio: np.ndarray, draws: Blocks) -> float:
     return top + min(top - math.fsum(largest) / most, _FARTHEST * top)
 
 
-def _multiplicities(count: int) -> np.ndarray:
-    """How often each block occurs in the sample itself and in each bootstrap resample."""
+def _multiplicities(count: int) -> Iterator[np.ndarray]:
+    """Yield how often each block occurs in the sample itself, then in bootstrap resamples.
+
+    Some samples at a time, shape (samples, blocks), all of them where blocks are few.
+    """
     rng = np.random.default_rng(0)
-    resamples = min(_RESAMPLES, max(20, 4_000_000 // count))
-    times = np.ones((resamples + 1, count))
-    for row in times[1:]:
-        row[:] = np.bincount(rng.integers(count, size=count), minlength=count)
-    return times
+    samples = 1 + min(_RESAMPLES, max(20, 4_000_000 // count))
+    some = max(1, _AT_A_TIME // count)
+    for first in range(0, samples, some):
+        times = np.ones((min(some, samples - first), count))
+        for row in times[first == 0 :]:
+            row[:] = np.bincount(rng.integers(count, size=count), minlength=count)
+        yield times
 
 
 def _tail_sample(log_ratio, blocks, tau):
-    """Threshold, indices of rows beyond it, and row weights (blocks count equally)."""
+    """Threshold, ascending excesses over it, and the block of each."""
     values = log_ratio[blocks.rows]
-    weights = np.repeat(1.0 / (len(blocks) * blocks.sizes), blocks.sizes)
     threshold = min(tau, float(np.quantile(values, 1 - _FITTED_SHARE)))
-    return threshold, np.flatnonzero(values > threshold), weights
+    beyond = np.flatnonzero(values > threshold)
+    excess = values[beyond] - threshold
+    order = np.argsort(excess)
+    owner = np.searchsorted(blocks.starts, beyond[order], side="right") - 1
+    return threshold, excess[order], owner
 
 
 def _pareto_tail_means(excess: np.ndarray, weights: np.ndarray, distance: float) -> np.ndarray:

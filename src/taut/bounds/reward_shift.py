@@ -76,7 +76,7 @@ def gold_blocks(
     *,
     reward: np.ndarray,
     gold: np.ndarray,
-    kl_cost: np.ndarray,
+    kl_cost: np.ndarray | None,
     kl_range: tuple[float, float],
     blocks: Blocks,
     counts: np.ndarray | None = None,
@@ -86,7 +86,7 @@ def gold_blocks(
     Args:
         plan: Lambda and grouping.
         reward, gold: Unit scale, shape (rollouts,); gold is NaN where there is no label.
-        kl_cost: beta * l^tau per rollout, unit scale; zeros for the target "reward".
+        kl_cost: beta * l^tau per rollout, unit scale; None for none.
         kl_range: Lowest and highest possible kl_cost.
         blocks: The certifying draws, in draw order.
         counts: Their `label_counts`, where they are known already.
@@ -99,8 +99,11 @@ def gold_blocks(
     counts = label_counts(gold, blocks) if counts is None else counts
     if not (counts > 0).any():
         raise AssumptionError("no certifying draw carries a gold label; label some or drop gold.")
-    residual = labelled_means(gold - plan.weight * reward, gold, blocks, counts)
-    control = blocks.means(plan.weight * reward - kl_cost)
+    control = np.zeros(len(blocks))
+    if plan.weight or kl_cost is not None:
+        control = blocks.means(plan.weight * reward - (0.0 if kl_cost is None else kl_cost))
+    residual = gold - plan.weight * reward if plan.weight else gold
+    residual = labelled_means(residual, gold, blocks, counts)
     if inclusion_varies(counts, blocks.sizes):
         return _weighted_blocks(plan.weight, residual, control, counts, blocks.sizes, kl_range)
     labelled = counts > 0

@@ -13,7 +13,7 @@ from taut.draws.findings import Findings, look, tests_of_the_whole
 from taut.draws.framework_health import BY_DEFAULT, dropped_by_default
 from taut.draws.health import Check, check_health
 from taut.draws.labels import LabelKind, Labels, describe_labels
-from taut.draws.layout import Layout, Whole, lay_out, settle
+from taut.draws.layout import Layout, Whole, in_draw_order, lay_out, settle
 from taut.draws.modes import LIST, REPLACEMENT
 from taut.draws.rollouts import Blocks, Rollouts
 from taut.draws.sheets import SheetLabels, has_equal_chances
@@ -41,6 +41,7 @@ class Design:
         declared: What was said of them.
         units: Their scales.
         layout: Their draws.
+        ordered: Rows and draws again, rows in draw order.
         labels: How they are labelled; None without labels.
         sheet: The blocks that its labels certify in, where they came on a sheet and these rows
             are the draws that it dealt, of one law; else None.
@@ -54,11 +55,17 @@ class Design:
     declared: Declared
     units: Units
     layout: Layout
+    ordered: tuple[Rollouts, Layout]
     labels: Labels | None
     findings: Findings
     checks: tuple[Check, ...]
     assumptions: dict[str, Assumption]
     sheet: SheetLabels | None = None
+
+    def in_draw_order(self) -> "Design":
+        """Return the same with rows in draw order, for what does not ask where they stood."""
+        rollouts, layout = self.ordered
+        return replace(self, rollouts=rollouts, layout=layout)
 
     @property
     def blocks(self) -> Blocks:
@@ -131,17 +138,19 @@ def design(
     labels = describe_labels(rollouts, layout)
     sheet = _sheet(rollouts, layout, declared)
     tested = labels if _compared(rollouts.sheet, sheet) else None
-    findings = look(rollouts, layout, tested, declared, shared=shared, logs=logs, sampler=sampler)
+    ordered = in_draw_order(rollouts, layout)
+    findings = look(*ordered, tested, declared, shared=shared, logs=logs, sampler=sampler)
     return Design(
         whole=whole,
         rollouts=rollouts,
         declared=declared,
         units=units,
         layout=layout,
+        ordered=ordered,
         labels=labels,
         findings=findings,
         sheet=sheet,
-        checks=check_health(rollouts, layout, whole, units, findings),
+        checks=check_health(*ordered, whole, units, findings),
         assumptions={
             item.name: item
             for item in _assumptions(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from taut.draws import assumptions as about
+from taut.draws import order
 from taut.draws.assumptions import Standing
 from taut.draws.declared import Declared
 from taut.draws.labels import LabelKind, Labels, labelled_rows, recorded_chances
@@ -109,20 +110,35 @@ def look(
         logs: Parts of one log that are looked at, this among them: they share the levels.
         sampler: `behaviour_logprob` is that of the policy that made these rows.
     """
-    together = _in_cells(rollouts)
-    tests = [
-        *_labels(rollouts, layout, labels, together),
-        *_equal_rewards(rollouts, together),
-        *_copies(rollouts, layout),
-        *_log_probs(rollouts, layout, declared, sampler),
-    ]
+    apart = _one_cell_each(layout)
+    together = layout.blocks if apart else _in_cells(rollouts)
+    found = order.side_by_side(
+        [
+            lambda: list(_labels(rollouts, layout, labels, together, apart=apart)),
+            lambda: list(_equal_rewards(rollouts, together)),
+            lambda: list(_copies(rollouts, layout)),
+            lambda: list(_log_probs(rollouts, layout, declared, sampler)),
+        ],
+        len(rollouts),
+    )
+    tests = [test for several in found for test in several]
     p_doubt = [min(1.0, logs * test.p_doubt) for test in tests]
     p_sure = [min(1.0, logs * test.p_sure) for test in tests]
-    found = verdicts(
+    said = verdicts(
         p_doubt + [test.p_doubt for test in shared], p_sure + [test.p_sure for test in shared]
     )
-    named = [_joined(name, [*tests, *shared], found) for name in _SILENT]
+    named = [_joined(name, [*tests, *shared], said) for name in _SILENT]
     return Findings(*named)
+
+
+def _one_cell_each(layout: Layout) -> bool:
+    """Say whether draws are prompts, each with all its rows in one step, policy and run."""
+    blocks = layout.blocks
+    if len(blocks) != layout.prompts:
+        return False
+    cells = layout.cells[blocks.rows]
+    changes = np.flatnonzero(cells[1:] != cells[:-1]) + 1
+    return bool(np.isin(changes, blocks.starts, assume_unique=True).all())
 
 
 def _in_cells(rollouts: Rollouts) -> Blocks:
@@ -154,9 +170,12 @@ def _joined(name: str, tests: list[Tested], found: tuple[Verdict, ...]) -> Findi
 
 
 def _labels(
-    rollouts: Rollouts, layout: Layout, labels: Labels | None, together: Blocks
+    rollouts: Rollouts, layout: Layout, labels: Labels | None, together: Blocks, *, apart: bool
 ) -> Iterator[Tested]:
-    """Whether labels are blind, between draws and within them (theory §2)."""
+    """Whether labels are blind, between draws and within them (theory §2).
+
+    Where cells hold `apart` prompts, no prompt has rows in several of them to compare.
+    """
     if labels is None or labels.kind in (LabelKind.CHANCES, LabelKind.ALL):
         return
     blocks, sizes = layout.blocks, layout.blocks.sizes
@@ -175,7 +194,11 @@ def _labels(
             text = "prompts of some steps, policies or runs are labelled more often than others"
             yield Tested(about.RANDOM_LABELS, p_value, p_value, text)
     yield from _labels_within(rollouts, together)
-    if layout.cell_count > 1 and ((labels.counts > 0) & (labels.counts < sizes)).any():
+    if (
+        layout.cell_count > 1
+        and not apart
+        and ((labels.counts > 0) & (labels.counts < sizes)).any()
+    ):
         yield from _labels_across(rollouts, layout, together)
 
 

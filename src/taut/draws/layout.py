@@ -169,6 +169,19 @@ def lay_out(rollouts: Rollouts, *, seed: int, mode: str = SAMPLE) -> Layout:
     )
 
 
+def in_draw_order(rollouts: Rollouts, layout: Layout) -> tuple[Rollouts, Layout]:
+    """Put rows in the order of their draws: sums over draws then read memory from end to end.
+
+    Left as they are: rows of a sheet, which knows them by their place, and rows with features, a
+    copy of which would be large.
+    """
+    if rollouts.sheet is not None or rollouts.features is not None:
+        return rollouts, layout
+    rows = layout.blocks.rows
+    blocks = Blocks(rows=np.arange(len(rows)), starts=layout.blocks.starts)
+    return rollouts.take(rows), replace(layout, blocks=blocks, cells=layout.cells[rows])
+
+
 def draw_keys(rollouts: Rollouts, mode: str) -> np.ndarray:
     """Return one uint64 key per row of a settled log: the draw that it belongs to.
 

@@ -6,11 +6,15 @@ it stands for, on any machine.
 
 import itertools
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 import numba
 import numpy as np
 
+Made = TypeVar("Made")
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 _MANY = 1_000_000  # rows from which on threads are worth starting
@@ -76,21 +80,44 @@ def block_sums(values: np.ndarray, rows: np.ndarray, starts: np.ndarray) -> np.n
     return out
 
 
+def take(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return values[rows]; rows are a mask, or indices from 0, of the first axis."""
+    if len(rows) <= _MANY or rows.dtype == bool or values.ndim != 1:
+        return values[rows]
+    out = np.empty(len(rows), dtype=values.dtype)
+    cuts = np.linspace(0, len(rows), _threads() + 1).astype(np.int64)
+    parts = [slice(*cut) for cut in itertools.pairwise(cuts)]
+    side_by_side(
+        [partial(np.take, values, rows[part], out=out[part], mode="clip") for part in parts],
+        len(rows),
+    )
+    return out
+
+
+def side_by_side(jobs: Sequence[Callable[[], Made]], rows: int) -> list[Made]:
+    """Return what jobs give that share nothing; in threads where they are about many rows."""
+    if rows <= _MANY:
+        return [job() for job in jobs]
+    with ThreadPoolExecutor(_threads()) as pool:
+        return list(pool.map(lambda job: job(), jobs))
+
+
+def _threads() -> int:
+    return min(os.cpu_count() or 1, 8)
+
+
 def _in_threads(kernel, values, rows, starts, out) -> None:
     """Give each thread as many rows; each block is one thread's, so that sums are the same."""
-    threads = min(os.cpu_count() or 1, 8) if len(rows) > _MANY else 1
-    if threads == 1:
-        return kernel(values, rows, starts, out)
+    threads = _threads() if len(rows) > _MANY else 1
     cuts = np.searchsorted(starts, np.linspace(0, starts[-1], threads + 1).astype(np.int64))
     cuts[0], cuts[-1] = 0, len(out)
-    with ThreadPoolExecutor(threads) as pool:
-        parts = itertools.pairwise(cuts)
-        list(
-            pool.map(
-                lambda cut: kernel(values, rows, starts[cut[0] : cut[1] + 1], out[cut[0] : cut[1]]),
-                parts,
-            )
-        )
+    side_by_side(
+        [
+            partial(kernel, values, rows, starts[begin : end + 1], out[begin:end])
+            for begin, end in itertools.pairwise(cuts)
+        ],
+        len(rows),
+    )
 
 
 @_compiled

@@ -183,8 +183,8 @@ class Rollouts:
 
     def take(self, rows: np.ndarray) -> "Rollouts":
         """Return the rollouts of some rows (indices or a mask)."""
-        changes = {
-            item.name: getattr(self, item.name)[rows]
+        changes: dict[str, Any] = {
+            item.name: order.take(getattr(self, item.name), rows)
             for item in fields(self)
             if isinstance(getattr(self, item.name), np.ndarray)
         }

@@ -296,7 +296,7 @@ def _error_of_labels(mean: TargetMean) -> float:
         GoldPlan(0.0, 1.0),
         reward=mean.data.reward,
         gold=mean.data.gold - mean.data.reward,
-        kl_cost=np.zeros_like(mean.cost),
+        kl_cost=None,
         kl_range=(-math.inf, math.inf),
         blocks=mean.blocks,
         counts=mean.label_counts,

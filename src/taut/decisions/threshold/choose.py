@@ -92,6 +92,7 @@ def clip_threshold(
     rollouts = as_rollouts(rollouts, columns, token_clip=tuple(constants))
     _require(rollouts, options, prompts, constants)
     ready = prepare(rollouts, options)
+    rollouts = ready.design.rollouts
     speaking, certifying = _speaking(ready, prompts)
     thresholds = ready.thresholds
     if prompts is not None:  # for another log: every draw of this one chooses
