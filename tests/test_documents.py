@@ -193,7 +193,7 @@ def keys_fit(value, schema, definitions):
 def test_the_reader_of_schemas_can_say_no():
     """A document with a wrong status, a missing key or a text for a number does not fit."""
     document = RESULTS["check"]().document
-    schema = taut.auditing.certificate.Health.model_json_schema(mode="serialization")
+    schema = taut.auditing.health.Health.model_json_schema(mode="serialization")
     definitions = schema["$defs"]
     assert fit(document, schema, definitions)
     for broken in (

@@ -13,7 +13,9 @@ from pydantic import ValidationError
 from rich.cells import cell_len
 
 import taut
-from taut.auditing.certificate import Certificate, Certificates, Health
+from taut.auditing.certificate import Certificate
+from taut.auditing.certificates import Certificates
+from taut.auditing.health import Health
 from taut.report import digits, names, wording
 from taut.report.door import report_text, terminal_report
 from taut.report.terminal.layout import print_report, save_svg

@@ -21,7 +21,7 @@ from validation.duels import SAID, holds
 
 import taut
 from taut.auditing import by, parts, response_slices
-from taut.auditing.certificate import Certificates
+from taut.auditing.certificates import Certificates
 
 DELTA = 0.2  # large, so that a claim that fails too often is seen
 SOUND = ("certified", "conditional")

@@ -11,7 +11,8 @@ from taut.version import __version__
 if TYPE_CHECKING:
     from taut.auditing.audit import audit
     from taut.auditing.by import audit_by
-    from taut.auditing.certificate import Certificate, Certificates
+    from taut.auditing.certificate import Certificate
+    from taut.auditing.certificates import Certificates
     from taut.auditing.check import check
     from taut.auditing.parts import audit_parts
     from taut.auditing.pass_at import audit_at
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 _HOME = {
     "AssumptionError": "taut.errors",
     "Certificate": "taut.auditing.certificate",
-    "Certificates": "taut.auditing.certificate",
+    "Certificates": "taut.auditing.certificates",
     "Costs": "taut.decisions.budget.costs",
     "Interval": "taut.types",
     "Monitor": "taut.decisions.stopping.monitor",

@@ -8,7 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from taut.auditing.certificate import Certificate, Certificates, Health
+from taut.auditing.certificate import Certificate
+from taut.auditing.certificates import Certificates
+from taut.auditing.health import Health
 from taut.decisions.budget.result import Plan
 from taut.decisions.comparison.result import PolicyComparison
 from taut.decisions.selection.result import Selection

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from taut.auditing.audit import audit_part
-from taut.auditing.certificate import Certificates, Group, Mix
+from taut.auditing.certificates import Certificates, Group, Mix
 from taut.auditing.gaps import gap_groups, refuse_apart, refuse_gap
 from taut.auditing.options import GoldKind, Options, Prompts, Range, Threshold, options_of
 from taut.auditing.response_slices import LABELLED, response_groups, too_small

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from taut.auditing.certificate import Certifiable, Health, HealthLog
+from taut.auditing.health import Certifiable, Health, HealthLog
 from taut.auditing.options import TARGETS, Range, options_of
 from taut.auditing.prepare import Entered, enter
 from taut.draws import assumptions as about

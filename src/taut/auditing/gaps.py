@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from taut.auditing.certificate import Group, SliceMean
+from taut.auditing.certificates import Group, SliceMean
 from taut.auditing.compose import mean_of, spend
 from taut.auditing.options import Options
 from taut.auditing.prepare import Prepared, prepare

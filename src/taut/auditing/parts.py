@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from taut.auditing.audit import audit_part
-from taut.auditing.certificate import Certificates, Group
+from taut.auditing.certificates import Certificates, Group
 from taut.auditing.options import Prompts, Range, options_of
 from taut.auditing.words import Method, Route, Side, Target
 from taut.draws.design import settled

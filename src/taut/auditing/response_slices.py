@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from taut.auditing.certificate import Group, SliceMean
+from taut.auditing.certificates import Group, SliceMean
 from taut.auditing.compose import spend
 from taut.auditing.options import Options
 from taut.auditing.prepare import Prepared, prepare

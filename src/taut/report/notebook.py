@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taut.auditing.certificate import Certificate, Certificates, Health
+from taut.auditing.certificate import Certificate
+from taut.auditing.certificates import Certificates
+from taut.auditing.health import Health
 from taut.decisions.budget.result import Plan, Priced
 from taut.decisions.comparison.result import PolicyComparison
 from taut.decisions.selection.result import Selection

@@ -7,10 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from taut.auditing.certificate import (
-    Certificate,
-    StatedSpan,
-)
+from taut.auditing.certificate import Certificate, StatedSpan
 from taut.draws.assumptions import (
     DECLARABLE,
     LOG_PROBS,

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from taut.auditing.certificate import Certificate, Certificates, Group, SliceMean
+from taut.auditing.certificate import Certificate
+from taut.auditing.certificates import Certificates, Group, SliceMean
 from taut.decisions.comparison.result import PolicyComparison
 from taut.decisions.selection.result import Candidate, Selection
 from taut.report import wording

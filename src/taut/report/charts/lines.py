@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from taut.auditing.certificate import Certificate, Certificates
+from taut.auditing.certificate import Certificate
+from taut.auditing.certificates import Certificates
 from taut.decisions.selection.result import Selection
 from taut.report import wording
 from taut.report.charts.chart import Chart, chart, keep, padded, said, upright, values

@@ -6,7 +6,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from taut.auditing.certificate import Certificate, Health
+from taut.auditing.certificate import Certificate
+from taut.auditing.health import Health
 from taut.draws.assumptions import Assumption, Standing
 from taut.draws.check import FAIL, NOT_CHECKED, NOTE, PASS, WARN, Check
 from taut.report import names, statements, wording

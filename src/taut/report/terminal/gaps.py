@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import RenderableType
 
-from taut.auditing.certificate import Certificates, Group
+from taut.auditing.certificates import Certificates, Group
 from taut.report.digits import decimals_for, interval, level_text, near
 from taut.report.terminal.charts import Ink
 from taut.report.terminal.foundations import assumption_table, health_lines

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 from rich.table import Table
 
-from taut.auditing.certificate import Certificates, Group
+from taut.auditing.certificates import Certificates, Group
 from taut.auditing.worst import worst_assumptions, worst_checks
 from taut.draws.assumptions import Assumption
 from taut.draws.check import Check

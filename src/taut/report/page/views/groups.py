@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from taut.auditing.certificate import Certificate, Certificates, Group
+from taut.auditing.certificate import Certificate
+from taut.auditing.certificates import Certificates, Group
 from taut.report import wording
 from taut.report.digits import decimals_for, down, interval, level_text, near, percent, short
 from taut.report.names import TARGET_FORMULAS, TARGET_NAMES

@@ -1,6 +1,6 @@
 """The pages of a health check, and of a reward that was calibrated on older data."""
 
-from taut.auditing.certificate import Health
+from taut.auditing.health import Health
 from taut.decisions.transport.result import Transport
 from taut.report import names, statements
 from taut.report.digits import decimals_for, level_text
