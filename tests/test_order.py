@@ -88,6 +88,9 @@ def test_rows_are_taken_and_jobs_done_side_by_side_as_in_turn(monkeypatch):
         for column in columns:
             np.testing.assert_array_equal(order.take(column, rows), column[rows])
             np.testing.assert_array_equal(order.take(column, mask), column[mask])
+            np.testing.assert_array_equal(order.take(column, [-1, 3]), column[[-1, 3]])
+            with pytest.raises(IndexError):
+                order.take(column, np.array([5000]))
         assert order.side_by_side([lambda: 1, lambda: 2], 1) == [1, 2]
         with pytest.raises(ZeroDivisionError):
             order.side_by_side([lambda: 1, lambda: 1 // 0], 1)

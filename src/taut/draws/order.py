@@ -81,9 +81,12 @@ def block_sums(values: np.ndarray, rows: np.ndarray, starts: np.ndarray) -> np.n
 
 
 def take(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return values[rows]; rows are a mask, or indices from 0, of the first axis."""
+    """Return values[rows], for a mask or indices of the first axis."""
+    rows = np.asarray(rows)
     if len(rows) <= _MANY or rows.dtype == bool or values.ndim != 1:
         return values[rows]
+    if rows.min() < 0 or rows.max() >= len(values):
+        return values[rows]  # what threads would clip
     out = np.empty(len(rows), dtype=values.dtype)
     cuts = np.linspace(0, len(rows), _threads() + 1).astype(np.int64)
     parts = [slice(*cut) for cut in itertools.pairwise(cuts)]
