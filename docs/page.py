@@ -62,11 +62,19 @@ def pages(folder: Path) -> Iterator[tuple[str, str, str]]:
     log = EXAMPLES / "goodhart.parquet"
     asked = {"reward_range": (0, 1), "target": "reward", "declare": "held-out"}
     yield "select", "", report_page(taut.select(taut.read_rollouts(log), **asked))
+    found = taut.compare(taut.read_rollouts(log), by="step", of=60, against=10, **asked)
+    yield "compare", "", report_page(found)
     run = taut.read_rollouts(_run(folder / "run.parquet"))
     found = taut.audit_by(run, "step", beta=0.05, tau=5.0, reward_range=(0, 1))
     yield "steps", "a run of 50 steps (`--by step`)", report_page(found)
     path = _answers(folder / "answers.parquet")
     rollouts = taut.read_rollouts(path, rollout_ids=True)
+    yield "tau", "", report_page(taut.clip_threshold(rollouts, beta=0.05, reward_range=(0, 1)))
+    reward = {"reward_range": (0, 1), "target": "reward"}
+    found = taut.audit_by(rollouts, "n_tokens", gap=True, **reward)
+    yield "gap", "", report_page(found)
+    costs = taut.Costs(decode=0.1, prefill=1.0, label=5.0)
+    yield "plan", "", report_page(taut.plan(rollouts, budget=20_000, costs=costs, **reward))
     audit = taut.audit(rollouts, beta=0.05, tau=5.0, reward_range=(0, 1))
     looked = shown(rollouts, find([path]))
     text = report_page(audit, None, looked, what_if(rollouts, audit))
@@ -100,13 +108,15 @@ def _answers(path: Path) -> Path:
     prompts = [" ".join(row) + "?" for row in words[rng.integers(len(words), size=(n // each, 20))]]
     answers = [" ".join(row) for row in words[rng.integers(len(words), size=(n, 60))]]
     quality = rng.beta(4, 3, n)
+    tokens = rng.integers(20, 400, n)
     policy = -rng.exponential(1.0, (n, 8)).round(3)
     ref = policy - rng.exponential(0.2, (n, 8)).round(3)
     columns = {
         "prompt_id": np.repeat(np.arange(n // each), each).astype(str),
         "prompt": np.repeat(np.array(prompts, dtype=object), each),
         "response": answers,
-        "reward": np.clip(quality + 0.12 + 0.1 * rng.normal(size=n), 0, 1),
+        "reward": np.clip(quality + tokens / 2000 + 0.1 * rng.normal(size=n), 0, 1),
+        "n_tokens": tokens,
         "gold": np.where(np.repeat(rng.random(n // each) < 0.1, each), quality, np.nan),
         "policy_logprobs": list(policy),
         "ref_logprobs": list(ref),
@@ -162,6 +172,10 @@ _VIEWS: dict[str, dict[str, Callable[[Page], None]]] = {
              "health": _to("#health")},
     "select": {"top": lambda page: None, "candidates": _to("#candidates")},
     "steps": {"top": lambda page: None, "groups": _to("#groups")},
+    "compare": {"top": lambda page: None},
+    "tau": {"top": lambda page: None},
+    "gap": {"top": lambda page: None},
+    "plan": {"top": lambda page: None},
     "rollouts": {"two": _two, "what-if": _to("#what-if")},
     "audit": {},
 }  # fmt: skip

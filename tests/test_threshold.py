@@ -512,3 +512,19 @@ def test_no_log_probs_is_one_line_and_status_one(tmp_path, monkeypatch, capsys):
     assert status == 1
     assert "needs log-ratios" in err
     assert err.count("\n") == 1
+
+
+def test_a_log_of_several_laws_is_not_said_to_be_small():
+    """Nothing may be set aside there, however many prompts there are."""
+    rng = np.random.default_rng(0)
+    log = {name: rng.random(900) for name in ("reward", "log_ratio")}
+    log["prompt_id"] = np.arange(900)
+    mixed, small = (
+        " ".join(str(taut.clip_threshold(part, **SETTINGS)).split())
+        for part in (
+            {**log, "step": np.arange(900) % 3},
+            {name: values[:9] for name, values in log.items()},
+        )
+    )
+    assert "several steps, policies or runs no prompts are set aside" in mixed
+    assert "Too few prompts to choose from" in small

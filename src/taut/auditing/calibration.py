@@ -22,6 +22,7 @@ from taut.draws.sheets import SheetLabels
 # Used where too few draws are at hand to choose; the constant most trainers clamp at (nats).
 DEFAULT_TAU = 10.0
 FEWEST_DRAWS = 5
+TOO_FEW = "default: too few draws to choose from"
 _DEAREST = 2.0  # sampling widths of the reward alone that a clipped objective may cost
 _GRID = 24  # thresholds tried, half as many again evenly spaced
 
@@ -116,7 +117,7 @@ def choose_thresholds(
     if maximum is not None:
         return Thresholds(maximum, tau_negative, "the declared maximum of the log-ratio")
     if len(calibration) < FEWEST_DRAWS:
-        return Thresholds(DEFAULT_TAU, tau_negative, "default: too few draws to choose from")
+        return Thresholds(DEFAULT_TAU, tau_negative, TOO_FEW)
     if beta == 0:
         return Thresholds(DEFAULT_TAU, tau_negative, "default: beta is 0, nothing depends on it")
     forecast = WidthForecast(

@@ -7,6 +7,7 @@ import numpy as np
 
 from taut.auditing.calibration import (
     FEWEST_DRAWS,
+    TOO_FEW,
     Split,
     Thresholds,
     choose_negative,
@@ -26,6 +27,7 @@ from taut.errors import AssumptionError, LogError, UsageError
 from taut.logs.facts import settle as settle_fact
 
 _SURE_LOG_E = math.log(1e6)
+_NONE_ASIDE = "default: with several steps, policies or runs no draws are set aside to choose by"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +111,7 @@ def prepare(
         split=split,
         data=data,
         delta=delta,
-        thresholds=_thresholds(data, split, options, delta),
+        thresholds=_thresholds(data, split, options, delta, found),
     )
 
 
@@ -288,7 +290,9 @@ def _spared(data: UnitData, found: Design, options: Options) -> np.ndarray | Non
     return data.gold if few or _learns(found, options) else None
 
 
-def _thresholds(data: UnitData, split: Split, options: Options, delta: float) -> Thresholds | None:
+def _thresholds(
+    data: UnitData, split: Split, options: Options, delta: float, found: Design
+) -> Thresholds | None:
     if data.log_ratio is None:
         return None
     draws = len(split.certifying)
@@ -298,7 +302,10 @@ def _thresholds(data: UnitData, split: Split, options: Options, delta: float) ->
         negative = choose_negative(draws, delta)
         return Thresholds(options.log_ratio_max, negative, "none: the declared maximum")
     if options.tau == "auto":
-        return auto_thresholds(data, split.calibration, draws, delta, options)
+        chosen = auto_thresholds(data, split.calibration, draws, delta, options)
+        if chosen.source == TOO_FEW and not found.one_law:
+            return replace(chosen, source=_NONE_ASIDE)
+        return chosen
     tau = float(options.tau)
     return Thresholds(tau, tau if options.tau_negative is None else options.tau_negative, "given")
 

@@ -6,7 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from taut.auditing.audit import certify_ready
-from taut.auditing.calibration import DEFAULT_TAU, FEWEST_DRAWS, choose_negative, choose_thresholds
+from taut.auditing.calibration import (
+    DEFAULT_TAU,
+    FEWEST_DRAWS,
+    TOO_FEW,
+    choose_negative,
+    choose_thresholds,
+)
 from taut.auditing.certificate import Certificate
 from taut.auditing.options import Options
 from taut.auditing.prepare import enter, prepare
@@ -166,7 +172,7 @@ def common_clip(log: Rollouts, keys: np.ndarray, options: Options, units: Units)
         return Clip(float(maximum), negative, "the declared maximum of the log-ratio")
     aside = _set_aside(log, keys, distinct, options)
     if len(aside) < FEWEST_DRAWS:
-        return Clip(DEFAULT_TAU, negative, "default: too few draws to choose from")
+        return Clip(DEFAULT_TAU, negative, TOO_FEW)
     chosen_rows = np.isin(keys, aside)
     part = log.take(chosen_rows)
     chosen = choose_thresholds(

@@ -195,7 +195,7 @@ class ClipThreshold(Document):
         draws: What the forecast is for.
         tau, tau_negative, tau_source: What `taut audit --tau auto` takes on this log, nats, and
             the reason.
-        too_few: The log was too small for anything to be chosen from it.
+        too_few: The log was too small, or too mixed, for anything to be chosen from it.
         chosen: The half-widths there.
         symmetric: The best threshold where both sides must be clipped at one constant.
         paper: The paper's rule.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
+from taut.auditing.calibration import TOO_FEW
 from taut.decisions.threshold.result import ClipThreshold, Point, SequenceClip, TokenClip
 from taut.report import statements
 from taut.report.digits import count, decimals_for, level_text, near, percent, plus_minus, short, up
@@ -27,6 +28,8 @@ from taut.report.terminal.layout import (
 _MEASURED, _PAPER = "green", "yellow"
 _HEIGHT = 9
 _WIDTHS = ("sampling", "clipping", "together")
+
+_MIXED = "With several steps, policies or runs no prompts are set aside to choose by"
 
 
 def threshold_report(found: ClipThreshold) -> RenderableType:
@@ -70,7 +73,9 @@ def headline(found: ClipThreshold) -> str:
     if found.settings.beta == 0:
         return f"β is 0, so nothing depends on where to clip; the default is {tau} nats."
     if found.too_few:
-        return f"Too few prompts to choose from: the default is to clip {at}."
+        few = found.tau_source == TOO_FEW
+        why = "Too few prompts to choose from" if few else _MIXED
+        return f"{why}: the default is to clip {at}."
     if found.settings.log_ratio_max is not None:
         return f"Clip {at}: the declared maximum; no tail is left to bound."
     return f"Clip {at}: the narrowest certificate, by forecast."
