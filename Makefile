@@ -63,7 +63,7 @@ docs: $(VENV)/.test
 	$(BIN)/zensical build --clean --strict
 
 bench: $(VENV)/.test
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $$(grep -l __main__ benchmarks/*.py); do $(BIN)/python $$script || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(VENV)-oldest site .cache

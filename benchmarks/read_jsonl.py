@@ -11,28 +11,17 @@ memory is that of a fresh process that reads once.
 import argparse
 import importlib.util
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import orjson
+from reading import peak_mb, seconds
 
 from taut.engines.local import read_rollouts
+
 
 # Not ru_maxrss: a child inherits it from the process that started it.
-_PEAK = """
-import sys
-from taut.engines.local import read_rollouts
-read_rollouts(sys.argv[1])
-status = dict(line.split(":") for line in open("/proc/self/status"))
-print(int(status["VmHWM"].split()[0]) / 1024)
-"""
-
-
 def make(path: Path, rollouts: int, tokens: int, digits: int) -> None:
     rng = np.random.default_rng(0)
     with open(path, "wb") as file:
@@ -85,20 +74,6 @@ def with_duckdb(path: Path) -> None:
         f"read_json('{path}', format = 'newline_delimited', columns = {{prompt_id: 'VARCHAR', "
         "reward: 'DOUBLE', policy_logprobs: 'DOUBLE[]', ref_logprobs: 'DOUBLE[]'})"
     ).fetchall()
-
-
-def seconds(task: Callable[[Path], object], path: Path) -> tuple[float, float]:
-    """Return wall and processor seconds; the second says more on a busy machine."""
-    start = time.perf_counter(), time.process_time()
-    task(path)
-    return time.perf_counter() - start[0], time.process_time() - start[1]
-
-
-def peak_mb(path: Path) -> float:
-    if not sys.platform.startswith("linux"):
-        return float("nan")
-    out = subprocess.run([sys.executable, "-c", _PEAK, path], capture_output=True, check=True)
-    return float(out.stdout)
 
 
 def main() -> None:

@@ -12,17 +12,14 @@ that reads once. Peers that are not installed are left out.
 
 import argparse
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from reading import peak_mb, seconds
 
 from taut.engines.local import read_rollouts
 
@@ -42,16 +39,9 @@ SHAPES = {
     "Polars' defaults": "polars",
     "DuckDB's defaults": "duckdb",
 }
+
+
 # Not ru_maxrss: a child inherits it from the process that started it.
-_PEAK = """
-import sys
-from taut.engines.local import read_rollouts
-read_rollouts(sys.argv[1])
-status = dict(line.split(":") for line in open("/proc/self/status"))
-print(int(status["VmHWM"].split()[0]) / 1024)
-"""
-
-
 def make(path: Path, rollouts: int, tokens: int, options: dict | str) -> None:
     rng = np.random.default_rng(0)
     offsets = pa.array(np.arange(0, rollouts * tokens + 1, tokens, dtype=np.int32))
@@ -109,20 +99,6 @@ def raw(path: Path) -> None:
     with open(path, "rb", buffering=0) as file:
         while file.readinto(buffer):
             pass
-
-
-def seconds(task: Callable[[Path], object], path: Path) -> tuple[float, float]:
-    """Return wall and processor seconds; the second says more on a busy machine."""
-    start = time.perf_counter(), time.process_time()
-    task(path)
-    return time.perf_counter() - start[0], time.process_time() - start[1]
-
-
-def peak_mb(path: Path) -> float:
-    if not sys.platform.startswith("linux"):
-        return float("nan")
-    out = subprocess.run([sys.executable, "-c", _PEAK, path], capture_output=True, check=True)
-    return float(out.stdout)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 import taut
 from taut.cli import cli
 from taut.errors import LogError, UsageError
+from taut.logs.csv_table import read_csv
 
 ASKED = {"reward_range": (0, 1), "target": "reward"}
 
@@ -160,3 +161,14 @@ def test_a_file_on_the_command_line(tmp_path):
     assert run.invoke(cli, shown, catch_exceptions=False).exit_code == 0
     alone = run.invoke(cli, [*asked, "--by-file", str(side)])
     assert isinstance(alone.exception, UsageError) and "--by" in str(alone.exception)
+
+
+def test_two_columns_of_one_name_in_a_csv_file_are_refused(tmp_path):
+    """Also in labels, of which the last one would win."""
+    path = tmp_path / "labels.csv"
+    path.write_text("rollout_id,label,label\na,1,0\n")
+    with pytest.raises(taut.LogError, match="one column 'label', found several"):
+        read_csv(str(path))
+    path.write_text("rollout_id,label,,\na,1,,\n\nb,,x,\n")
+    columns, lines = read_csv(str(path))
+    assert columns["label"] == ["1", ""] and lines.tolist() == [2, 4]

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
@@ -17,6 +16,7 @@ from taut.draws.rollouts import Rollouts
 from taut.draws.slices import needed, with_columns
 from taut.engines.tables import Data, as_table
 from taut.errors import LogError, UsageError
+from taut.logs.csv_table import read_csv
 from taut.logs.keys import hash_ids
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
@@ -139,27 +139,18 @@ def _read(path: str) -> pa.Table:
     try:
         if suffix == ".parquet":
             return pq.read_table(path)
-        return _read_csv(path) if suffix == ".csv" else pa.json.read_json(path)
+        return _of_csv(path) if suffix == ".csv" else pa.json.read_json(path)
     except (pa.ArrowException, UnicodeDecodeError) as problem:
         raise LogError(f"{path}: cannot be read: {str(problem).splitlines()[0]}") from None
 
 
-def _read_csv(path: str) -> pa.Table:
-    """Read a CSV file as texts: 007 is an id, not a number."""
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        header = pa.csv.open_csv(
-            pa.BufferReader(file.readline().encode()),
-            read_options=pa.csv.ReadOptions(),
-        ).schema.names
-    return pa.csv.read_csv(
-        path,
-        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-        convert_options=pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(header, pa.string()),
-            strings_can_be_null=True,
-            null_values=[""],
-            quoted_strings_can_be_null=False,
-        ),
+def _of_csv(path: str) -> pa.Table:
+    columns, _ = read_csv(path)
+    return pa.table(
+        {
+            name: pa.array([cell or None for cell in cells], pa.string())
+            for name, cells in columns.items()
+        }
     )
 
 

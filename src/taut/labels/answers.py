@@ -4,7 +4,6 @@ What is read is a rollout's id (or its text) and a label; "yes", "true", "1", 1 
 label, letters are read by a map. What cannot be read is an error that says where it stands.
 """
 
-import csv
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ import pyarrow as pa
 from taut.errors import LogError, UsageError
 from taut.labels.design import KEY, Scale, SheetDesign, read_design
 from taut.labels.sheet import plain_cell
+from taut.logs.csv_table import read_csv
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 # Native name to the names that a column may have without being mapped.
@@ -166,32 +166,7 @@ def _columns(path: str) -> tuple[dict[str, list], np.ndarray, SheetDesign | None
         raise LogError(f"{path}: no such file.")
     if suffix == ".parquet":
         return _from_parquet(path)
-    return _from_csv(path) if suffix == ".csv" else _from_json(path)
-
-
-def _from_csv(path: str) -> tuple[dict[str, list], np.ndarray, None]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        try:
-            header = next(reader, [])
-            rows, lines = [], []
-            for row in reader:
-                if any(row):
-                    rows.append(row)
-                    lines.append(reader.line_num)
-        except (csv.Error, UnicodeDecodeError) as problem:
-            raise LogError(
-                f"{path}: expected CSV in UTF-8, found {problem}; export it again as 'CSV UTF-8'."
-            ) from None
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(header):
-            raise LogError(
-                f"{path}:{line}: expected {len(header)} cells as in the first line, found "
-                f"{len(row)}; export it again, with quotes around text."
-            )
-    columns = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
-    columns = columns or {name: [] for name in header}
-    return columns, np.array(lines, dtype=np.int64), None
+    return (*read_csv(path), None) if suffix == ".csv" else _from_json(path)
 
 
 def _from_json(path: str) -> tuple[dict[str, list], np.ndarray, SheetDesign | None]:
