@@ -17,8 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taut.draws.rollouts import Rollouts
+from taut.engines import assemble, local
 from taut.engines.local import convert, read_rollouts
+from taut.logs.facts import LogFacts
 from taut.logs.readers import jsonl, parquet
+from taut.logs.write import write_native
 
 ARENA = Path(__file__).parent.parent.parent / "shared/data/arena/logged_data.jsonl"
 ARENA_MAP = {
@@ -141,6 +144,7 @@ def test_rollouts_do_not_depend_on_storage(
         patch.setattr(jsonl, "_BLOCK", block)
         patch.setattr(parquet, "_BATCH_BYTES", batch)
         patch.setattr(parquet, "_TASK_BYTES", 2 * batch)
+        patch.setattr(local, "_TOGETHER", threads + 1)  # small pieces are joined as they come
         assert same(expected, read_rollouts(folder, token_clip=CLIP, threads=threads))
 
 
@@ -360,3 +364,31 @@ def test_features_are_read_on_request_from_either_format(tmp_path):
     for path in (text, table):
         assert read_rollouts(path).features is None
         assert np.array_equal(read_rollouts(path, features=True).features, expected)
+
+
+def test_small_pieces_join_where_their_columns_are_the_same(monkeypatch):
+    """Only neighbours, so that rows stay in order; a piece of many rows stays as it is."""
+    monkeypatch.setattr(assemble, "_SMALL", 3)
+    sizes, with_gold = (1, 2, 3, 1, 1, 1, 2), (1, 1, 1, 1, 0, 0, 1)
+    rows = iter(range(sum(sizes)))
+    pieces = []
+    for size, gold in zip(sizes, with_gold, strict=True):
+        reward = np.array([next(rows) for _ in range(size)], dtype=np.float64)
+        pieces.append({"reward": reward} | ({"gold": -reward} if gold else {}))
+    found = assemble.join_small([dict(piece) for piece in pieces])
+    assert [len(piece["reward"]) for piece in found] == [3, 3, 1, 2, 2]
+    assert np.concatenate([piece["reward"] for piece in found]).tolist() == list(range(11))
+    assert ["gold" in piece for piece in found] == [True, True, True, False, True]
+    assert all((piece["gold"] == -piece["reward"]).all() for piece in found if "gold" in piece)
+
+
+def test_files_that_say_the_same_are_told_once_and_launched_prompts_add_up(tmp_path):
+    """However many files: their facts are not kept one by one."""
+    for part in range(5):
+        facts = LogFacts(beta=0.1, launched_prompts=7 if part < 4 else 3)
+        rows = {"prompt_id": [str(part)], "reward": [0.5]}
+        write_native(rows, tmp_path / f"{part}.parquet", facts=facts)
+    found = read_rollouts(tmp_path).facts
+    assert (found.beta, found.launched_prompts) == (0.1, 31)
+    write_native(rows, tmp_path / "more.parquet", facts=LogFacts(beta=0.2))
+    assert "files differ in beta" in " ".join(read_rollouts(tmp_path).notes)

@@ -1,6 +1,7 @@
 """Reduced pieces as the columns of rollouts, and as the columns that `convert` writes."""
 
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
@@ -165,10 +166,30 @@ def _notices(columns: Mapping[str, np.ndarray]) -> Iterator[str]:
         )
 
 
+_SMALL = 1000  # rows of a piece whose arrays weigh more than what they hold
+
+
+def join_small(pieces: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """Join small pieces that follow each other and have the same columns: of many small files."""
+
+    def kind(numbered: tuple[int, dict[str, np.ndarray]]) -> tuple:
+        place, piece = numbered
+        if len(piece["reward"]) >= _SMALL:
+            return (place,)
+        return tuple((name, part.dtype, part.shape[1:]) for name, part in piece.items())
+
+    out = []
+    for _, several in groupby(enumerate(pieces), kind):
+        alike = [piece for _, piece in several]
+        out.append(alike[0] if len(alike) == 1 else _joined(alike))
+    return out
+
+
 def _joined(pieces: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Join columns; a column that a piece may lack is filled with what says "no value"."""
+    names = dict.fromkeys(name for piece in pieces for name in piece)
     for piece in pieces:
-        for name in {name for other in pieces for name in other} - piece.keys():
+        for name in names.keys() - piece.keys():
             _fill(piece, name)
     out = {}
     for name in list(pieces[0]):

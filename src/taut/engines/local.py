@@ -16,10 +16,10 @@ import pyarrow as pa
 
 from taut.cluster import check_engine
 from taut.draws.rollouts import Rollouts
-from taut.engines.assemble import assemble, compact, completed
+from taut.engines.assemble import assemble, compact, completed, join_small
 from taut.engines.files import Files
 from taut.errors import LogError, UsageError
-from taut.logs.facts import merge_facts
+from taut.logs.facts import LogFacts, merge_facts
 from taut.logs.mapping import Meanings, check_values
 from taut.logs.origin import FORMATS
 from taut.logs.plan import ON_REQUEST, check_mapping, no_labels
@@ -158,6 +158,14 @@ def _read(files: tuple[Source, ...], *, rollout_ids: bool, token_clip, **setting
     )
 
 
+_TOGETHER = 1000  # pieces to look at for small ones
+
+
+def _said(facts: LogFacts, before: list[LogFacts]) -> bool:
+    """Say whether the file before says the same, which then counts once: numbers do not add up."""
+    return bool(before) and before[-1] == facts and facts.launched_prompts is None
+
+
 def gather(
     reduced: Iterable[Reduced],
     *,
@@ -176,13 +184,17 @@ def gather(
     pieces: list[dict[str, np.ndarray]] = []
     names: dict[str, dict[str, int]] = {}
     rejected, origin, facts, notes = 0, None, [], {}
+    joined = 0  # pieces before this one are as few as they can be
     for piece in reduced:
         rejected += piece.left_out
         origin = piece.origin
         notes |= dict.fromkeys(piece.notes)
-        if piece.facts is not None:
+        if piece.facts is not None and not _said(piece.facts, facts):
             facts.append(piece.facts)
         pieces.append(compact(piece, names, rollout_ids=rollout_ids))
+        if len(pieces) - joined == _TOGETHER:
+            pieces[joined:] = join_small(pieces[joined:])
+            joined = len(pieces)
     together = merge_facts(*facts)
     rollouts = assemble(
         pieces,
