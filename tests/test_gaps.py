@@ -200,3 +200,36 @@ def test_gaps_on_the_command_line_and_the_page(tmp_path):
     assert isinstance(gate.exception, UsageError) and "--gap" in str(gate.exception)
     lone = CliRunner().invoke(cli, ["audit", str(path), "--gap"])
     assert isinstance(lone.exception, UsageError) and "--by" in str(lone.exception)
+
+
+def test_a_gap_of_rewards_beyond_their_range_is_refused():
+    """Else the gap of what is left of them would stand, with few huge rewards cut off."""
+    log = gamed(0)
+    log.loc[::50, "reward"] = 10.0
+    for by in ("domain", "n_tokens"):
+        with pytest.raises(taut.AssumptionError, match=r"% of the rewards lie outside.*reach.*10"):
+            taut.audit_by(log, by, gap=True, **ASKED)
+    slices = taut.audit_by(log, "n_tokens", **ASKED).groups
+    assert all(item.slice.gap_lower is None and item.slice.lower is not None for item in slices)
+
+
+def test_a_sheet_that_came_back_in_part_bounds_no_slice_by_response(tmp_path):
+    """Labels left off may go with outcomes, and a ratio of plain means imputes none."""
+    log = gamed(1)[["prompt_id", "n_tokens", "reward"]]
+    log["response"] = [f"answer {at}" for at in range(len(log))]
+    path, sheet = tmp_path / "log.jsonl", tmp_path / "sheet.csv"
+    log.to_json(path, orient="records", lines=True)
+    asked = ["label", "draw", str(path), "-n", "200", "-o", str(sheet), "--gold-range", "0", "1"]
+    assert CliRunner().invoke(cli, asked).exit_code == 0
+    labels = pd.read_csv(sheet, dtype=str, keep_default_na=False)
+    said = np.random.default_rng(0).integers(0, 2, len(labels)).astype(str)
+    for skipped in (False, True):
+        labels["label"] = np.where(skipped & (said == "1"), "", said)
+        labels.to_csv(sheet, index=False)
+        rollouts = taut.with_labels(taut.read_rollouts(path, rollout_ids=True), sheet)
+        for gap in (False, True):
+            found = taut.audit_by(
+                rollouts, "n_tokens", gap=gap, cuts={"n_tokens": (250,)}, reward_range=(0, 1)
+            )
+            reasons = {item.cannot_tell for item in found.groups}
+            assert ("sheet that came back in part" in str(reasons)) == skipped, reasons

@@ -172,3 +172,15 @@ def test_two_columns_of_one_name_in_a_csv_file_are_refused(tmp_path):
     path.write_text("rollout_id,label,,\na,1,,\n\nb,,x,\n")
     columns, lines = read_csv(str(path))
     assert columns["label"] == ["1", ""] and lines.tolist() == [2, 4]
+
+
+def test_a_table_stands_before_what_rollouts_kept_and_not_before_the_log_s_own():
+    ids = np.arange(40).astype(str)
+    log = pd.DataFrame({"prompt_id": ids, "reward": 0.5, "gold": 1.0, "domain": "log", "step": 1})
+    rollouts = taut.as_rollouts(log, keep=["domain"])
+    table = pd.DataFrame({"prompt_id": ids, "domain": "table", "step": 2})
+    asked = {"by_table": table, "reward_range": (0, 1)}
+    for data in (log, rollouts):
+        assert taut.audit_by(data, "domain", **asked).keys() == ["table"]
+    with pytest.raises(UsageError, match="'step' is the log's own"):
+        taut.audit_by(log, "step", **asked)

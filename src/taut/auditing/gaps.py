@@ -14,9 +14,11 @@ from taut.auditing.routes.choice import reward_routes
 from taut.auditing.worst import worst_assumptions, worst_checks
 from taut.draws.assumptions import Assumption
 from taut.draws.check import Check
+from taut.draws.design import Design
 from taut.draws.layout import Whole
 from taut.draws.slices import Slices
-from taut.errors import LogError, UsageError
+from taut.draws.units import clipped_share
+from taut.errors import AssumptionError, LogError, UsageError
 from taut.types import Interval, Status, weakest
 
 
@@ -79,7 +81,7 @@ def gap_groups(
                 share=len(rows) / len(whole.rollouts),
                 rollouts=len(rows),
                 draws=draws,
-                learned=float(part.reward.mean()),
+                learned=math.fsum(part.reward) / len(rows),
             )
         }
         if labelled:
@@ -88,6 +90,7 @@ def gap_groups(
         if labelled and found["cannot_tell"] is None:
             ready = prepare(part, asked, whole=whole, simultaneous=len(shares), share=float(share))
             refuse_apart(ready.design.units.common is None)
+            refuse_cut(ready.design)
             ends, status, rests = gap_of(ready)
             assumptions.append(rests)
             checks.append(ready.design.checks)
@@ -129,6 +132,23 @@ def gap_of(ready: Prepared) -> tuple[Interval, Status, tuple[Assumption, ...]]:
     )
     status = weakest((mean.status, joined.status))
     return Interval(max(low, -units.width), min(high, units.width)), status, rests
+
+
+def refuse_cut(design: Design) -> None:
+    """Refuse rewards beyond their range: a gap is of what was measured, not of what is left of it.
+
+    Raises:
+        AssumptionError: Some reward lies outside the range.
+    """
+    share = clipped_share(design.rollouts, design.units)
+    if share:
+        low, high = design.units.reward_range
+        seen = design.rollouts.reward
+        raise AssumptionError(
+            f"gap is of the learned reward itself, and {100 * share:.3g}% of the rewards lie "
+            f"outside the declared range [{low:g}, {high:g}] (they reach from {seen.min():.6g} to "
+            f"{seen.max():.6g}): declare a range that holds for every possible response."
+        )
 
 
 def refuse_apart(apart: bool) -> None:

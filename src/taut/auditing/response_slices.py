@@ -16,6 +16,7 @@ from taut.draws.labels import LabelKind, label_counts, labelled_means
 from taut.draws.layout import Whole
 from taut.draws.rollouts import Blocks
 from taut.draws.slices import Cuts, Slices, slices_of
+from taut.draws.units import clipped_share
 from taut.errors import UsageError
 from taut.inequalities.ratios import ratio_interval
 from taut.types import Status
@@ -111,7 +112,12 @@ def mean_in_slice(
     counted = blocks.sums((inside & known).astype(np.float64)) > 0
     labelled = data.gold is not None
     # Two statements where there are labels, of r* and of r-hat - r*: each gets half of delta.
-    both = labelled and design.units.common is not None and not gap_only
+    gaps = (
+        labelled
+        and design.units.common is not None
+        and not clipped_share(design.rollouts, design.units)
+    )
+    both = gaps and not gap_only
     each = delta / 2 if both else delta
     reason = _refused(ready) or too_small(int(counted.sum()), each, "labelled draws")
     rows = blocks.rows[inside[blocks.rows]]
@@ -125,7 +131,7 @@ def mean_in_slice(
     status = design.status(*names)
     values = data.gold if labelled else data.reward
     gap: dict = {}
-    if labelled and design.units.common is not None:
+    if gaps:
         shifted = (1.0 + data.reward - data.gold) / 2.0
         ends = _ratio(ready, blocks, shifted, inside, each)
         gap = {
@@ -178,6 +184,8 @@ def _refused(ready: Prepared) -> str | None:
     if labels is None:
         return None
     sheet = ready.design.rollouts.sheet
+    if sheet is not None and not sheet.complete:
+        return "labels of a sheet that came back in part, which slices by response do not impute"
     if labels.kind is LabelKind.CHANCES or (sheet is not None and not sheet.uniform):
         return "labels of unequal chances, which slices by response do not weigh"
     if labels.uneven:

@@ -101,18 +101,22 @@ def needed(by: Sequence[str]) -> tuple[str, ...]:
 
 
 def with_columns(rollouts: Rollouts, columns: Mapping[str, np.ndarray]) -> Rollouts:
-    """Return rollouts that also keep some columns of texts, each of shape (rollouts,)."""
+    """Return rollouts that also keep some columns of texts, each of shape (rollouts,).
+
+    They stand in the place of columns of their names.
+    """
     kept, names = [], []
     for values in columns.values():
         texts, codes = np.unique(np.asarray(values, dtype=str), return_inverse=True)
         kept.append(codes.astype(np.int32))
         names.append(tuple(texts.tolist()))
-    before = [] if rollouts.kept is None else list(rollouts.kept.T)
+    stay = [at for at, name in enumerate(rollouts.kept_columns) if name not in columns]
+    before = [rollouts.kept[:, at] for at in stay]
     return replace(
         rollouts,
         kept=np.stack([*before, *kept], axis=1),
-        kept_columns=(*rollouts.kept_columns, *columns),
-        kept_names=(*rollouts.kept_names, *names),
+        kept_columns=(*(rollouts.kept_columns[at] for at in stay), *columns),
+        kept_names=(*(rollouts.kept_names[at] for at in stay), *names),
     )
 
 

@@ -68,7 +68,8 @@ class PromptTable:
 def sides(data: Data | None, by: Sequence[str]) -> tuple[PromptTable | None, tuple[str, ...]]:
     """Return the table of prompts, if one is given, and what a reader of the log is to keep.
 
-    What both have is taken from the table, which its user named for it.
+    What both have is taken from the table, which its user named for it; step, policy, run and what
+    depends on the response are the log's own.
 
     Raises:
         UsageError: A table, and nothing to slice by.
@@ -79,6 +80,11 @@ def sides(data: Data | None, by: Sequence[str]) -> tuple[PromptTable | None, tup
         return None, asked
     if not by:
         raise UsageError("by_table has columns to slice by; say which with by= (--by).")
+    if not asked:
+        own = " and ".join(map(repr, by))
+        raise UsageError(
+            f"by_table: {own} is the log's own; name a column of the table too, or leave it out."
+        )
     table = read_prompt_table(data, asked)
     return table, tuple(name for name in asked if name not in table.columns)
 

@@ -1,13 +1,21 @@
 """Whether labels fall evenly on classes: sequential e-values for draws from urns.
 
-Given how many draws (or rows of a draw) are labelled, blind labels are drawn from an urn without
-replacement: the next one is of class h with chance c_h / c, the share of h among what is left.
+Given how many draws are labelled, blind labels are drawn from an urn without replacement: the next
+one is of class h with chance c_h / c, the share of h among what is left.
 Betting on it with predictions made of the labels before,
 
     prod_t q_t(h_t) / p_t(h_t),  q_t(h) proportional to c_h (seen_h + 1) / (expected_h + 1),
 
 is an e-value whatever the classes are: each factor has mean sum_h q_t(h) = 1 given the past. It
 learns the rates of all classes at once, so that it also sees what no single class shows.
+
+The rows of a draw have no order that is independent of their labels. Given that m of them are
+labelled, the set S is bet on at once, with q(S) proportional to the product of the rates of its
+rows, learned from the draws before:
+
+    q(S) / p(S) = prod_{i in S} rate_i / (e_m(rates) / C(K, m)),
+
+e_m the elementary symmetric polynomial, whose mean over all sets of m rows is 1.
 
 Source: theory §2 (labels over different laws); Grünwald, de Heide & Koolen (2024).
 """
@@ -75,26 +83,31 @@ def _between(chosen, left):
 
 @_compiled
 def _within(codes, labelled, starts, kinds):
+    """Bet on the set of labelled rows of a draw, as rows have no order that is chance."""
     seen, expected, rate = np.zeros(kinds), np.zeros(kinds), np.ones(kinds)
-    taken = np.zeros(codes.size, dtype=np.bool_)
+    means = np.zeros(codes.size + 1)  # e_j(rates) / C(n, j) of the first n rows
     log_e = 0.0
     for i in range(starts.size - 1):
         first, last = starts[i], starts[i + 1]
-        left = last - first
+        count, log_chosen = 0, 0.0
         for row in range(first, last):
-            if not labelled[row]:
-                continue
-            mass = 0.0
-            for other in range(first, last):
-                if not taken[other]:
-                    mass += rate[codes[other]]
-            log_e += np.log(rate[codes[row]] * left / mass)
-            for other in range(first, last):
-                if not taken[other]:
-                    expected[codes[other]] += 1.0 / left
-            seen[codes[row]] += 1.0
-            taken[row] = True
-            left -= 1
+            if labelled[row]:
+                count += 1
+                log_chosen += np.log(rate[codes[row]])
+        size = last - first
+        if count == 0 or count == size:
+            continue
+        means[0] = 1.0
+        means[1 : count + 1] = 0.0
+        for n in range(1, size + 1):
+            x = rate[codes[first + n - 1]]
+            for j in range(min(n, count), 0, -1):
+                means[j] = ((n - j) * means[j] + j * x * means[j - 1]) / n
+        if means[count] > 0.0:  # no bet where it underflows, which the labels do not decide
+            log_e += log_chosen - np.log(means[count])
+        for row in range(first, last):
+            expected[codes[row]] += count / size
+            seen[codes[row]] += labelled[row]
         for row in range(first, last):
             h = codes[row]
             rate[h] = (seen[h] + 1.0) / (expected[h] + 1.0)
