@@ -294,3 +294,20 @@ def test_two_files(monkeypatch, capsys, tmp_path):
     assert status == 0, err
     assert "new.jsonl" in text
     assert run(monkeypatch, capsys, "compare", files[0])[0] == 2
+
+
+def test_learned_rewards_that_are_cut_off_are_told():
+    """Else a policy that games the reward beyond its range would seem to have gained little."""
+    rng = np.random.default_rng(0)
+    one, other = (
+        {
+            "prompt_id": np.arange(400),
+            "reward": np.where(rng.random(400) < huge, 10.0, 0.5),
+            "gold": rng.integers(0, 2, 400),
+        }
+        for huge in (0.1, 0.0)
+    )
+    cut = str(taut.compare(one, other, reward_range=(0, 1), target="reward"))
+    assert "outside their declared range" in cut and "of a 1." in " ".join(cut.split())
+    whole = str(taut.compare(one, other, reward_range=(0, 10), target="reward"))
+    assert "outside their declared range" not in whole

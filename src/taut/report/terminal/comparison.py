@@ -51,7 +51,23 @@ def further(found: PolicyComparison) -> list[str]:
         )
     elif found.verdict == "cannot_tell":
         lines.append("Label a random subset of the prompts that both answered, on both sides.")
-    return lines
+    return lines + _cut(found)
+
+
+def _cut(found: PolicyComparison) -> list[str]:
+    """Say where learned rewards lie outside their range, of which only its ends are compared."""
+    sides = [(side.name, side.certificate.measured) for side in (found.a, found.b)]
+    told = [
+        f"of {name} {near(mean.raw_reward, 3)}, and {near(mean.reward, 3)} so counted"
+        for name, mean in sides
+        if mean.raw_reward is not None
+    ]
+    if not told:
+        return []
+    return [
+        "Learned rewards outside their declared range count as its ends: the mean "
+        f"{'; '.join(told)}. Declare a range that holds for every possible response."
+    ]
 
 
 def _verdict(found: PolicyComparison, ink: Ink) -> list[RenderableType]:
