@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -146,19 +147,17 @@ def test_two_nodes_give_the_same_bytes(cluster, tmp_path, monkeypatch):
     assert str(mine.value) == str(theirs.value)
 
 
-@pytest_ray
-def test_a_killed_worker_loses_nothing(cluster, tmp_path, monkeypatch):
-    """Kill -9 of a worker while it reads: its unit is read again, and counted once."""
-    log = write(tmp_path / "log", files=8)
-    slowed(monkeypatch)
+@contextmanager
+def killing(*names):
+    """Kill -9 of the first process of some names that is seen; give the list that it goes to."""
     killed = []
 
     def kill():
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not killed and time.monotonic() < deadline:
             out = subprocess.run(["ps", "axo", "pid,args"], capture_output=True, text=True).stdout
             for line in out.splitlines():
-                if "ray::_read" in line or "ray::slow" in line:
+                if any(name in line for name in names):
                     killed.append(int(line.split()[0]))
                     os.kill(killed[0], signal.SIGKILL)
                     break
@@ -166,8 +165,17 @@ def test_a_killed_worker_loses_nothing(cluster, tmp_path, monkeypatch):
 
     thread = threading.Thread(target=kill)
     thread.start()
-    there = taut.read_rollouts(log, engine="ray")
+    yield killed
     thread.join()
+
+
+@pytest_ray
+def test_a_killed_worker_loses_nothing(cluster, tmp_path, monkeypatch):
+    """Kill -9 of a worker while it reads: its unit is read again, and counted once."""
+    log = write(tmp_path / "log", files=8)
+    slowed(monkeypatch)
+    with killing("ray::_read", "ray::slow") as killed:
+        there = taut.read_rollouts(log, engine="ray")
     assert killed and certificate(taut.read_rollouts(log)) == certificate(there)
 
 

@@ -1,11 +1,5 @@
 """Scoring on many machines: an actor a device, the bytes of one machine, whatever dies."""
 
-import os
-import signal
-import subprocess
-import threading
-import time
-
 import pytest
 
 pytest.importorskip("torch")
@@ -16,7 +10,7 @@ from slow_scorer import Slow
 from taut.training.scoring import batches, scorer, spool, workers
 from taut.training.scoring.fleet import Fleet
 from taut.training.scoring.score import score
-from test_ray import cluster  # noqa: F401
+from test_ray import cluster, killing  # noqa: F401
 from test_score import place, some_rows, write  # noqa: F401
 
 MODELS = {"policy": "a", "ref": "b"}
@@ -53,23 +47,8 @@ def test_an_engine_that_is_none_is_refused():
 def test_a_killed_actor_loses_nothing(cluster, small, monkeypatch):  # noqa: F811
     """Kill -9 of an actor while it scores: its parts are scored again, and counted once."""
     monkeypatch.setattr("taut.training.scoring.fleet.Scorer", Slow)
-    killed = []
-
-    def kill():
-        deadline = time.monotonic() + 60
-        while not killed and time.monotonic() < deadline:
-            out = subprocess.run(["ps", "axo", "pid,args"], capture_output=True, text=True).stdout
-            for line in out.splitlines():
-                if "ray::Slow.values" in line:
-                    killed.append(int(line.split()[0]))
-                    os.kill(killed[0], signal.SIGKILL)
-                    break
-            time.sleep(0.05)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    there = small("there.parquet", engine="ray")
-    thread.join()
+    with killing("ray::Slow.values") as killed:
+        there = small("there.parquet", engine="ray")
     assert killed and there == small("here.parquet")
 
 

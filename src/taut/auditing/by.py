@@ -8,7 +8,7 @@ import numpy as np
 
 from taut.auditing.audit import audit_part
 from taut.auditing.certificates import Certificates, Group, Mix
-from taut.auditing.gaps import gap_groups, refuse_apart, refuse_cut, refuse_gap
+from taut.auditing.gaps import gap_groups, refuse_gap, refuse_rewards
 from taut.auditing.options import GoldKind, Options, Prompts, Range, Threshold, options_of
 from taut.auditing.response_slices import LABELLED, response_groups, too_small
 from taut.auditing.words import Method, Route, Side, Target
@@ -97,9 +97,7 @@ def audit_by(
     trusted = None if reward_data is None else as_rollouts(reward_data, columns, features=True)
     table, kept = sides(by_table, names)
     log = as_rollouts(rollouts, columns, features=trusted is not None, keep=kept)
-    if table is not None:
-        log = table.onto(log)
-    whole = settled(log)
+    whole = settled(table.onto(log))
     slices = slices_of(whole.rollouts, names, cuts=cuts)
     shares = _shares(slices, weights)
     rests: dict[str, Any] = {}
@@ -111,9 +109,8 @@ def audit_by(
         if trusted is not None:
             raise UsageError("slices by what depends on the response take no reward_data.")
         slices, groups, found = response_groups(whole, names, cuts, shares, options, gap_only=gap)
-        refuse_apart(gap and found.units.common is None)
         if gap:
-            refuse_cut(found)
+            refuse_rewards(found)
         rests = {"assumptions": found.resting_on(*LABELLED), "health": found.checks}
         if mix is not None:
             raise UsageError("a mix is of slices by prompt, step, policy or run, not by response.")

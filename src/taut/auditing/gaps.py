@@ -65,7 +65,7 @@ def gap_groups(
         each as it stands worst.
 
     Raises:
-        UsageError: Gold on a scale of its own, which cannot be subtracted.
+        UsageError, AssumptionError: As `refuse_rewards`.
 
     Source: theory §6.3, §3.6.
     """
@@ -89,8 +89,7 @@ def gap_groups(
             found["cannot_tell"] = too_small(labelled, delta, "labelled draws")
         if labelled and found["cannot_tell"] is None:
             ready = prepare(part, asked, whole=whole, simultaneous=len(shares), share=float(share))
-            refuse_apart(ready.design.units.common is None)
-            refuse_cut(ready.design)
+            refuse_rewards(ready.design)
             ends, status, rests = gap_of(ready)
             assumptions.append(rests)
             checks.append(ready.design.checks)
@@ -134,12 +133,18 @@ def gap_of(ready: Prepared) -> tuple[Interval, Status, tuple[Assumption, ...]]:
     return Interval(max(low, -units.width), min(high, units.width)), status, rests
 
 
-def refuse_cut(design: Design) -> None:
-    """Refuse rewards beyond their range: a gap is of what was measured, not of what is left of it.
+def refuse_rewards(design: Design) -> None:
+    """Refuse what has no gap: it is of what was measured, not of what a range leaves of it.
 
     Raises:
+        UsageError: Gold has a scale of its own.
         AssumptionError: Some reward lies outside the range.
     """
+    if design.units.common is None:
+        raise UsageError(
+            "gap subtracts gold from the learned reward, and gold has a range of its own: say how "
+            "it is put on the reward's scale, gold_scale=(p, q)."
+        )
     share = clipped_share(design.rollouts, design.units)
     if share:
         low, high = design.units.reward_range
@@ -148,13 +153,4 @@ def refuse_cut(design: Design) -> None:
             f"gap is of the learned reward itself, and {100 * share:.3g}% of the rewards lie "
             f"outside the declared range [{low:g}, {high:g}] (they reach from {seen.min():.6g} to "
             f"{seen.max():.6g}): declare a range that holds for every possible response."
-        )
-
-
-def refuse_apart(apart: bool) -> None:
-    """Refuse gold on a scale of its own."""
-    if apart:
-        raise UsageError(
-            "gap subtracts gold from the learned reward, and gold has a range of its own: say how "
-            "it is put on the reward's scale, gold_scale=(p, q)."
         )

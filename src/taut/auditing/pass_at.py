@@ -78,8 +78,7 @@ def audit_at(
     options = options_of({**locals(), "beta": None})
     table, kept = sides(by_table, names)
     log = as_rollouts(rollouts, columns, log_probs="optional", keep=kept)
-    if table is not None:
-        log = table.onto(log)
+    log = table.onto(log)
     whole = settled(log)
     parts = _parts(whole.rollouts, names)
     several = len(parts) * len(sizes)

@@ -112,12 +112,8 @@ def mean_in_slice(
     counted = blocks.sums((inside & known).astype(np.float64)) > 0
     labelled = data.gold is not None
     # Two statements where there are labels, of r* and of r-hat - r*: each gets half of delta.
-    gaps = (
-        labelled
-        and design.units.common is not None
-        and not clipped_share(design.rollouts, design.units)
-    )
-    both = gaps and not gap_only
+    gaps = labelled and design.units.common is not None
+    both = gaps and not gap_only  # also where the rewards forbid a gap: they do not share out delta
     each = delta / 2 if both else delta
     reason = _refused(ready) or too_small(int(counted.sum()), each, "labelled draws")
     rows = blocks.rows[inside[blocks.rows]]
@@ -131,7 +127,7 @@ def mean_in_slice(
     status = design.status(*names)
     values = data.gold if labelled else data.reward
     gap: dict = {}
-    if gaps:
+    if gaps and not clipped_share(design.rollouts, design.units):
         shifted = (1.0 + data.reward - data.gold) / 2.0
         ends = _ratio(ready, blocks, shifted, inside, each)
         gap = {

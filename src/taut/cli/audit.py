@@ -65,7 +65,7 @@ def audit(
     if require_lower is not None and chosen["gap"]:
         raise UsageError("--require-lower is of certificates; --gap has none: leave one out.")
     settings["tau"] = None if settings["tau"] == "none" else settings["tau"]
-    _, kept = sides(chosen["by_table"], chosen["by"])
+    chosen["by_table"], kept = sides(chosen["by_table"], chosen["by"])
     rollouts = read_labelled(
         log,
         mapping,

@@ -94,8 +94,7 @@ def _of_log(found, log, mapping, keep, by_table, labels, label_map, quiet):
     kept = dict.fromkeys([*keep, *here])
     read = {"keep": tuple(kept), "rollout_ids": True, "log_probs": "optional"}
     rollouts = read_labelled(log, mapping, None, None, quiet, labels, label_map, **read)
-    if table is not None:
-        rollouts = table.onto(rollouts)
+    rollouts = table.onto(rollouts)
     page = shown(
         rollouts,
         find(list(log)),

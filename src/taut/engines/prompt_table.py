@@ -65,8 +65,10 @@ class PromptTable:
         return with_columns(rollouts, {name: texts[at] for name, texts in self.columns.items()})
 
 
-def sides(data: Data | None, by: Sequence[str]) -> tuple[PromptTable | None, tuple[str, ...]]:
-    """Return the table of prompts, if one is given, and what a reader of the log is to keep.
+def sides(
+    data: "Data | PromptTable | None", by: Sequence[str]
+) -> tuple[PromptTable, tuple[str, ...]]:
+    """Return the table of prompts (an empty one if none is given), and what else is to be kept.
 
     What both have is taken from the table, which its user named for it; step, policy, run and what
     depends on the response are the log's own.
@@ -77,7 +79,9 @@ def sides(data: Data | None, by: Sequence[str]) -> tuple[PromptTable | None, tup
     """
     asked = needed(by)
     if data is None:
-        return None, asked
+        data = PromptTable("", _KEYS[0], np.empty(0, dtype=np.uint64), {})
+    if isinstance(data, PromptTable):  # read already
+        return data, tuple(name for name in asked if name not in data.columns)
     if not by:
         raise UsageError("by_table has columns to slice by; say which with by= (--by).")
     if not asked:
