@@ -187,25 +187,16 @@ def _response_view(found: Certificates, lines: Sequence[str], together: str) -> 
     """Return the page of slices by what depends on the response."""
     told, rest = response_groups(found)
     what = response_subject(told)
-    worst = max((item.slice.status for item in told if item.slice), key=_order, default=None)
-    note = f"Mean {what} of responses in each slice by {found.by} (§2.8)."
-    blocks: list[Block] = [Figure("slices"), Figure("gaps"), _response_table(found, [*told, *rest])]
-    return View(
-        verdict=lines[0],
-        kind=f"taut audit, by {found.by}",
-        status=None if worst is None else Status(str(worst)),
+    return _slices_view(
+        found,
+        [*lines, together],
+        worths=[item.slice.status for item in told if item.slice],
         about=f"{what} of each slice",
-        lead=[*lines[1:], together],
-        plain=[
-            parts.PLAIN_LEARNED,
-            "One number for a log hides where it fails. Here the answers are cut into slices by a "
-            "property of the answer, such as its length; each row says what their true reward is.",
-        ],
-        sections=[
-            Section("groups", f"Slices by {found.by}", blocks, note),
-            parts.health(found.health),
-            parts.assumptions(found.assumptions),
-        ],
+        plain="One number for a log hides where it fails. Here the answers are cut into slices by "
+        "a property of the answer, such as its length; each row says what their true reward is.",
+        title=f"Slices by {found.by}",
+        blocks=[Figure("slices"), Figure("gaps"), _response_table(found, [*told, *rest])],
+        note=f"Mean {what} of responses in each slice by {found.by} (§2.8).",
     )
 
 
@@ -215,23 +206,42 @@ def _gap_view(found: Certificates, lines: Sequence[str], together: str) -> View:
         (*cells, worth if status is None else Status(str(status)))
         for *cells, status, worth in gap_rows(found)
     ]
-    worths = [item.slice.gap_status for item in found.groups if item.slice]
-    worst = max(filter(None, worths), key=_order, default=None)
     table = Table(gap_titles(found), rows, {1, 2, 3, 4}, f"One row each {found.by}")
-    note = "Mean of learned less true reward, r̂ − r*, in reward units (§6.3)."
+    return _slices_view(
+        found,
+        [*lines, together],
+        worths=[item.slice.gap_status for item in found.groups if item.slice],
+        about=f"learned less true reward of each {found.by}",
+        plain="Each row says how far the learned reward is off there: above 0 it is too high, "
+        "which is what a policy that games it makes it.",
+        title=f"Each {found.by}",
+        blocks=[Figure("gaps"), table],
+        note="Mean of learned less true reward, r̂ − r*, in reward units (§6.3).",
+    )
+
+
+def _slices_view(
+    found: Certificates,
+    lines: Sequence[str],
+    *,
+    worths: Sequence,
+    about: str,
+    plain: str,
+    title: str,
+    blocks: list[Block],
+    note: str,
+) -> View:
+    """Return the page of slices that are bounded together, without certificates of their own."""
+    worst = max(filter(None, worths), key=_order, default=None)
     return View(
         verdict=lines[0],
         kind=f"taut audit, by {found.by}",
         status=None if worst is None else Status(str(worst)),
-        about=f"learned less true reward of each {found.by}",
-        lead=[*lines[1:], together],
-        plain=[
-            parts.PLAIN_LEARNED,
-            "Each row says how far the learned reward is off there: above 0 it is too high, which "
-            "is what a policy that games it makes it.",
-        ],
+        about=about,
+        lead=list(lines[1:]),
+        plain=[parts.PLAIN_LEARNED, plain],
         sections=[
-            Section("groups", f"Each {found.by}", [Figure("gaps"), table], note),
+            Section("groups", title, blocks, note),
             parts.health(found.health),
             parts.assumptions(found.assumptions),
         ],
